@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The model as plain data: operations, the tensors between them, and the sites
+// where a tensor can be quantized. Readers (TorchScript today) build it; config
+// placement, quantizer groups, bit-ops and request resolution only read it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/macros.h"
+
+namespace aimetpp::graph {
+
+inline constexpr int kNone = -1;  // "no such index" in every int index below
+
+enum class SiteKind : std::uint8_t { input, output, param };
+
+AIMETPP_API const char* to_string(SiteKind kind);
+
+// One call of a leaf module, or one functional operation (`x + y`), in the order
+// in which the traced forward made them.
+struct Call {
+  std::string module;       // dotted name; functional: the calling module; root: ""
+  int ordinal = 0;          // k-th call of that module / of that op in that module
+  bool functional = false;  // an operation outside any leaf module
+  std::string type;         // class name of the module, or the function's name
+  std::string source;       // "file.py:line" of the call; may be empty
+
+  // "conv1", "relu:1" (second call), "layer1.0/add_0", "/add_0" in the root.
+  [[nodiscard]] std::string name() const;
+};
+
+// One place where a tensor can be quantized.
+struct Site {
+  int id = kNone;  // index in OpGraph::sites and argument of the marker op
+  SiteKind kind = SiteKind::output;
+  int call = kNone;   // index in OpGraph::calls
+  int slot = 0;       // which input or output of the call; 0 for a param
+  std::string param;  // parameter name ("weight") where kind is param
+};
+
+enum class Origin : std::uint8_t { op, model_input, constant, parameter };
+
+struct Use {
+  int op = kNone;
+  int slot = 0;  // index in Op::inputs
+};
+
+struct Tensor {
+  Origin origin = Origin::op;
+  int producer = kNone;     // op index where origin is op
+  int model_input = kNone;  // position among the flattened model inputs
+  bool is_model_output = false;
+  bool is_floating = true;
+  std::vector<std::int64_t> shape;  // as traced; empty where unknown or 0-d
+  std::vector<Use> uses;
+};
+
+// What an op does to the grid of its input.
+enum class OpRole : std::uint8_t {
+  compute,          // makes new values: its output wants a quantizer
+  grid_preserving,  // moves or picks values: its output has its input's grid
+  metadata,         // yields no values (size, shape arithmetic)
+};
+
+struct Param {
+  int site = kNone;
+  std::string name;  // as registered in the module: "weight"
+  std::vector<std::int64_t> shape;
+};
+
+struct Op {
+  std::string kind;       // aten base name: "conv2d", "add", "cat", "relu"
+  std::string onnx_type;  // "Conv", "Add", ...; "" where ONNX has none
+  OpRole role = OpRole::compute;
+  int call = kNone;       // kNone: seen in the IR only (a view between calls)
+  std::string name;       // the call's name, or "<kind>@<n>"
+  std::string source;
+  std::vector<int> inputs;        // tensor indices; floating tensors only
+  std::vector<int> input_sites;   // same length; kNone where unmarked
+  std::vector<int> outputs;       // tensor indices
+  std::vector<int> output_sites;  // same length; kNone where unmarked
+  std::vector<Param> params;
+  // Multiply-accumulates of one sample (batch dimension divided out); 0 for an
+  // op that does not multiply by a weight or another activation.
+  std::int64_t macs = 0;
+  // A product of two activations (matmul, attention) rather than of an
+  // activation and a parameter.
+  bool multiplies_activations = false;
+};
+
+// Ops are in topological order. Indices are stable: nothing is ever removed.
+struct AIMETPP_API OpGraph {
+  std::vector<Call> calls;
+  std::vector<Site> sites;
+  std::vector<Op> ops;
+  std::vector<Tensor> tensors;
+  std::vector<int> model_inputs;   // tensor indices
+  std::vector<int> model_outputs;  // tensor indices, in flattened order
+
+  // Unique: "conv1" (output 0), "lstm.output.1", "conv1.input.0", "conv1.weight".
+  [[nodiscard]] std::string site_name(int site) const;
+  // The op that made the call to which the site belongs; kNone if it never ran.
+  [[nodiscard]] int op_of_site(int site) const;
+  // The tensor at an input or output site; kNone for params and unused sites.
+  [[nodiscard]] int tensor_of_site(int site) const;
+  // Follows `tensor` upstream through grid-preserving ops (their first input)
+  // to the tensor that holds its values: made by a compute op, a model input, a
+  // constant or a parameter.
+  [[nodiscard]] int value_source(int tensor) const;
+  // One line per op, for tests and error messages:
+  // "conv1: conv2d(t0) -> t1 {weight} macs=9216".
+  [[nodiscard]] std::string to_text() const;
+};
+
+}  // namespace aimetpp::graph

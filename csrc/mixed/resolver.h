@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Manual mixed precision: what a person asked of layers -> what each quantizer
+// becomes, and a report of how.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/placement.h"
+#include "core/macros.h"
+#include "core/types.h"
+#include "graph/op_graph.h"
+
+namespace aimetpp::mixed {
+
+enum class RequestTarget : std::uint8_t {
+  leaf,          // set_precision(module) of a leaf, or of a functional op's site
+  container,     // set_precision(module) of a module with leaves inside
+  type,          // set_precision(module type)
+  model_input,   // set_model_input_precision
+  model_output,  // set_model_output_precision
+};
+
+// One API call, already expanded by the front to the calls (leaves) it covers.
+struct Request {
+  RequestTarget target = RequestTarget::leaf;
+  std::string subject;   // as asked: "conv1", "type Conv2d", "model input"
+  std::string source;    // "file.py:line" of the user's call
+  std::vector<int> ops;  // op indices of the leaves covered; empty: matches none
+  // Per input of the leaf (one entry: all inputs), or per model input/output;
+  // an empty optional is the user's None. Empty vector: activations stay.
+  std::vector<std::optional<Precision>> activations;
+  std::map<std::string, Precision> params;  // by parameter name
+};
+
+struct ReportLine {
+  int request = graph::kNone;  // index of the request, kNone where derived
+  std::string subject;         // leaf, tensor or site name
+  std::string detail;
+};
+
+struct Change {
+  int quantizer = graph::kNone;
+  Precision before;
+  Precision after;
+  int request = graph::kNone;  // the request that decided
+};
+
+struct Resolution {
+  std::vector<Precision> precisions;  // one per quantizer, after all requests
+  std::vector<Change> changes;
+  std::vector<ReportLine> requests, inferred, propagated, realized, overruled;
+};
+
+// `current` holds each quantizer's precision now. Semantics: the latest request
+// wins per leaf and per aspect (inputs, outputs, params); on a tensor between
+// leaves a request on a leaf beats one through a container or a type; two
+// leaf-level requests that claim one tensor with different precisions are a
+// conflict: an error in strict mode, the latest wins otherwise. An input's
+// precision is realized at the quantizer that produces the tensor, through
+// grid-preserving ops and supergroups. In strict mode a request that can change
+// nothing (no such param, no match, no quantizer) is a value error; a runtime
+// error where an op's supported kernels do not allow what it ends up with.
+AIMETPP_API Resolution resolve_requests(const graph::OpGraph& graph,
+                                        const config::Placement& placement,
+                                        const std::vector<Precision>& current,
+                                        const std::vector<Request>& requests,
+                                        bool strict);
+
+// The report's text: sections Requests, Inferred, Propagated, Realized,
+// Overruled.
+AIMETPP_API std::string to_text(const Resolution& resolution);
+
+}  // namespace aimetpp::mixed
