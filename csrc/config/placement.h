@@ -1,5 +1,32 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Config x graph -> which sites have a quantizer, what it is like, and why.
+//
+// Every site starts off. The sections are applied in this order, a later one
+// overriding an earlier one; within a section, ops are visited in graph order.
+//
+//  1. defaults: outputs of compute ops. Outputs of grid-preserving ops (a view,
+//     a max pool) need no quantizer: their values lie on their input's grid.
+//     Params: `defaults.params`.
+//  2. params, by name. A name that contains "bias" and has no rule of its own
+//     ("bias_ih_l0") follows the rule for "bias".
+//  3. op_type, by ONNX type. `is_input_quantized` turns on the quantizer where
+//     the tensor is made, or the op's own input site where that is a model
+//     input, a constant or an op without sites. `is_output_quantized: true`
+//     turns on a grid-preserving op too. `is_symmetric` holds for the op's
+//     output and own input sites, and for what `is_input_quantized` turned on.
+//  4. supergroups: a batch norm that folds into the op before it takes over
+//     that op's output setting, and loses its params; then inside each chain
+//     nothing is quantized but the last op's output.
+//  5. model_input: each model input, and each constant, parameter or buffer of
+//     more than one element that an op reads as an activation, at the input
+//     sites of the ops that read its values, seen through grid-preserving ops.
+//  6. model_output: outputs of the model that no quantizer upstream covers.
+//
+// Then sites are joined into quantizers: input sites that read the same values
+// share one, and so do the output of a concatenation and whatever quantizes its
+// inputs. A shared quantizer is symmetric as its last site in graph order with
+// an `is_symmetric` of its own op type says, and constrained to the smallest
+// range that covers the constraints of all its sites, if all have one.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +35,7 @@
 #include <vector>
 
 #include "config/quant_config.h"
+#include "config/supergroups.h"
 #include "core/macros.h"
 #include "core/types.h"
 #include "graph/op_graph.h"
@@ -21,26 +49,32 @@ struct QuantizerSpec {
   bool symmetric = false;
   bool strict_symmetric = false;
   bool unsigned_symmetric = false;
-  // Params only: one encoding for each index along this axis; kNone: per-tensor.
+  // Params only: one encoding for each index along this axis; kNone:
+  // per-tensor.
   int channel_axis = graph::kNone;
   std::optional<EncodingConstraints> constraints;
-  graph::SiteKind kind = graph::SiteKind::output;  // param or activation kinds
-  std::vector<int> sites;                          // site ids, ascending
+  // input: has input sites only; output: has an output site; param.
+  graph::SiteKind kind = graph::SiteKind::output;
+  std::vector<int> sites;  // site ids, ascending
 };
 
 // Why a site is on or off: which rule of which section said so, in the order in
 // which they were applied.
 struct RuleEffect {
-  std::string section;  // "defaults", "params", "op_type", "supergroups", ...
+  std::string section;  // "defaults", "params", "op_type", "supergroups",
+                        // "model_input", "model_output", "graph"
   std::string rule;     // "supergroups[0] [Conv, Relu]"
-  std::string effect;   // "off: not the last op"
+  std::string effect;   // "off: relu1 quantizes the result of the chain"
+  friend bool operator==(const RuleEffect&, const RuleEffect&) = default;
 };
 
 struct Placement {
+  // In graph order of their first site (see sites_in_graph_order).
   std::vector<QuantizerSpec> quantizers;
-  std::vector<int> quantizer_of_site;            // kNone: off
-  std::vector<std::vector<RuleEffect>> rules;    // by site
+  std::vector<int> quantizer_of_site;                       // kNone: off
+  std::vector<std::vector<RuleEffect>> rules;               // by site
   std::vector<std::vector<SupportedKernel>> kernels_of_op;  // empty: anything
+  std::vector<Supergroup> supergroups;                      // as matched
 };
 
 struct PlacementDefaults {
@@ -51,5 +85,19 @@ struct PlacementDefaults {
 AIMETPP_API Placement place_quantizers(const graph::OpGraph& graph,
                                        const QuantConfig& config,
                                        const PlacementDefaults& defaults);
+
+// The quantizer on whose grid the values lie that `op` reads at input `slot`:
+// that of the input site, else the nearest one upstream, through
+// grid-preserving ops only. kNone where a compute op without a quantizer (the
+// inside of a supergroup, an op that the config leaves alone) or an unquantized
+// model input or constant comes first, or where `op` has no such input.
+AIMETPP_API int quantizer_of_input(const graph::OpGraph& graph,
+                                   const Placement& placement, int op,
+                                   int slot);
+
+// The sites of the ops in graph order; of one op: inputs, params, outputs.
+// Sites of calls that never ran are not in it; a shared param's site comes
+// once.
+AIMETPP_API std::vector<int> sites_in_graph_order(const graph::OpGraph& graph);
 
 }  // namespace aimetpp::config

@@ -48,7 +48,7 @@ struct Defaults {
   bool strict_symmetric = false;
   bool unsigned_symmetric = false;
   bool per_channel_quantization = false;
-  std::string hw_version;
+  std::string hw_version;  // free text for reports: no rule depends on it
   std::vector<SupportedKernel> supported_kernels;
 };
 

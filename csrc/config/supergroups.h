@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/macros.h"
@@ -11,19 +12,26 @@
 namespace aimetpp::config {
 
 struct Supergroup {
-  int pattern = 0;       // index in the config's list
-  std::vector<int> ops;  // op indices, first to last
+  int pattern = 0;  // index in the config's list
+  // Op indices, first to last, those stepped over included: for [Conv, Relu]
+  // also the batch norm in between.
+  std::vector<int> ops;
 };
 
 // Longest pattern first, then file order; disjoint; never across a tensor that
-// has a second reader or is a model output. A batch norm that folds into the op
-// before it is stepped over, unless the pattern names BatchNormalization.
+// has a second reader or is a model output. Stepped over, unless the pattern
+// names their type: a batch norm that folds into the op before it, and what
+// does nothing in evaluation (Identity, Dropout). Convolutions of any rank and
+// any number of groups match; so do functional ops.
 AIMETPP_API std::vector<Supergroup> match_supergroups(
     const graph::OpGraph& graph,
     const std::vector<std::vector<std::string>>& patterns);
 
 // The batch norms that fold into the Conv, ConvTranspose or Gemm before them:
-// pairs of op indices (that op, the batch norm).
+// pairs of op indices (that op, the batch norm), in graph order. The batch norm
+// must be the only reader, normalize the channels that the op puts out, and,
+// where either module is called several times, follow or precede the same other
+// module in every call.
 AIMETPP_API std::vector<std::pair<int, int>> foldable_batch_norms(
     const graph::OpGraph& graph);
 

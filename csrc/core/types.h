@@ -53,7 +53,7 @@ class AIMETPP_API Precision {
 
 // One choice for a quantizer group: what its activations and its parameters are
 // represented in.
-struct Candidate {
+struct AIMETPP_API Candidate {
   Precision activation;
   Precision param;
 

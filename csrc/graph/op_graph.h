@@ -18,16 +18,17 @@ enum class SiteKind : std::uint8_t { input, output, param };
 
 AIMETPP_API const char* to_string(SiteKind kind);
 
-// One call of a leaf module, or one functional operation (`x + y`), in the order
-// in which the traced forward made them.
-struct Call {
-  std::string module;       // dotted name; functional: the calling module; root: ""
-  int ordinal = 0;          // k-th call of that module / of that op in that module
+// One call of a leaf module, or one functional operation (`x + y`), in the
+// order in which the traced forward made them.
+struct AIMETPP_API Call {
+  std::string module;  // dotted name; functional: the calling module; root: ""
+  int ordinal = 0;     // k-th call of that module / of that op in that module
   bool functional = false;  // an operation outside any leaf module
   std::string type;         // class name of the module, or the function's name
   std::string source;       // "file.py:line" of the call; may be empty
 
-  // "conv1", "relu:1" (second call), "layer1.0/add_0", "/add_0" in the root.
+  // "conv1", "relu:1" (second call), "layer1.0/add_0", "/add_0" in the root;
+  // the class name for a root that is itself a leaf.
   [[nodiscard]] std::string name() const;
 };
 
@@ -64,6 +65,8 @@ enum class OpRole : std::uint8_t {
   metadata,         // yields no values (size, shape arithmetic)
 };
 
+AIMETPP_API const char* to_string(OpRole role);
+
 struct Param {
   int site = kNone;
   std::string name;  // as registered in the module: "weight"
@@ -74,8 +77,8 @@ struct Op {
   std::string kind;       // aten base name: "conv2d", "add", "cat", "relu"
   std::string onnx_type;  // "Conv", "Add", ...; "" where ONNX has none
   OpRole role = OpRole::compute;
-  int call = kNone;       // kNone: seen in the IR only (a view between calls)
-  std::string name;       // the call's name, or "<kind>@<n>"
+  int call = kNone;  // kNone: seen in the IR only (a view between calls)
+  std::string name;  // the call's name, or "<kind>@<n>"
   std::string source;
   std::vector<int> inputs;        // tensor indices; floating tensors only
   std::vector<int> input_sites;   // same length; kNone where unmarked
@@ -99,7 +102,8 @@ struct AIMETPP_API OpGraph {
   std::vector<int> model_inputs;   // tensor indices
   std::vector<int> model_outputs;  // tensor indices, in flattened order
 
-  // Unique: "conv1" (output 0), "lstm.output.1", "conv1.input.0", "conv1.weight".
+  // Unique: "conv1" (output 0), "lstm.output.1", "conv1.input.0",
+  // "conv1.weight".
   [[nodiscard]] std::string site_name(int site) const;
   // The op that made the call to which the site belongs; kNone if it never ran.
   [[nodiscard]] int op_of_site(int site) const;
@@ -109,8 +113,10 @@ struct AIMETPP_API OpGraph {
   // to the tensor that holds its values: made by a compute op, a model input, a
   // constant or a parameter.
   [[nodiscard]] int value_source(int tensor) const;
-  // One line per op, for tests and error messages:
-  // "conv1: conv2d(t0) -> t1 {weight} macs=9216".
+  // One line for the model inputs, one per op, one for the model outputs, for
+  // tests and error messages: "conv1: conv2d(x0#0) -> t1#2 {weight#1}
+  // macs=9216". A tensor's letter is its origin (x model input, t op, c
+  // constant, p parameter), "#" precedes the site at which it was marked.
   [[nodiscard]] std::string to_text() const;
 };
 

@@ -20,7 +20,12 @@ struct OpTraits {
 
 // `kind` is an aten or torch function name in any spelling ("add_", "__iadd__",
 // "_convolution", "relu"); an unknown one is a compute op with no ONNX type.
+// Creation functions ("zeros", "new_full", "rand_like") are metadata: what they
+// make is a constant.
 AIMETPP_API const OpTraits& op_traits(std::string_view kind);
+
+// False where op_traits() would answer for an unknown op.
+AIMETPP_API bool is_known_kind(std::string_view kind);
 
 // "add_", "__add__", "__iadd__", "__radd__", "aten::add" -> "add".
 AIMETPP_API std::string canonical_kind(std::string_view name);

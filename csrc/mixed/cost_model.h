@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Bit-operations of a model: sum over ops of MACs x activation bits x param bits.
+// Bit-operations of a model: sum over ops of MACs x activation bits x param
+// bits.
 #pragma once
 
 #include <cstdint>
@@ -26,15 +27,6 @@ struct AIMETPP_API CostModel {
   // Absolute bit-ops per sample; `precisions` holds one entry per quantizer.
   [[nodiscard]] double bit_ops(const std::vector<Precision>& precisions) const;
 };
-
-// The quantizer on whose grid the values lie that `op` reads at input `slot`:
-// that of the input site, else the nearest one upstream, through
-// grid-preserving ops only. kNone where a compute op without a quantizer (the
-// inside of a supergroup, an op that the config leaves alone) or an unquantized
-// model input or constant comes first.
-AIMETPP_API int quantizer_of_input(const graph::OpGraph& graph,
-                                   const config::Placement& placement, int op,
-                                   int slot);
 
 AIMETPP_API CostModel build_cost_model(const graph::OpGraph& graph,
                                        const config::Placement& placement);

@@ -31,13 +31,20 @@ class AIMETPP_API Evaluator {
   virtual ~Evaluator() = default;
   // Higher is better. Called once for each distinct assignment and phase.
   virtual double evaluate(Phase phase, const Assignment& assignment) = 0;
+  // The score where an earlier run has left it, so that the walk's points that
+  // this run does not need still are in the result. Never computes anything.
+  virtual std::optional<double> known(Phase /*phase*/,
+                                      const Assignment& /*assignment*/) {
+    return std::nullopt;
+  }
 };
 
 struct SearchGroup {
   std::string name;
   std::vector<int> activation_quantizers;  // indices in the cost model
   std::vector<int> param_quantizers;
-  std::vector<int> candidates;  // supported indices in SearchProblem::candidates
+  std::vector<int>
+      candidates;  // supported indices in SearchProblem::candidates
 };
 
 struct SearchProblem {
@@ -86,7 +93,7 @@ struct SearchResult {
   std::vector<Sensitivity> sensitivities;  // sorted, least sensitive first
   std::vector<FrontPoint> walk;            // evaluated steps, in walk order
   std::vector<FrontPoint> points;  // every evaluated phase-2 point but FP32
-  int chosen = kOff;               // index in `points`; kOff: the baseline stays
+  int chosen = kOff;  // index in `points`; kOff: the baseline stays
   Assignment final_assignment;
   // "complete", "target_met_by_all_narrow", "target_unreachable",
   // "nothing_to_narrow".
@@ -97,14 +104,14 @@ struct SearchResult {
 // Called before each evaluation: phase, evaluations done in it, expected total.
 using ProgressFn = std::function<void(Phase, int, int)>;
 
-// Source: AIMET's automatic mixed precision guide (phases 1 and 2). Differences,
-// all in favour of the guide's words: the baseline is the widest candidate that
-// every group supports; a group only narrows along the walk; an assignment is
-// never evaluated twice; without an allowed drop every point is evaluated; the
-// choice is the cheapest evaluated point within the drop.
-// Throws a value error for no candidates, no groups, or no candidate that all
-// groups support, and a runtime error for a score that is not a number, naming
-// phase, group and candidate.
+// Source: AIMET's automatic mixed precision guide (phases 1 and 2).
+// Differences, all in favour of the guide's words: the baseline is the widest
+// candidate that every group supports; a group only narrows along the walk; an
+// assignment is never evaluated twice; without an allowed drop every point is
+// evaluated; the choice is the cheapest evaluated point within the drop. Throws
+// a value error for no candidates, no groups, or no candidate that all groups
+// support, and a runtime error for a score that is not a number, naming phase,
+// group and candidate.
 AIMETPP_API SearchResult greedy_search(const SearchProblem& problem,
                                        const SearchOptions& options,
                                        Evaluator& evaluator,

@@ -17,21 +17,23 @@
 namespace aimetpp::mixed {
 
 enum class RequestTarget : std::uint8_t {
-  leaf,          // set_precision(module) of a leaf, or of a functional op's site
-  container,     // set_precision(module) of a module with leaves inside
-  type,          // set_precision(module type)
-  model_input,   // set_model_input_precision
+  leaf,         // set_precision(module) of a leaf, or of a functional op's site
+  container,    // set_precision(module) of a module with leaves inside
+  type,         // set_precision(module type)
+  model_input,  // set_model_input_precision
   model_output,  // set_model_output_precision
 };
 
 // One API call, already expanded by the front to the calls (leaves) it covers.
 struct Request {
   RequestTarget target = RequestTarget::leaf;
-  std::string subject;   // as asked: "conv1", "type Conv2d", "model input"
-  std::string source;    // "file.py:line" of the user's call
-  std::vector<int> ops;  // op indices of the leaves covered; empty: matches none
-  // Per input of the leaf (one entry: all inputs), or per model input/output;
-  // an empty optional is the user's None. Empty vector: activations stay.
+  std::string subject;  // as asked: "conv1", "type Conv2d", "model input"
+  std::string source;   // "file.py:line" of the user's call
+  std::vector<int>
+      ops;  // op indices of the leaves covered; empty: matches none
+  // Per input site of the leaf (one entry: all inputs), or per model
+  // input/output; an empty optional is the user's None. Empty vector:
+  // activations stay.
   std::vector<std::optional<Precision>> activations;
   std::map<std::string, Precision> params;  // by parameter name
 };
@@ -55,15 +57,19 @@ struct Resolution {
   std::vector<ReportLine> requests, inferred, propagated, realized, overruled;
 };
 
-// `current` holds each quantizer's precision now. Semantics: the latest request
-// wins per leaf and per aspect (inputs, outputs, params); on a tensor between
-// leaves a request on a leaf beats one through a container or a type; two
-// leaf-level requests that claim one tensor with different precisions are a
-// conflict: an error in strict mode, the latest wins otherwise. An input's
-// precision is realized at the quantizer that produces the tensor, through
-// grid-preserving ops and supergroups. In strict mode a request that can change
-// nothing (no such param, no match, no quantizer) is a value error; a runtime
-// error where an op's supported kernels do not allow what it ends up with.
+// `current` holds each quantizer's precision now. Semantics: per leaf and per
+// aspect (each input, each output, each param) the latest request that speaks
+// of it wins, whichever kind it is; a model input or output request speaks of
+// the leaves that read or make that tensor. An aspect is realized at the
+// quantizer that decides the tensor's grid (mixed/quantizer_route.h). Where
+// leaves differ about one quantizer the latest request wins; in strict mode it
+// is a runtime error naming both if neither came through a container or a type.
+// In strict mode a request that can change nothing (no match, no such param, no
+// quantizer) is a value error, and an op left without a supported kernel a
+// runtime error; otherwise each is a report line. Of the ops with kernels,
+// those that a request reached are checked: activation of input 0 with the
+// weight, or for an op without weight the activation that it puts out. Throws a
+// value error for `activations` of a wrong length.
 AIMETPP_API Resolution resolve_requests(const graph::OpGraph& graph,
                                         const config::Placement& placement,
                                         const std::vector<Precision>& current,

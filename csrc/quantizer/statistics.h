@@ -4,47 +4,81 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+#include <limits>
 #include <vector>
 
 #include "core/macros.h"
-#include "core/types.h"
 #include "quantizer/encoding.h"
+#include "quantizer/histogram.h"
 
 namespace aimetpp::quantizer {
 
-enum class Scheme : std::uint8_t { min_max, tf_enhanced, percentile };
-
-// Histograms of one channel: equal-width bins over [lo, hi].
-struct Histogram {
-  float lo = 0;
-  float hi = 0;
-  std::vector<double> counts;
-};
+// How a range is chosen.
+//   min_max      all that was seen
+//   tf_enhanced  least squared error over the histogram, clipping error
+//                counted threefold (AIMET's SQNR search)
+//   percentile   without the (100 - percentile) % at each end
+//   mse          least squared error over a finer histogram and finer
+//                candidates, clipping error counted as it is
+enum class Scheme : std::uint8_t { min_max, tf_enhanced, percentile, mse };
 
 // Statistics of one quantizer: one entry per channel (one channel: per-tensor).
-// Infinities are left out of the range; a NaN is a value error.
+// Infinities are left out of the range and counted in the end bins.
 class AIMETPP_API Statistics {
  public:
-  // num_bins 0: extremes only (min_max needs no histogram).
+  static constexpr double kUnlimitedGrowth =
+      std::numeric_limits<double>::infinity();
+
+  // num_bins 0: extremes only (min_max needs no histogram). max_growth >= 1: by
+  // how many times its first range a histogram may be extended, half on each
+  // side. Throws a value error for other numbers.
   Statistics(int num_channels, int num_bins, double max_growth);
 
-  // `data` is viewed as [outer, num_channels, inner], contiguous float32.
+  // With the bins and the growth that the scheme is defined with: 512 bins and
+  // 3 for tf_enhanced, 2048 and unlimited for percentile and mse.
+  static Statistics for_scheme(int num_channels, Scheme scheme);
+
+  // `data` is viewed as [outer, num_channels, inner], contiguous float32. No
+  // elements: no change. Throws a value error where a value is NaN; the
+  // statistics are then as before.
   void update(const float* data, std::int64_t outer, std::int64_t inner);
 
+  // No finite value was seen.
   [[nodiscard]] bool empty() const;
-  [[nodiscard]] int num_channels() const;
-  [[nodiscard]] const std::vector<float>& mins() const;
-  [[nodiscard]] const std::vector<float>& maxs() const;
-  [[nodiscard]] const std::vector<Histogram>& histograms() const;
+  [[nodiscard]] int num_channels() const {
+    return static_cast<int>(mins_.size());
+  }
+  [[nodiscard]] int num_bins() const { return num_bins_; }
+  // +infinity and -infinity for a channel of which no finite value was seen.
+  [[nodiscard]] const std::vector<float>& mins() const { return mins_; }
+  [[nodiscard]] const std::vector<float>& maxs() const { return maxs_; }
+  // Empty where num_bins is 0; counts are empty for a channel without values.
+  [[nodiscard]] const std::vector<Histogram>& histograms() const {
+    return histograms_;
+  }
 
-  // For copying and pickling: everything as plain numbers.
+  // For copying and pickling: everything as plain numbers. deserialize throws a
+  // value error for numbers that serialize did not write.
   [[nodiscard]] std::vector<double> serialize() const;
   static Statistics deserialize(const std::vector<double>& state);
+
+ private:
+  void update_histograms(const std::vector<Extremes>& extremes,
+                         const float* data, std::int64_t outer,
+                         std::int64_t inner);
+
+  int num_bins_;
+  double max_growth_;
+  std::vector<float> mins_;
+  std::vector<float> maxs_;
+  std::vector<Histogram> histograms_;
 };
 
-// `percentile` in [50, 100], used by Scheme::percentile only. Throws a runtime
-// error where the statistics are empty.
+// One range per channel, all on one grid: with unsigned_symmetric, [0, max]
+// only where no channel has a negative value. `percentile` in [50, 100], used
+// by Scheme::percentile only. Throws a runtime error where the statistics, or
+// those of one channel, are empty, and where the scheme needs histograms and
+// none were kept; a value error for a percentile out of range.
 AIMETPP_API std::vector<Range> ranges_from_statistics(
     const Statistics& statistics, Scheme scheme, int bitwidth,
     Symmetry symmetry, double percentile);

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Loads the compiled libraries, after checking that they fit this PyTorch.
+
+libaimetpp uses internals of TorchScript that change between PyTorch versions, so
+it runs only with the version it was compiled against. Loading it beside another
+one would end in an undefined symbol or a crash; the check gives a sentence.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+
+_REBUILD = (
+    "Rebuild it against this PyTorch: `make build` in a checkout, else "
+    "`pip install --no-build-isolation --force-reinstall --no-deps .`"
+)
+
+
+def library_path() -> Path:
+    """Returns the path of libaimetpp, the library with the ops in it.
+
+    It can be given to `torch.ops.load_library`, in C++ too, by programs that run
+    an exported TorchScript model without this package.
+    """
+    return PACKAGE_DIR / "libaimetpp.so"
+
+
+def check_build(package_dir: Path, torch_version: str, torch_cuda: str | None) -> None:
+    """Checks that the libraries in a folder were compiled for a PyTorch.
+
+    Args:
+        package_dir: Folder with the libraries and `_build_info.json`.
+        torch_version: Version of the running PyTorch, such as "2.13.0+cpu".
+        torch_cuda: Its CUDA version, None for a CPU build.
+
+    Raises:
+        ImportError: The libraries are missing, were compiled against another
+            version of PyTorch, or have CUDA ops while this PyTorch has none.
+    """
+    info_path = package_dir / "_build_info.json"
+    if not info_path.is_file():
+        raise ImportError(
+            "aimetpp: the compiled extension is missing in "
+            f"{package_dir}. Build it: `make build` in a checkout, else "
+            "`pip install --no-build-isolation .` beside an installed torch"
+        )
+    info = json.loads(info_path.read_text(encoding="utf-8"))
+    built_for, built_cuda = info["torch_version"], info["cuda"]
+    # The part after "+" names the flavour (cpu, cu130), not the interface.
+    if built_for.partition("+")[0] != torch_version.partition("+")[0]:
+        raise ImportError(
+            f"aimetpp: the extension was compiled against PyTorch {built_for}, and "
+            f"PyTorch {torch_version} is running. {_REBUILD}"
+        )
+    if built_cuda and torch_cuda is None:
+        raise ImportError(
+            "aimetpp: the extension was compiled with CUDA ops, for PyTorch "
+            f"{built_for}, and the running PyTorch {torch_version} has no CUDA. "
+            f"{_REBUILD}"
+        )
+
+
+def load() -> None:
+    """Loads libaimetpp, which registers `torch.ops.aimetpp`; idempotent.
+
+    Raises:
+        ImportError: See `check_build`.
+    """
+    check_build(PACKAGE_DIR, torch.__version__, torch.version.cuda)
+    torch.ops.load_library(library_path())

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The journal of evaluations: what a search has measured survives the process.
+
+A text file of JSON lines. The first holds the fingerprint of everything that the
+scores depend on; each other one holds a score, and a checksum of its own, and is
+on the disk before the search goes on. A line that is not whole is never trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+from aimetpp.common.files import atomic_write
+
+_VERSION = 1
+Key = tuple[str, tuple[int, ...]]  # phase, assignment
+
+
+def _line(record: dict[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True)
+    return json.dumps({**record, "crc": zlib.crc32(text.encode())}) + "\n"
+
+
+def _parse(line: str) -> dict[str, Any]:
+    """The record of a line.
+
+    Raises:
+        ValueError: cut short or changed.
+    """
+    if not line.endswith("\n"):
+        raise ValueError("cut short")
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError("not a record")
+    crc = record.pop("crc", None)
+    if crc != zlib.crc32(json.dumps(record, sort_keys=True).encode()):
+        raise ValueError("checksum does not match")
+    return record
+
+
+class EvaluationCache:
+    """Scores by (phase, assignment), in memory and in a journal.
+
+    Args:
+        folder: where `evaluations.jsonl` lies; made if missing.
+        fingerprint: what the scores depend on, by name ("candidates"), as JSON
+            values. Another fingerprint in the file means that its scores are of no
+            use.
+        clean_start: forget what is there.
+    """
+
+    def __init__(
+        self, folder: Path, fingerprint: dict[str, Any], clean_start: bool
+    ) -> None:
+        self.path = folder / "evaluations.jsonl"
+        self._scores: dict[Key, float] = {}
+        self._header = {"version": _VERSION, "fingerprint": fingerprint}
+        # As it reads back from a file: lists for tuples, strings for keys.
+        self._header = json.loads(json.dumps(self._header))
+        folder.mkdir(parents=True, exist_ok=True)
+        rewrite = True
+        if self.path.exists() and not clean_start:
+            rewrite = not self._load()
+        if rewrite:
+            self._write_all()
+
+    def get(self, phase: str, assignment: list[int]) -> float | None:
+        """The score, or None where it was never measured."""
+        return self._scores.get((phase, tuple(assignment)))
+
+    def put(self, phase: str, assignment: list[int], score: float) -> None:
+        """Keeps a score; it is on the disk when this returns."""
+        self._scores[phase, tuple(assignment)] = score
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(_line(_record(phase, assignment, score)))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def _write_all(self) -> None:
+        records = [_record(p, list(a), score) for (p, a), score in self._scores.items()]
+        atomic_write(self.path, "".join(map(_line, [self._header, *records])))
+
+    def _load(self) -> bool:
+        """Reads the journal; False where it must be written anew."""
+        raw = self.path.read_bytes().decode("utf-8", errors="replace")
+        lines = raw.splitlines(keepends=True)
+        try:
+            header = _parse(lines[0] if lines else "")
+        except ValueError as error:
+            self._set_aside(f"its first line is damaged ({error}); starting clean")
+            return False
+        changed = _difference(header, self._header)
+        if changed:
+            self._warn(
+                f"was made with other {', '.join(changed)}; its {len(lines) - 1} "
+                "scores are not used"
+            )
+            return False
+        damaged = 0
+        for line in lines[1:]:
+            try:
+                phase, assignment, score = _fields(_parse(line))
+            except ValueError:
+                damaged += 1
+                continue
+            self._scores[phase, assignment] = score
+        if damaged:
+            self._set_aside(
+                f"{damaged} of its {len(lines) - 1} scores are damaged; the other "
+                f"{len(self._scores)} are used"
+            )
+        return not damaged
+
+    def _set_aside(self, reason: str) -> None:
+        number = 1
+        while (aside := self.path.with_suffix(f".damaged-{number}")).exists():
+            number += 1
+        os.replace(self.path, aside)
+        self._warn(f"{reason}; the file was moved to {aside.name}")
+
+    def _warn(self, message: str) -> None:
+        warnings.warn(f"{self.path}: {message}", RuntimeWarning, stacklevel=2)
+
+
+def _record(phase: str, assignment: list[int], score: float) -> dict[str, Any]:
+    # JSON has no infinities.
+    value = score if math.isfinite(score) else str(score)
+    return {"phase": phase, "assignment": list(assignment), "score": value}
+
+
+def _fields(record: dict[str, Any]) -> tuple[str, tuple[int, ...], float]:
+    try:
+        return (
+            str(record["phase"]),
+            tuple(int(index) for index in record["assignment"]),
+            float(record["score"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError("not a score") from error
+
+
+def _difference(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """Names of what differs between two headers."""
+    if found.get("version") != expected["version"]:
+        return ["cache version"]
+    old, new = found.get("fingerprint"), expected["fingerprint"]
+    if not isinstance(old, dict):
+        return ["fingerprint"]
+    return sorted(
+        key for key in old.keys() | new.keys() if old.get(key) != new.get(key)
+    )

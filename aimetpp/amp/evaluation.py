@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Built-in metrics: how far a simulation's output is from the float model's."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from aimetpp.amp.callbacks import inference
+from aimetpp.common.defs import CallbackFunc
+
+ForwardFn = Callable[[torch.nn.Module, Any], Any]
+
+
+class EvalCallbackFactory:
+    """Makes evaluation callbacks from a data loader.
+
+    Every metric is higher for a better match, and depends on the samples only: not
+    on how they are batched, the last batch is cut to the number of samples asked
+    for. The samples are read once and kept, so that every evaluation sees the same.
+
+    Args:
+        data_loader: an iterable of batches: tensors; or tuples or lists that begin
+            with the model's inputs and may go on with labels; or dicts.
+        forward_fn: called as `forward_fn(model, batch)`, returns the output. The
+            default gives the model as many leading entries of the batch as the
+            simulation's dummy input has, moved to the model's device.
+
+    Raises:
+        TypeError: `data_loader` is not iterable or `forward_fn` not callable.
+    """
+
+    def __init__(
+        self, data_loader: Iterable[Any], forward_fn: ForwardFn | None = None
+    ) -> None:
+        if not isinstance(data_loader, Iterable):
+            raise TypeError(
+                "EvalCallbackFactory: data_loader must be an iterable of batches, got "
+                f"{type(data_loader).__name__}"
+            )
+        if forward_fn is not None and not callable(forward_fn):
+            raise TypeError(
+                "EvalCallbackFactory: forward_fn must be callable, got "
+                f"{type(forward_fn).__name__}"
+            )
+        self._data_loader = data_loader
+        self._forward_fn = forward_fn
+
+    def sqnr(
+        self, sim_or_num_samples: Any = None, num_samples: int | None = 128
+    ) -> CallbackFunc:
+        """Signal-to-quantization-noise ratio in dB over all samples and outputs.
+
+        10 log10(sum of reference^2 / sum of (reference - output)^2); infinite for
+        a perfect match.
+
+        Args:
+            sim_or_num_samples: the simulation (by default the one that the model
+                belongs to), or the number of samples.
+            num_samples: how many samples; None for all.
+        """
+        return self._metric("sqnr", _Sqnr, sim_or_num_samples, num_samples)
+
+    def kl(
+        self,
+        sim_or_num_samples: Any = None,
+        num_samples: int | None = 128,
+        dim: int = -1,
+    ) -> CallbackFunc:
+        """Minus the mean Kullback-Leibler divergence from the reference, in nats.
+
+        Between the softmax of the reference and that of the output.
+
+        Args:
+            sim_or_num_samples: as in `sqnr`.
+            num_samples: as in `sqnr`.
+            dim: the dimension of the classes.
+        """
+        return self._metric(
+            f"kl(dim={dim})", lambda: _Kl(dim), sim_or_num_samples, num_samples
+        )
+
+    def l2(
+        self, sim_or_num_samples: Any = None, num_samples: int | None = 128
+    ) -> CallbackFunc:
+        """Minus the root of the mean squared difference, in units of the output.
+
+        Args:
+            sim_or_num_samples: as in `sqnr`.
+            num_samples: as in `sqnr`.
+        """
+        return self._metric("l2", _L2, sim_or_num_samples, num_samples)
+
+    def cosine(
+        self, sim_or_num_samples: Any = None, num_samples: int | None = 128
+    ) -> CallbackFunc:
+        """Mean over samples of the cosine between output and reference.
+
+        Each sample is flattened; two zero vectors match.
+
+        Args:
+            sim_or_num_samples: as in `sqnr`.
+            num_samples: as in `sqnr`.
+        """
+        return self._metric("cosine", _Cosine, sim_or_num_samples, num_samples)
+
+    def loss(
+        self,
+        loss_fn: Callable[[Any, Any], torch.Tensor],
+        sim_or_num_samples: Any = None,
+        num_samples: int | None = 128,
+    ) -> CallbackFunc:
+        """Minus the mean loss against the labels; batches must hold labels.
+
+        Args:
+            loss_fn: called as `loss_fn(output, labels)`; returns the mean over the
+                batch, or one value per sample.
+            sim_or_num_samples: as in `sqnr`.
+            num_samples: as in `sqnr`.
+        """
+        if not callable(loss_fn):
+            raise TypeError(
+                f"loss: loss_fn must be callable, got {type(loss_fn).__name__}"
+            )
+        name = getattr(loss_fn, "__qualname__", type(loss_fn).__qualname__)
+        return self._metric(
+            f"loss({name})", lambda: _Loss(loss_fn), sim_or_num_samples, num_samples
+        )
+
+    def _metric(
+        self,
+        name: str,
+        make: Callable[[], _Accumulator],
+        sim_or_num_samples: Any,
+        num_samples: int | None,
+    ) -> CallbackFunc:
+        sim = sim_or_num_samples
+        if isinstance(sim, int) and not isinstance(sim, bool):
+            sim, num_samples = None, sim
+        if sim is not None and not hasattr(sim, "quantizers_off"):
+            raise TypeError(
+                f"{name}: the first argument must be a QuantizationSimModel or a "
+                f"number of samples, got {type(sim).__name__}"
+            )
+        if num_samples is not None and num_samples < 1:
+            raise ValueError(f"{name}: num_samples must be positive, got {num_samples}")
+        metric = _Metric(
+            f"{name} over {num_samples or 'all'} samples",
+            make,
+            self._data_loader,
+            self._forward_fn,
+            sim,
+            num_samples,
+        )
+        return CallbackFunc(metric)
+
+
+class _Metric:
+    """Compares a model with itself in full precision, batch by batch."""
+
+    def __init__(
+        self,
+        metric: str,
+        make: Callable[[], _Accumulator],
+        data_loader: Iterable[Any],
+        forward_fn: ForwardFn | None,
+        sim: Any,
+        num_samples: int | None,
+    ) -> None:
+        self.metric = metric
+        self._make = make
+        self._data_loader = data_loader
+        self._forward_fn = forward_fn
+        self._sim = sim
+        self._num_samples = num_samples
+        self._batches: list[Any] | None = None
+        # Float outputs by batch, and the state of the weights that made them.
+        self._references: list[Any] = []
+        self._weights: Any = None
+
+    def __call__(self, model: torch.nn.Module) -> float:
+        sim = self._sim or getattr(model, "_aimetpp_sim", lambda: None)()
+        if sim is None:
+            raise RuntimeError(
+                f"{self.metric}: the model belongs to no QuantizationSimModel; give "
+                "the simulation as the first argument"
+            )
+        accumulator = self._make()
+        with inference(model):
+            references = self._reference_outputs(sim, model)
+            for batch, reference in zip(self._samples(), references, strict=True):
+                output = _tensors(self._forward(sim, model, batch))
+                accumulator.add(reference, output, _labels(sim, batch))
+        return accumulator.score()
+
+    def _samples(self) -> list[Any]:
+        if self._batches is None:
+            self._batches = list(_first(self._data_loader, self._num_samples))
+            if not self._batches:
+                raise ValueError(f"{self.metric}: the data loader has no batches")
+        return self._batches
+
+    def _reference_outputs(self, sim: Any, model: torch.nn.Module) -> list[Any]:
+        """Outputs in full precision, on the CPU; computed again for other weights."""
+        weights = [
+            (name, tensor.data_ptr(), tensor._version)
+            for name, tensor in itertools.chain(
+                model.named_parameters(), model.named_buffers()
+            )
+            if "_quantizers." not in name
+        ]
+        if weights != self._weights:
+            with sim.quantizers_off():
+                self._references = [
+                    [t.cpu() for t in _tensors(self._forward(sim, model, batch))]
+                    for batch in self._samples()
+                ]
+            self._weights = weights
+        return self._references
+
+    def _forward(self, sim: Any, model: torch.nn.Module, batch: Any) -> Any:
+        if self._forward_fn is not None:
+            return self._forward_fn(model, batch)
+        inputs, _ = _split(sim, batch)
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        inputs = pytree.tree_map(
+            lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, inputs
+        )
+        if isinstance(inputs, dict):
+            return model(**inputs)
+        return model(*inputs)
+
+
+def _split(sim: Any, batch: Any) -> tuple[Any, Any]:
+    """The model's inputs in a batch, as a tuple or dict, and the labels or None."""
+    example = sim.dummy_input
+    if isinstance(example, dict):
+        if isinstance(batch, tuple | list):
+            batch, *rest = batch
+            return {key: batch[key] for key in example}, rest[0] if rest else None
+        labels = batch.get("labels", batch.get("label"))
+        return {key: batch[key] for key in example}, labels
+    if not isinstance(batch, tuple | list):
+        return (batch,), None
+    count = len(example) if isinstance(example, tuple | list) else 1
+    if count > 1 and isinstance(batch[0], tuple | list):
+        return tuple(batch[0]), batch[1] if len(batch) > 1 else None
+    return tuple(batch[:count]), batch[count] if len(batch) > count else None
+
+
+def _labels(sim: Any, batch: Any) -> Any:
+    return _split(sim, batch)[1]
+
+
+def _first(batches: Iterable[Any], num_samples: int | None) -> Iterator[Any]:
+    """Batches until they hold `num_samples` samples, the last one cut."""
+    left = num_samples
+    for batch in batches:
+        sizes = [
+            leaf.shape[0]
+            for leaf in pytree.tree_leaves(batch)
+            if isinstance(leaf, torch.Tensor) and leaf.dim() > 0
+        ]
+        size = sizes[0] if sizes else 1
+        if left is not None and size > left:
+            batch = pytree.tree_map(_cutter(size, left), batch)
+            size = left
+        yield batch
+        if left is not None:
+            left -= size
+            if left == 0:
+                return
+
+
+def _cutter(size: int, keep: int) -> Callable[[Any], Any]:
+    def cut(leaf: Any) -> Any:
+        samples = isinstance(leaf, torch.Tensor) and leaf.dim() > 0
+        return leaf[:keep] if samples and leaf.shape[0] == size else leaf
+
+    return cut
+
+
+def _tensors(output: Any) -> list[torch.Tensor]:
+    """The floating tensors of a nested output."""
+    return [
+        leaf
+        for leaf in pytree.tree_leaves(output)
+        if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
+    ]
+
+
+class _Accumulator:
+    """Sums over batches, in float64."""
+
+    def add(
+        self, reference: list[torch.Tensor], output: list[torch.Tensor], labels: Any
+    ) -> None:
+        for expected, got in zip(reference, output, strict=True):
+            self.add_pair(expected.double(), got.detach().cpu().double())
+
+    def add_pair(self, reference: torch.Tensor, output: torch.Tensor) -> None:
+        raise NotImplementedError
+
+    def score(self) -> float:
+        raise NotImplementedError
+
+
+class _Sqnr(_Accumulator):
+    def __init__(self) -> None:
+        self.signal = self.noise = 0.0
+
+    def add_pair(self, reference: torch.Tensor, output: torch.Tensor) -> None:
+        self.signal += float(reference.square().sum())
+        self.noise += float((reference - output).square().sum())
+
+    def score(self) -> float:
+        if self.noise == 0:
+            return math.inf
+        if self.signal == 0:
+            return -math.inf
+        return 10 * math.log10(self.signal / self.noise)
+
+
+class _L2(_Accumulator):
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def add_pair(self, reference: torch.Tensor, output: torch.Tensor) -> None:
+        self.total += float((reference - output).square().sum())
+        self.count += reference.numel()
+
+    def score(self) -> float:
+        return -math.sqrt(self.total / self.count)
+
+
+class _Kl(_Accumulator):
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self.total, self.count = 0.0, 0
+
+    def add_pair(self, reference: torch.Tensor, output: torch.Tensor) -> None:
+        expected = reference.log_softmax(self.dim)
+        got = output.log_softmax(self.dim)
+        self.total += float((expected.exp() * (expected - got)).sum())
+        self.count += reference.numel() // reference.shape[self.dim]
+
+    def score(self) -> float:
+        return -self.total / self.count
+
+
+class _Cosine(_Accumulator):
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def add_pair(self, reference: torch.Tensor, output: torch.Tensor) -> None:
+        expected, got = reference.flatten(1), output.flatten(1)
+        lengths = expected.norm(dim=1) * got.norm(dim=1)
+        cosine = (expected * got).sum(1) / lengths.where(lengths > 0, 1)
+        both_zero = (expected == 0).all(1) & (got == 0).all(1)
+        self.total += float(cosine.where(~both_zero, 1).sum())
+        self.count += len(expected)
+
+    def score(self) -> float:
+        return self.total / self.count
+
+
+class _Loss(_Accumulator):
+    def __init__(self, loss_fn: Callable[[Any, Any], torch.Tensor]) -> None:
+        self.loss_fn = loss_fn
+        self.total, self.count = 0.0, 0
+
+    def add(
+        self, reference: list[torch.Tensor], output: list[torch.Tensor], labels: Any
+    ) -> None:
+        if labels is None:
+            raise TypeError("loss: batches must hold labels after the model's inputs")
+        got = [tensor.detach().cpu() for tensor in output]
+        labels = pytree.tree_map(
+            lambda x: x.cpu() if isinstance(x, torch.Tensor) else x, labels
+        )
+        value = self.loss_fn(got[0] if len(got) == 1 else got, labels)
+        size = len(got[0])
+        mean = float(value.double().mean())
+        self.total += mean * size
+        self.count += size
+
+    def score(self) -> float:
+        return -self.total / self.count

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Between the search engine and a simulation: sets an assignment, asks a callback."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aimetpp.amp.cache import EvaluationCache
+from aimetpp.amp.callbacks import score_of
+from aimetpp.amp.quantizer_groups import GroupMembers
+
+PHASES = {
+    "sensitivity": "eval_callback_for_phase1",
+    "front": "eval_callback_for_phase2",
+}
+OFF = -1
+
+
+class SimState:
+    """Precisions and ranges of a simulation as they were, to put them back.
+
+    A range that is not what calibration yields (set by hand, loaded, learned) is
+    kept for its precision, so that a quantizer which returns to that precision
+    returns to that range.
+    """
+
+    def __init__(self, sim: Any) -> None:
+        self._sim = sim
+        self.precisions: list[str] = sim.precisions()
+        self._saved: dict[int, tuple[Any, Any, Any]] = {}
+        self._custom: dict[int, tuple[Any, Any]] = {}
+        for index, quantizer in enumerate(sim.quantizers_by_index):
+            if not self.precisions[index].startswith("int"):
+                continue
+            if not quantizer.is_initialized():
+                self._saved[index] = (quantizer, None, None)
+                continue
+            low = quantizer.min.detach().clone()
+            high = quantizer.max.detach().clone()
+            self._saved[index] = (quantizer, low, high)
+            quantizer.bitwidth = quantizer.bitwidth  # the range of the statistics
+            if not (low.equal(quantizer.min) and high.equal(quantizer.max)):
+                self._custom[index] = (low, high)
+                quantizer.set_range(low, high)
+
+    def fingerprint(self) -> str:
+        """Changes with ranges that calibration did not make."""
+        digest = hashlib.sha256()
+        for index, (low, high) in sorted(self._custom.items()):
+            text = (index, self.precisions[index], low.tolist(), high.tolist())
+            digest.update(repr(text).encode())
+        return digest.hexdigest()[:16]
+
+    def apply(self, precisions: list[str]) -> None:
+        """Sets every quantizer's precision."""
+        before = self._sim.precisions()
+        self._sim.apply_precisions(precisions)
+        for index, (low, high) in self._custom.items():
+            if before[index] != precisions[index] == self.precisions[index]:
+                self._saved[index][0].set_range(low, high)
+
+    def restore(self) -> None:
+        """Puts back precisions and ranges."""
+        self._sim.apply_precisions(self.precisions)
+        for quantizer, low, high in self._saved.values():
+            if low is None:
+                if quantizer.is_initialized():
+                    quantizer.reset()
+            elif not (low.equal(quantizer.min) and high.equal(quantizer.max)):
+                quantizer.set_range(low, high)
+
+
+class SimEvaluator:
+    """The engine's evaluator over a simulation, its callbacks and the cache.
+
+    Args:
+        sim: the simulation.
+        state: its precisions and ranges at the start.
+        groups: those being searched; an assignment has a candidate index for each.
+        candidates: (activation, param) precision names.
+        callbacks: by phase.
+        cache: of scores.
+    """
+
+    def __init__(
+        self,
+        sim: Any,
+        state: SimState,
+        groups: list[GroupMembers],
+        candidates: list[tuple[str, str]],
+        callbacks: dict[str, Callable[[Any], Any]],
+        cache: EvaluationCache,
+    ) -> None:
+        self._sim = sim
+        self._state = state
+        self._groups = groups
+        self._candidates = candidates
+        self._callbacks = callbacks
+        self._cache = cache
+        self.evaluations = dict.fromkeys(PHASES, 0)
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+
+    def precisions(self, phase: str, assignment: list[int]) -> list[str]:
+        """One precision per quantizer.
+
+        Quantizers that are not searched keep theirs in phase 2, and are off where a
+        group is measured alone and in full precision.
+        """
+        alone = phase == "sensitivity" or all(index == OFF for index in assignment)
+        start = self._state.precisions
+        precisions = ["fp32"] * len(start) if alone else list(start)
+        for members, index in zip(self._groups, assignment, strict=True):
+            off = ("fp32", "fp32")
+            activation, param = off if index == OFF else self._candidates[index]
+            for quantizer in members.activation_quantizers:
+                precisions[quantizer] = activation
+            for quantizer in members.param_quantizers:
+                precisions[quantizer] = param
+        return precisions
+
+    def evaluate(self, phase: str, assignment: list[int]) -> float:
+        """The score, from the cache or the callback."""
+        known = self._cache.get(phase, assignment)
+        if known is not None:
+            return known
+        self._state.apply(self.precisions(phase, assignment))
+        start = time.monotonic()
+        self.evaluations[phase] += 1
+        score = score_of(self._callbacks[phase], self._sim.model, PHASES[phase])
+        self.seconds[phase] += time.monotonic() - start
+        if not math.isnan(score):  # the engine says what it belongs to
+            self._cache.put(phase, assignment, score)
+        return score
+
+    def known(self, phase: str, assignment: list[int]) -> float | None:
+        """The score if it is in the cache."""
+        return self._cache.get(phase, assignment)
+
+    def finish(self, assignment: list[int]) -> None:
+        """Leaves the simulation at an assignment."""
+        self._state.apply(self.precisions("front", assignment))

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a mixed-precision search found: objects, text tables, JSON files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aimetpp.amp.candidates import candidate_text
+from aimetpp.amp.quantizer_groups import QuantizerGroup
+from aimetpp.common.files import atomic_write
+
+
+@dataclass(frozen=True)
+class ParetoPoint:
+    """One evaluated setting of the whole model.
+
+    Attributes:
+        cost: bit-ops relative to the baseline's, at most 1.
+        score: of the phase-2 callback.
+        assignment: the candidate of each group.
+        dominated: another point is at least as cheap and as good, and better in one.
+        group: the group that this step of the walk narrowed; None for the baseline
+            and for the point with every group at its narrowest, where that is no
+            step.
+        candidate: to which it was narrowed.
+    """
+
+    cost: float
+    score: float
+    assignment: Mapping[QuantizerGroup, Any]
+    dominated: bool
+    group: QuantizerGroup | None = None
+    candidate: Any = None
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The phase-1 score with one group at a candidate and all else off.
+
+    Attributes:
+        group: the group.
+        candidate: its candidate.
+        score: of the phase-1 callback.
+        bit_ops_reduction: bit-ops per sample that this saves against the baseline.
+    """
+
+    group: QuantizerGroup
+    candidate: Any
+    score: float
+    bit_ops_reduction: float
+
+
+@dataclass
+class SearchSummary:
+    """Numbers of a search that its list does not hold.
+
+    Attributes:
+        fp32_score: with every quantizer off.
+        baseline_score: with every group at the baseline candidate.
+        final_score: of the setting that the sim is left in.
+        baseline_candidate: the widest that all groups support.
+        baseline_bit_ops: absolute, per sample.
+        stop_reason: "complete", "target_met_by_all_narrow", "target_unreachable" or
+            "nothing_to_narrow".
+        evaluations: calls of the callbacks, by phase.
+        seconds: spent in them, by phase.
+        num_groups: groups searched.
+    """
+
+    fp32_score: float
+    baseline_score: float
+    final_score: float
+    baseline_candidate: Any
+    baseline_bit_ops: float
+    stop_reason: str
+    evaluations: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    num_groups: int = 0
+
+
+class ParetoList(list[tuple[float, float, QuantizerGroup, Any]]):
+    """The evaluated points of the walk, in its order; the baseline is not one.
+
+    Each is a tuple (relative bit-ops, score, QuantizerGroup, candidate).
+
+    Attributes:
+        points: every evaluated ParetoPoint: the baseline first, the walk last.
+        chosen: the point that the sim was left at, or None: at the baseline. The
+            cheapest evaluated one within the allowed drop; without an allowed drop
+            the cheapest of all.
+        sensitivities: of phase 1, the least sensitive first; empty where the search
+            ended before it.
+        summary: the numbers below and a few more.
+        fp32_score, baseline_score, final_score, evaluations, stop_reason: as in
+            SearchSummary; `evaluations` is the sum over the phases.
+        alphas: results of phase 3, which is not part of this release: empty.
+    """
+
+    def __init__(
+        self,
+        walk: Sequence[ParetoPoint],
+        points: Sequence[ParetoPoint],
+        chosen: ParetoPoint | None,
+        sensitivities: Sequence[Sensitivity],
+        summary: SearchSummary,
+    ) -> None:
+        super().__init__(
+            (point.cost, point.score, point.group, point.candidate)
+            for point in walk
+            if point.group is not None
+        )
+        self.points = list(points)
+        self.chosen = chosen
+        self.sensitivities = list(sensitivities)
+        self.summary = summary
+        self.alphas: list[Any] = []
+
+    @property
+    def fp32_score(self) -> float:
+        """Score with every quantizer off."""
+        return self.summary.fp32_score
+
+    @property
+    def baseline_score(self) -> float:
+        """Score at the baseline candidate."""
+        return self.summary.baseline_score
+
+    @property
+    def final_score(self) -> float:
+        """Score of the setting that the sim is left in."""
+        return self.summary.final_score
+
+    @property
+    def evaluations(self) -> int:
+        """How often a callback was called."""
+        return sum(self.summary.evaluations.values())
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the search ended."""
+        return self.summary.stop_reason
+
+
+def _number(value: float) -> float | str:
+    """JSON has no infinities: they are written as strings."""
+    return value if math.isfinite(value) else str(value)
+
+
+def point_name(point: ParetoPoint, result: ParetoList) -> str:
+    """The group that a point narrowed, or what else it is."""
+    if point.group is not None:
+        return str(point.group)
+    return "baseline" if point is result.points[0] else "every group at its narrowest"
+
+
+def point_candidate(point: ParetoPoint, result: ParetoList) -> str:
+    """To which candidate; empty where groups differ."""
+    if point is result.points[0]:
+        return candidate_text(result.summary.baseline_candidate)
+    return candidate_text(point.candidate) if point.candidate is not None else ""
+
+
+def format_pareto_table(result: ParetoList) -> str:
+    """The evaluated points as text: cost, score, what the step narrowed.
+
+    "*" marks the chosen point, "d" dominated ones.
+    """
+    names = {id(point): point_name(point, result) for point in result.points}
+    width = max([len(name) for name in names.values()] + [5])
+    lines = [f"   {'bit-ops':>8}  {'score':>10}  {'group':<{width}}  candidate"]
+    for point in result.points:
+        chosen = point is result.chosen or (
+            result.chosen is None and point is result.points[0]
+        )
+        mark = ("*" if chosen else " ") + ("d" if point.dominated else " ")
+        lines.append(
+            f"{mark} {point.cost:8.4f}  {point.score:10.4f}  "
+            f"{names[id(point)]:<{width}}  {point_candidate(point, result)}".rstrip()
+        )
+    lines.append(
+        f"* chosen, d dominated; full precision scores {result.fp32_score:.4f}; "
+        f"{result.stop_reason}; {result.evaluations} evaluations"
+    )
+    return "\n".join(lines)
+
+
+def format_sensitivity_table(result: ParetoList) -> str:
+    """Phase 1 as text, the least sensitive first."""
+    if not result.sensitivities:
+        return f"no sensitivities: {result.stop_reason}"
+    width = max(len(str(item.group)) for item in result.sensitivities)
+    lines = [f"{'score':>10}  {'bit-ops saved':>13}  {'group':<{width}}  candidate"]
+    base = result.summary.baseline_bit_ops
+    for item in result.sensitivities:
+        share = item.bit_ops_reduction / base if base else 0
+        lines.append(
+            f"{item.score:10.4f}  {share:13.2%}  {item.group!s:<{width}}  "
+            f"{candidate_text(item.candidate)}"
+        )
+    return "\n".join(lines)
+
+
+def info_list(
+    result: ParetoList,
+    before: Sequence[str],
+    after: Sequence[str],
+    kinds: Sequence[str],
+) -> list[list[Any]]:
+    """(name, value) pairs of `amp_info_list.json`.
+
+    Args:
+        result: of the search.
+        before: precision of every searched quantizer at the baseline.
+        after: the same in the final setting.
+        kinds: "param" or another kind, of each of them.
+    """
+    summary = result.summary
+    pairs: list[list[Any]] = [
+        ["fp32 accuracy", _number(result.fp32_score)],
+        ["baseline candidate", candidate_text(summary.baseline_candidate)],
+        ["baseline accuracy", _number(result.baseline_score)],
+        ["final score", _number(result.final_score)],
+        ["final relative bitops", result.chosen.cost if result.chosen else 1.0],
+        ["stop reason", result.stop_reason],
+        ["quantizer groups", summary.num_groups],
+        ["Phase1 Time", summary.seconds.get("sensitivity", 0.0) / 60],
+        ["Phase2 Time", summary.seconds.get("front", 0.0) / 60],
+        ["phase1 eval count", summary.evaluations.get("sensitivity", 0)],
+        ["phase2 eval count", summary.evaluations.get("front", 0)],
+    ]
+    param = [kind == "param" for kind in kinds]
+    flipped = [a != b for a, b in zip(before, after, strict=True)]
+    for label, wanted in (
+        ("act_quantizers", [not p for p in param]),
+        ("param_quantizers", param),
+        ("quantizers", [True] * len(param)),
+    ):
+        total = sum(wanted)
+        count = sum(f and w for f, w in zip(flipped, wanted, strict=True))
+        pairs.append([f"percentage_{label}_flipped", 100 * count / max(total, 1)])
+        pairs.append([f"count_{label}_flipped", count])
+        pairs.append([f"total_{label}", total])
+    return pairs
+
+
+def write_json_files(folder: Path, result: ParetoList, info: list[list[Any]]) -> None:
+    """Writes `pareto_list.json` and `amp_info_list.json`, each whole or not at all.
+
+    A row of `pareto_list.json` is [relative bit-ops, score, [[kind, name], ...],
+    candidate].
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    rows = [
+        [
+            cost,
+            _number(score),
+            [list(pair) for pair in group.to_list()],
+            candidate_text(candidate),
+        ]
+        for cost, score, group, candidate in result
+    ]
+    atomic_write(folder / "pareto_list.json", json.dumps(rows, indent=1) + "\n")
+    atomic_write(folder / "amp_info_list.json", json.dumps(info, indent=1) + "\n")

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which quantizer groups a search covers: `include` and `exclude`."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from aimetpp.amp.quantizer_groups import GroupMembers, QuantizerGroup
+
+
+def select_groups(
+    sim: Any, groups: list[GroupMembers], include: Any, exclude: Any
+) -> list[GroupMembers]:
+    """The groups that are searched; the others keep their precision.
+
+    Args:
+        sim: the simulation.
+        groups: all its groups.
+        include: None for all; else modules of `sim.model`, dotted names, globs,
+            site names or QuantizerGroups, one or a list. A module means every group
+            that holds a quantizer of it or of a module inside it.
+        exclude: the same, taken away afterwards.
+
+    Raises:
+        TypeError: an item of another type.
+        ValueError: an item that matches nothing, or nothing left to search.
+    """
+    chosen = groups
+    if include is not None:
+        wanted = _matched(sim, groups, include, "include")
+        chosen = [members for members in chosen if members.group in wanted]
+    if exclude is not None:
+        unwanted = _matched(sim, groups, exclude, "exclude")
+        chosen = [members for members in chosen if members.group not in unwanted]
+    if groups and not chosen:
+        raise ValueError("include and exclude leave no quantizer group to search")
+    return chosen
+
+
+def _matched(
+    sim: Any, groups: list[GroupMembers], items: Any, argument: str
+) -> set[QuantizerGroup]:
+    single = isinstance(items, str | torch.nn.Module | QuantizerGroup)
+    if not single and not isinstance(items, Iterable):
+        raise TypeError(
+            f"{argument} must be a list of modules, names or groups, got "
+            f"{type(items).__name__}"
+        )
+    found: set[QuantizerGroup] = set()
+    for item in [items] if single else items:
+        matches = {m.group for m in groups if _matches(sim, m.group, item, argument)}
+        if not matches:
+            raise ValueError(
+                f"{argument}: no quantizer group has a quantizer of {_describe(item)}"
+            )
+        found |= matches
+    return found
+
+
+def _matches(sim: Any, group: QuantizerGroup, item: Any, argument: str) -> bool:
+    if isinstance(item, QuantizerGroup):
+        return group == item
+    if isinstance(item, torch.nn.Module):
+        names = [name for name, module in sim.model.named_modules() if module is item]
+        if not names:
+            raise ValueError(
+                f"{argument}: not a module of sim.model: {_describe(item)}"
+            )
+        return any(_inside(sim, site, names[0]) for site in group.sites)
+    if isinstance(item, str):
+        return any(_named(sim, site, item) for site in group.sites)
+    raise TypeError(
+        f"{argument}: items must be modules, names or QuantizerGroups, got "
+        f"{type(item).__name__}"
+    )
+
+
+def _inside(sim: Any, site: int, module: str) -> bool:
+    owner = sim.graph.calls[sim.graph.sites[site].call].module
+    return not module or owner == module or owner.startswith(module + ".")
+
+
+def _named(sim: Any, site: int, pattern: str) -> bool:
+    call = sim.graph.calls[sim.graph.sites[site].call]
+    names = (call.module, call.name, sim.graph.site_name(site))
+    return _inside(sim, site, pattern) or any(
+        fnmatch.fnmatchcase(name, pattern) for name in names
+    )
+
+
+def _describe(item: Any) -> str:
+    return repr(item) if isinstance(item, str) else type(item).__name__

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Encodings as plain numbers, and the JSON files that hold them.
+
+A file keyed by ONNX tensor names (versions 0.6.1, 1.0.0, 2.0.0) goes with an
+exported ONNX file; one keyed by module names (`save_encodings_to_json`) can be
+loaded back into a simulation.
+
+In every file's `offset` the grid starts at 0 whatever the sign of its integers, so
+that offset = min / scale; 2.0.0 gives ONNX zero points instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import aimetpp
+from aimetpp.common.files import atomic_write
+from aimetpp.export.files import require_writable_folder
+from aimetpp.export.keys import activation_keys, param_key
+from aimetpp.export.loading import load_encodings
+from aimetpp.quantization import QuantizeDequantize, QuantizerBase
+
+if TYPE_CHECKING:
+    from aimetpp.quantsim import QuantizationSimModel
+
+VERSIONS = ("0.6.1", "1.0.0", "2.0.0")
+DEFAULT_VERSION = "1.0.0"
+
+_FLOAT_NAMES = {"fp16": "float16", "bf16": "bfloat16"}
+# Exponent and mantissa bits, written where 16 bits alone would mean float16.
+_BF16_BITS = {"exponent_bits": 8, "mantissa_bits": 7}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What one quantizer does to a tensor: value = (q + offset) * scale.
+
+    Attributes:
+        precision: "int8", "fp16", "bf16".
+        symmetric: the quantizer's grid is centred on zero.
+        scale, offset: one number, or one for each index along `channel_axis`; empty
+            for the float formats.
+        qmin, qmax: ends of the integer grid, both included; 0 for the float formats.
+        channel_axis: the axis of a per-channel encoding; None for per-tensor.
+    """
+
+    precision: str
+    symmetric: bool = False
+    scale: tuple[float, ...] = ()
+    offset: tuple[int, ...] = ()
+    qmin: int = 0
+    qmax: int = 0
+    channel_axis: int | None = None
+
+    @classmethod
+    def of(cls, quantizer: torch.nn.Module, site: str) -> Encoding:
+        """The encoding of `quantizer`, which stands at `site`.
+
+        Raises:
+            RuntimeError: it has not been calibrated.
+        """
+        assert isinstance(quantizer, QuantizerBase)
+        precision = quantizer.precision
+        if precision in _FLOAT_NAMES:
+            return cls(precision)
+        assert isinstance(quantizer, QuantizeDequantize)
+        scale, offset = quantizer.get_scale(), quantizer.get_offset()
+        if scale is None or offset is None:
+            raise RuntimeError(
+                f"the quantizer of {site!r} has no encoding: run "
+                "sim.compute_encodings(...) with data that reaches it before exporting"
+            )
+        qmin, qmax = quantizer.grid.tolist()
+        return cls(
+            precision=precision,
+            symmetric=quantizer.symmetric,
+            scale=tuple(scale.detach().flatten().tolist()),
+            offset=tuple(int(o) for o in offset.detach().flatten().tolist()),
+            qmin=qmin,
+            qmax=qmax,
+            channel_axis=quantizer.channel_axis if scale.numel() > 1 else None,
+        )
+
+    @property
+    def is_float(self) -> bool:
+        """True for fp16 and bf16."""
+        return self.precision in _FLOAT_NAMES
+
+    @property
+    def bitwidth(self) -> int:
+        """Bits of the precision."""
+        return 16 if self.is_float else int(self.precision.removeprefix("int"))
+
+    @property
+    def file_offset(self) -> list[int]:
+        """Offsets of a grid that starts at 0: min / scale."""
+        return [offset + self.qmin for offset in self.offset]
+
+    @property
+    def zero_point(self) -> list[int]:
+        """ONNX zero points: value = (q - zero_point) * scale."""
+        return [-offset for offset in self.offset]
+
+
+def leaf_0_6_1(encoding: Encoding) -> list[dict[str, Any]]:
+    """One dict per channel; `is_symmetric` is a string, as the format has it."""
+    if encoding.is_float:
+        extra = _BF16_BITS if encoding.precision == "bf16" else {}
+        return [{"bitwidth": 16, "dtype": "float", **extra}]
+    ends = (encoding.qmin, encoding.qmax)
+    return [
+        {
+            "min": scale * (offset + ends[0]),
+            "max": scale * (offset + ends[1]),
+            "scale": scale,
+            "offset": offset + encoding.qmin,
+            "bitwidth": encoding.bitwidth,
+            "dtype": "int",
+            "is_symmetric": str(encoding.symmetric),
+        }
+        for scale, offset in zip(encoding.scale, encoding.offset, strict=True)
+    ]
+
+
+def leaf_1_0_0(name: str, encoding: Encoding) -> dict[str, Any]:
+    """One object per tensor, with a list of scales and offsets."""
+    if encoding.is_float:
+        extra = _BF16_BITS if encoding.precision == "bf16" else {}
+        return {
+            "name": name,
+            "dtype": "FLOAT",
+            "bw": 16,
+            "enc_type": "PER_TENSOR",
+            **extra,
+        }
+    return {
+        "name": name,
+        "dtype": "INT",
+        "bw": encoding.bitwidth,
+        "is_sym": encoding.symmetric,
+        "scale": list(encoding.scale),
+        "offset": encoding.file_offset,
+        "enc_type": "PER_TENSOR" if encoding.channel_axis is None else "PER_CHANNEL",
+    }
+
+
+def leaf_2_0_0(name: str, encoding: Encoding) -> dict[str, Any]:
+    """One object per tensor in the words of ONNX QuantizeLinear."""
+    if encoding.is_float:
+        return {"name": name, "output_dtype": _FLOAT_NAMES[encoding.precision]}
+    sign = "" if encoding.qmin < 0 else "u"
+    leaf: dict[str, Any] = {
+        "name": name,
+        "output_dtype": f"{sign}int{encoding.bitwidth}",
+    }
+    per_tensor = encoding.channel_axis is None
+    scale, zero_point = list(encoding.scale), encoding.zero_point
+    leaf["y_scale"] = scale[0] if per_tensor else scale
+    if any(zero_point):
+        leaf["y_zero_point"] = zero_point[0] if per_tensor else zero_point
+    if not per_tensor:
+        leaf["axis"] = encoding.channel_axis
+    return leaf
+
+
+@dataclass(frozen=True)
+class FileHeader:
+    """What an encodings file says besides the encodings."""
+
+    quantizer_args: Mapping[str, Any]
+    excluded_layers: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, sim: QuantizationSimModel) -> FileHeader:
+        """The defaults with which the simulation was built."""
+        specs = sim.placement.quantizers
+        params = [spec for spec in specs if spec.kind == "param"]
+        activations = [spec for spec in specs if spec.kind != "param"]
+        param = params[0].precision if params else "int8"
+        activation = activations[0].precision if activations else "int8"
+        args = {
+            "quant_scheme": str(sim.quant_scheme),
+            "param_bitwidth": _bits(param),
+            "activation_bitwidth": _bits(activation),
+            "dtype": "int" if activation.startswith("int") else "float",
+            "is_symmetric": any(spec.symmetric for spec in params),
+            "per_channel_quantization": any(spec.channel_axis >= 0 for spec in params),
+        }
+        return cls(args, tuple(getattr(sim, "excluded_layers", ())))
+
+
+def _bits(precision: str) -> int:
+    return int(precision.lstrip("abcdefghijklmnopqrstuvwxyz"))
+
+
+def check_version(version: str | None) -> str:
+    """`version`, or the default for None.
+
+    Raises:
+        ValueError: an encoding version that is not known.
+    """
+    if version is None:
+        return DEFAULT_VERSION
+    if version not in VERSIONS:
+        raise ValueError(
+            f"encoding_version must be one of {', '.join(VERSIONS)}, got {version!r}"
+        )
+    return version
+
+
+def document(
+    activations: Mapping[str, Encoding],
+    params: Mapping[str, Encoding],
+    header: FileHeader,
+    version: str,
+) -> dict[str, Any]:
+    """The content of an encodings file keyed by tensor names.
+
+    Args:
+        activations: encodings by tensor name, in the order of the file.
+        params: the same of parameters.
+        header: what else the file says; version 2.0.0 says nothing else.
+        version: one of VERSIONS.
+    """
+    start: dict[str, Any] = {
+        "producer": {"package": "aimetpp", "version": aimetpp.__version__},
+        "version": version,
+    }
+    if version == "2.0.0":
+        both = {**params, **activations}
+        return {**start, "encodings": [leaf_2_0_0(n, e) for n, e in both.items()]}
+    end = {
+        "excluded_layers": list(header.excluded_layers),
+        "quantizer_args": dict(header.quantizer_args),
+    }
+    if version == "0.6.1":
+        sections: dict[str, Any] = {
+            "activation_encodings": {n: leaf_0_6_1(e) for n, e in activations.items()},
+            "param_encodings": {n: leaf_0_6_1(e) for n, e in params.items()},
+        }
+    else:
+        sections = {
+            "activation_encodings": [leaf_1_0_0(n, e) for n, e in activations.items()],
+            "param_encodings": [leaf_1_0_0(n, e) for n, e in params.items()],
+        }
+    return {**start, **sections, **end}
+
+
+def site_encodings(sim: QuantizationSimModel) -> dict[int, Encoding]:
+    """The encoding of every site whose quantizer is on, by site id.
+
+    Sites that share a quantizer share one `Encoding` object.
+
+    Raises:
+        RuntimeError: a quantizer that is on has not been calibrated.
+    """
+    found: dict[int, Encoding] = {}
+    by_quantizer: dict[int, Encoding] = {}
+    for site in sim.sites():
+        if site.quantizer is None:
+            continue
+        key = id(site.quantizer)
+        if key not in by_quantizer:
+            by_quantizer[key] = Encoding.of(site.quantizer, site.name)
+        found[site.id] = by_quantizer[key]
+    return found
+
+
+def module_document(sim: QuantizationSimModel) -> dict[str, Any]:
+    """The content of an encodings file keyed by module names.
+
+    Raises:
+        RuntimeError: a quantizer that is on has not been calibrated.
+    """
+    activations: dict[str, dict[str, dict[str, Any]]] = {}
+    params: dict[str, Any] = {}
+    for site_id, encoding in site_encodings(sim).items():
+        site = sim.graph.sites[site_id]
+        leaf = leaf_0_6_1(encoding)
+        if site.kind == "param":
+            params[param_key(sim.graph, site)] = leaf
+        else:
+            call, kind, slot = activation_keys(sim.graph, site)
+            activations.setdefault(call, {}).setdefault(kind, {})[slot] = leaf[0]
+    header = FileHeader.of(sim)
+    return {
+        "producer": {"package": "aimetpp", "version": aimetpp.__version__},
+        "version": "0.6.1",
+        "activation_encodings": activations,
+        "param_encodings": params,
+        "excluded_layers": list(header.excluded_layers),
+        "quantizer_args": dict(header.quantizer_args),
+    }
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    """JSON text in the layout of the format's own files. NaN is refused."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def save_encodings_to_json(
+    sim: QuantizationSimModel, path: str | os.PathLike[str], filename_prefix: str
+) -> None:
+    """Writes `<path>/<filename_prefix>.json`: every encoding, keyed by module names.
+
+    Raises:
+        OSError: the folder cannot be written.
+        RuntimeError: a quantizer that is on has not been calibrated.
+    """
+    folder = Path(path)
+    require_writable_folder(folder)
+    target = folder / f"{filename_prefix}.json"
+    atomic_write(target, to_json(module_document(sim)))
+
+
+__all__ = [
+    "DEFAULT_VERSION",
+    "VERSIONS",
+    "Encoding",
+    "FileHeader",
+    "check_version",
+    "document",
+    "leaf_0_6_1",
+    "leaf_1_0_0",
+    "leaf_2_0_0",
+    "load_encodings",
+    "module_document",
+    "save_encodings_to_json",
+    "site_encodings",
+    "to_json",
+]

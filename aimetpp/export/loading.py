@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Encodings files keyed by module names -> the quantizers of a simulation."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from aimetpp.export.keys import activation_keys, param_key
+from aimetpp.quantization import QuantizeDequantize
+
+if TYPE_CHECKING:
+    from aimetpp.quantsim import QuantizationSimModel
+
+# How far, in float32 neighbours, the ends of a range are moved to meet a scale.
+_MAX_NUDGE = 4
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """One tensor's entry in a file."""
+
+    precision: str
+    symmetric: bool
+    scale: tuple[float, ...]
+    offset: tuple[int, ...]  # of a grid that starts at 0
+
+    @classmethod
+    def parse(cls, name: str, entries: Any) -> _Leaf:
+        """From the file's list of dicts, or one dict.
+
+        Raises:
+            ValueError: keys missing or of a wrong kind; the message names the entry.
+        """
+        channels = entries if isinstance(entries, list) else [entries]
+        try:
+            first = channels[0]
+            bits = int(first["bitwidth"])
+            if first["dtype"] == "float":
+                is_bf16 = first.get("exponent_bits") == 8
+                return cls("bf16" if is_bf16 else f"fp{bits}", False, (), ())
+            return cls(
+                precision=f"int{bits}",
+                symmetric=str(first["is_symmetric"]) == "True",
+                scale=tuple(float(channel["scale"]) for channel in channels),
+                offset=tuple(int(channel["offset"]) for channel in channels),
+            )
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"load_encodings: the entry of {name!r} must have bitwidth, dtype, "
+                f"is_symmetric, scale and offset ({type(error).__name__}: {error})"
+            ) from error
+
+
+def _read(source: Any) -> Mapping[str, Any]:
+    if isinstance(source, Mapping):
+        content: Any = source
+        where = "the given dict"
+    else:
+        where = os.fspath(source)
+        try:
+            content = json.loads(Path(where).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"load_encodings: {where} is not JSON: {error}") from error
+    sections = ("activation_encodings", "param_encodings")
+    if not isinstance(content, Mapping) or not all(
+        isinstance(content.get(section, {}), Mapping) for section in sections
+    ):
+        raise ValueError(
+            f"load_encodings: {where} must be keyed by module names, as "
+            "save_encodings_to_json writes it"
+        )
+    if not any(section in content for section in sections):
+        raise ValueError(f"load_encodings: {where} holds no encodings")
+    return content
+
+
+def _flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """("conv1.output.0", entry), ("conv1.weight", entries), ..."""
+    for module, kinds in content.get("activation_encodings", {}).items():
+        for kind, slots in kinds.items():
+            for slot, entry in slots.items():
+                yield f"{module}.{kind}.{slot}", entry
+    yield from content.get("param_encodings", {}).items()
+
+
+def _sites_by_key(sim: QuantizationSimModel) -> dict[str, int]:
+    keys: dict[str, int] = {}
+    for site in sim.graph.sites:
+        if site.kind == "param":
+            keys.setdefault(param_key(sim.graph, site), site.id)
+        else:
+            keys[".".join(activation_keys(sim.graph, site))] = site.id
+    return keys
+
+
+def load_encodings(
+    sim: QuantizationSimModel,
+    source: Mapping[str, Any] | str | os.PathLike[str],
+    strict: bool = True,
+    partial: bool = True,
+    requires_grad: bool | None = None,
+    allow_overwrite: bool = True,
+) -> None:
+    """Gives quantizers the encodings of a file that `save_encodings_to_json` wrote.
+
+    Scales and offsets are afterwards exactly those of the file. All of the file is
+    checked before anything is changed.
+
+    Args:
+        sim: a simulation of the same model.
+        source: path, or the parsed content.
+        strict: a name that the simulation has no quantizer for is an error;
+            otherwise it is skipped.
+        partial: quantizers without an entry keep their state; otherwise they are
+            turned off.
+        requires_grad: whether the loaded ranges are trained; None: as they are.
+        allow_overwrite: whether calibration may change the loaded ranges.
+
+    Raises:
+        RuntimeError: names that do not match, all of them listed; a wrong number of
+            channels.
+        ValueError: not such a file; two entries that disagree on one quantizer.
+    """
+    leaves = dict(_flatten(_read(source)))
+    sites = _sites_by_key(sim)
+    index_of_site = sim.placement.quantizer_of_site
+    unknown = [key for key in leaves if key not in sites]
+    without = [k for k in leaves if k in sites and index_of_site[sites[k]] < 0]
+    if strict and (unknown or without):
+        parts = []
+        if unknown:
+            parts.append(f"not in the model: {', '.join(unknown)}")
+        if without:
+            parts.append(f"no quantizer there: {', '.join(without)}")
+        raise RuntimeError(f"load_encodings: names do not match; {'; '.join(parts)}")
+    chosen: dict[int, tuple[str, _Leaf]] = {}
+    for key, entry in leaves.items():
+        if key in unknown or key in without:
+            continue
+        index, leaf = index_of_site[sites[key]], _Leaf.parse(key, entry)
+        other = chosen.setdefault(index, (key, leaf))
+        if other[1] != leaf:
+            raise ValueError(
+                f"load_encodings: {other[0]} and {key} share one quantizer, but their "
+                "encodings differ"
+            )
+    for index, (key, leaf) in chosen.items():
+        _check_channels(sim._bank.entries[index].integer, key, leaf)
+    precisions = sim.precisions()
+    for index in range(len(precisions)):
+        if index in chosen:
+            precisions[index] = chosen[index][1].precision
+        elif not partial:
+            precisions[index] = "fp32"
+    sim.apply_precisions(precisions)
+    for index, (_, leaf) in chosen.items():
+        if leaf.scale:
+            quantizer = sim._bank.entries[index].integer
+            _set_encoding(quantizer, leaf)
+            quantizer.allow_overwrite(allow_overwrite)
+            if requires_grad is not None:
+                quantizer.min.requires_grad_(requires_grad)
+                quantizer.max.requires_grad_(requires_grad)
+
+
+def _check_channels(quantizer: QuantizeDequantize, key: str, leaf: _Leaf) -> None:
+    channels = quantizer.min.numel()
+    if leaf.scale and len(leaf.scale) != channels:
+        raise RuntimeError(
+            f"load_encodings: {key} has {channels} channels, the file has "
+            f"{len(leaf.scale)}"
+        )
+
+
+def _set_encoding(quantizer: QuantizeDequantize, leaf: _Leaf) -> None:
+    # Kept statistics are of another calibration: a later change of the bit-width
+    # must start from the loaded range.
+    quantizer.statistics = None
+    quantizer.symmetric = leaf.symmetric
+    # An unsigned symmetric grid is one that starts at zero.
+    signed = leaf.symmetric and any(leaf.offset)
+    quantizer._set_grid(quantizer.bitwidth, signed)
+    scale = torch.tensor(leaf.scale, dtype=torch.float32)
+    start = torch.tensor(leaf.offset, dtype=torch.float64) * scale.double()
+    steps = int(quantizer.grid[1] - quantizer.grid[0])
+    low = start.to(torch.float32)
+    high = (start + steps * scale.double()).to(torch.float32)
+    _meet_scale(quantizer, low, high, scale)
+
+
+def _meet_scale(
+    quantizer: QuantizeDequantize,
+    low: torch.Tensor,
+    high: torch.Tensor,
+    scale: torch.Tensor,
+) -> None:
+    """Sets the range, moved by single float32 steps until it gives `scale`.
+
+    low, high and scale have one element per channel. The ends of the file's grid,
+    rounded to float32, may give a scale that is one unit in the last place off.
+    """
+    best_low, best_high = low.clone(), high.clone()
+    open_channels = torch.ones_like(scale, dtype=torch.bool)
+    for high_steps, low_steps in _nudges():
+        candidate_low, candidate_high = _moved(low, low_steps), _moved(high, high_steps)
+        quantizer.set_range(candidate_low, candidate_high)
+        got = quantizer.get_scale()
+        assert got is not None
+        met = open_channels & (got.detach().flatten().cpu() == scale)
+        best_low[met], best_high[met] = candidate_low[met], candidate_high[met]
+        open_channels &= ~met
+        if not open_channels.any():
+            break
+    quantizer.set_range(best_low, best_high)
+
+
+def _nudges() -> Sequence[tuple[int, int]]:
+    """Steps of (high, low), the smallest first."""
+    reach = range(-_MAX_NUDGE, _MAX_NUDGE + 1)
+    return sorted(itertools.product(reach, reach), key=lambda s: abs(s[0]) + abs(s[1]))
+
+
+def _moved(values: torch.Tensor, steps: int) -> torch.Tensor:
+    """`values` moved by that many representable numbers; zero stays."""
+    towards = torch.full_like(values, float("inf") if steps > 0 else float("-inf"))
+    moved = values
+    for _ in range(abs(steps)):
+        moved = torch.nextafter(moved, towards)
+    return torch.where(values == 0, values, moved)

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""ONNX files of a simulation, and the encodings files beside them.
+
+QuantizeLinear and DequantizeLinear stand where the simulation's quantizers do; the
+encodings file is keyed by the tensor names of the ONNX file.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import torch
+from onnx import version_converter
+from torch.onnx import symbolic_helper
+from torch.utils import _pytree as pytree
+
+from aimetpp.export.encodings import (
+    FileHeader,
+    check_version,
+    document,
+    site_encodings,
+    to_json,
+)
+from aimetpp.export.files import require_writable_folder, write_together
+from aimetpp.export.qdq import (
+    MARKER_DOMAIN,
+    MARKER_OP,
+    QdqResult,
+    insert_qdq,
+    required_opset,
+)
+
+if TYPE_CHECKING:
+    from aimetpp.quantsim import QuantizationSimModel
+
+# What PyTorch's TorchScript-based exporter can write. Per-channel needs 13.
+MIN_OPSET, MAX_OPSET = 13, 20
+
+
+@dataclass(frozen=True)
+class QdqModel:
+    """An ONNX model with QDQ nodes, and the encoding of each of its tensors."""
+
+    model: onnx.ModelProto
+    tensors: QdqResult
+
+
+def build_qdq_model(
+    sim: QuantizationSimModel,
+    args: Any,
+    *,
+    opset_version: int | None = None,
+    input_names: list[str] | None = None,
+    output_names: list[str] | None = None,
+    dynamic_axes: Mapping[str, Any] | None = None,
+    dynamic_batch: bool = False,
+    **export_options: Any,
+) -> QdqModel:
+    """Exports `sim.model` in eval mode and puts QDQ nodes where its quantizers are.
+
+    Args:
+        sim: a calibrated simulation.
+        args: like the simulation's dummy input: tensor, tuple, list or dict.
+        opset_version: 13 to 20 (default 20); the file's opset is 21 where the
+            precisions need it (integers of other than 8 bits).
+        input_names: of the flattened tensors in order; by default the forward's
+            argument names.
+        output_names: the same; by default "output", or "output_0", "output_1", ...
+        dynamic_axes: as `torch.onnx.export` has it.
+        dynamic_batch: makes axis 0 of every input and output dynamic.
+        **export_options: passed on to `torch.onnx.export`.
+
+    Raises:
+        ValueError: a site's precision cannot be expressed in ONNX, or a wrong opset,
+            name count or option.
+        RuntimeError: a quantizer is not calibrated, or the exporter failed.
+    """
+    opset = MAX_OPSET if opset_version is None else opset_version
+    if not MIN_OPSET <= opset <= MAX_OPSET:
+        raise ValueError(
+            f"opset_version must be between {MIN_OPSET} and {MAX_OPSET} (the file gets "
+            f"21 where its precisions need it), got {opset}"
+        )
+    _reject_fixed_options(export_options)
+    encodings = site_encodings(sim)
+    names = {site.id: site.name for site in sim.sites()}
+    needed_opset = required_opset(encodings, names)
+    signature = _Signature.of(sim, args, input_names, output_names)
+    if dynamic_batch:
+        batch_axes = {name: {0: "batch"} for name in signature.batched}
+        dynamic_axes = {**batch_axes, **dict(dynamic_axes or {})}
+    model = _export_with_markers(
+        sim,
+        signature,
+        opset_version=opset,
+        dynamic_axes=dict(dynamic_axes) if dynamic_axes else None,
+        **export_options,
+    )
+    if needed_opset > opset:
+        model = _raise_opset(model, needed_opset)
+    params = [site.id for site in sim.sites() if site.kind == "param"]
+    tensors = insert_qdq(model, encodings, names, params)
+    onnx.checker.check_model(model, full_check=True)
+    return QdqModel(model, tensors)
+
+
+def _reject_fixed_options(options: Mapping[str, Any]) -> None:
+    fixed = {"dynamo", "f", "model", "custom_opsets", "training", "kwargs"}
+    wrong = sorted(fixed & set(options))
+    if wrong:
+        raise ValueError(
+            f"onnx.export: {', '.join(wrong)} cannot be chosen: the simulation is "
+            "exported by the TorchScript-based exporter, in eval mode"
+        )
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """Arguments of the forward, and names of its flattened tensors."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    input_names: list[str]
+    output_names: list[str]
+    batched: list[str]  # inputs and outputs that have an axis 0
+
+    @classmethod
+    def of(
+        cls,
+        sim: QuantizationSimModel,
+        example: Any,
+        input_names: list[str] | None,
+        output_names: list[str] | None,
+    ) -> _Signature:
+        from aimetpp.quantsim.tracing import split_dummy_input
+
+        args, kwargs = split_dummy_input(example)
+        with torch.no_grad(), _eval_mode(sim.model), sim.marker_mode():
+            result = sim.model(*args, **kwargs)
+        inputs = _tensors_by_name(_bound_arguments(sim.model, args, kwargs))
+        outputs = [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
+        single = len(outputs) == 1
+        default = [
+            _free_name("output" if single else f"output_{k}", inputs)
+            for k in range(len(outputs))
+        ]
+        chosen_inputs = _chosen_names("input_names", input_names, list(inputs))
+        chosen_outputs = _chosen_names("output_names", output_names, default)
+        tensors = [*inputs.values(), *outputs]
+        every = zip([*chosen_inputs, *chosen_outputs], tensors, strict=True)
+        batched = [name for name, tensor in every if tensor.dim() > 0]
+        return cls(args, kwargs, chosen_inputs, chosen_outputs, batched)
+
+
+def _free_name(wanted: str, taken: Mapping[str, Any]) -> str:
+    return wanted if wanted not in taken else _free_name(f"{wanted}_", taken)
+
+
+def _chosen_names(what: str, given: list[str] | None, default: list[str]) -> list[str]:
+    if given is None:
+        return default
+    if len(given) != len(default):
+        raise ValueError(
+            f"{what} must name {len(default)} tensors (flattened), got {len(given)}"
+        )
+    return list(given)
+
+
+def _bound_arguments(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Arguments by their names in the model's own forward."""
+    forward = getattr(type(model), "_aimetpp_original_forward", type(model).forward)
+    bound = inspect.signature(forward).bind(model, *args, **kwargs)
+    named = dict(list(bound.arguments.items())[1:])  # without self
+    for name, parameter in inspect.signature(forward).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            named.update(named.pop(name, {}))
+    return named
+
+
+def _tensors_by_name(arguments: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Flattened tensors: "x", "boxes_0", "boxes_1", "state_h"."""
+    named: dict[str, torch.Tensor] = {}
+    for argument, value in arguments.items():
+        leaves, _ = pytree.tree_flatten_with_path(value)
+        for path, leaf in leaves:
+            if isinstance(leaf, torch.Tensor):
+                parts = [str(getattr(k, "idx", getattr(k, "key", k))) for k in path]
+                named["_".join([argument, *parts])] = leaf
+    return named
+
+
+@contextmanager
+def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, was in training.items():
+            module.training = was
+
+
+@contextmanager
+def _marker_symbolic(opset: int) -> Iterator[None]:
+    """Within the context the exporter writes the site op as a marker node."""
+
+    def symbolic(g: Any, x: Any, site: Any) -> Any:
+        output = g.op(
+            f"{MARKER_DOMAIN}::{MARKER_OP}",
+            x,
+            id_i=symbolic_helper._maybe_get_const(site, "i"),
+            dtype_s=x.type().scalarType(),
+        )
+        return output.setType(x.type())
+
+    torch.onnx.register_custom_op_symbolic("aimetpp::site", symbolic, opset)
+    try:
+        yield
+    finally:
+        torch.onnx.unregister_custom_op_symbolic("aimetpp::site", opset)
+
+
+def _export_with_markers(
+    sim: QuantizationSimModel, signature: _Signature, **options: Any
+) -> onnx.ModelProto:
+    opset = options["opset_version"]
+    with (
+        tempfile.TemporaryDirectory(prefix="aimetpp-onnx-") as folder,
+        warnings.catch_warnings(),
+        _eval_mode(sim.model),
+        sim.marker_mode(),
+        _marker_symbolic(opset),
+    ):
+        warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", category=DeprecationWarning)
+        path = os.path.join(folder, "model.onnx")
+        torch.onnx.export(
+            sim.model,
+            # The last dict is the keyword arguments, even where there are none.
+            (*signature.args, signature.kwargs),
+            path,
+            input_names=signature.input_names,
+            output_names=signature.output_names,
+            custom_opsets={MARKER_DOMAIN: 1},
+            dynamo=False,
+            **options,
+        )
+        return onnx.load(path)
+
+
+def _raise_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    """The same model at a higher opset."""
+    current = next(o for o in model.opset_import if not o.domain)
+    # From 20 to 21 existing nodes change in nothing but the types they allow, with
+    # this one exception.
+    ops = {node.op_type for node in model.graph.node}
+    if current.version == 20 and version == 21 and "GroupNormalization" not in ops:
+        current.version = version
+        return model
+    return version_converter.convert_version(model, version)
+
+
+def export_onnx(
+    sim: QuantizationSimModel,
+    args: Any,
+    f: str | os.PathLike[str],
+    *,
+    encoding_version: str | None = None,
+    **options: Any,
+) -> None:
+    """Writes `f` (ONNX with QDQ nodes) and `<stem>.encodings` beside it.
+
+    Both files appear together or not at all; old ones stay where it fails.
+
+    Args:
+        sim: a calibrated simulation.
+        args: like the simulation's dummy input.
+        f: the ONNX file.
+        encoding_version: "0.6.1", "1.0.0" (default) or "2.0.0".
+        **options: see `build_qdq_model`.
+
+    Raises:
+        OSError: the folder cannot be written; nothing has been computed.
+        ValueError, RuntimeError: as `build_qdq_model`.
+    """
+    target = Path(f)
+    version = check_version(encoding_version)
+    require_writable_folder(target.parent)
+    exported = build_qdq_model(sim, args, **options)
+    write_together(onnx_files(sim, exported, target, version))
+
+
+def onnx_files(
+    sim: QuantizationSimModel,
+    exported: QdqModel,
+    target: Path,
+    version: str,
+    encodings_path: Path | None = None,
+) -> dict[Path, str | bytes]:
+    """Contents of the ONNX file and of its encodings file, by path."""
+    content = document(
+        exported.tensors.activations,
+        exported.tensors.params,
+        FileHeader.of(sim),
+        version,
+    )
+    return {
+        target: exported.model.SerializeToString(),
+        encodings_path or target.with_suffix(".encodings"): to_json(content),
+    }
+
+
+__all__ = ["QdqModel", "build_qdq_model", "export_onnx", "onnx_files"]

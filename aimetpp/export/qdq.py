@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Site markers in an ONNX graph -> QuantizeLinear and DequantizeLinear nodes.
+
+The exporter leaves one marker node where each quantizer stands. Each becomes, with
+the quantizer's encoding:
+  - an activation on an integer grid: [Clip ->] QuantizeLinear -> DequantizeLinear,
+    in the narrowest of ONNX's 4, 8 and 16-bit types that holds the grid; Clip only
+    where the grid is narrower than the type (5 bits in int8);
+  - a parameter: its integers as an initializer -> DequantizeLinear;
+  - fp16, bf16: Cast -> Cast.
+QuantizeLinear computes what the simulation does: round half to even, then saturate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from aimetpp.export.data_movement import spread_encodings
+from aimetpp.export.encodings import Encoding
+
+MARKER_DOMAIN = "aimetpp.marker"
+# The exporter names a node's output after its type, and the marker's output is
+# what the DequantizeLinear in its place will yield.
+MARKER_OP = "DequantizeLinear"
+
+# Smallest opset with 4 and 16-bit QuantizeLinear types.
+WIDE_TYPES_OPSET = 21
+_IR_VERSION_OF_WIDE_TYPES = 10
+_MAX_BITWIDTH = 16
+
+_SIGNED = {4: TensorProto.INT4, 8: TensorProto.INT8, 16: TensorProto.INT16}
+_UNSIGNED = {4: TensorProto.UINT4, 8: TensorProto.UINT8, 16: TensorProto.UINT16}
+_FLOAT_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+_MARKER_TYPES = {
+    "Float": TensorProto.FLOAT,
+    "Half": TensorProto.FLOAT16,
+    "BFloat16": TensorProto.BFLOAT16,
+    "Double": TensorProto.DOUBLE,
+}
+
+
+@dataclass
+class QdqResult:
+    """What stands where, by tensor name.
+
+    `activations` and `params` list every tensor that has an encoding, in graph
+    order, outputs of data-movement nodes last.
+    """
+
+    activations: dict[str, Encoding] = field(default_factory=dict)
+    params: dict[str, Encoding] = field(default_factory=dict)
+
+
+def container_bitwidth(encoding: Encoding, site: str) -> int:
+    """Bits of the ONNX integer type that holds the encoding's grid: 4, 8 or 16.
+
+    Raises:
+        ValueError: the grid is wider than ONNX can express.
+    """
+    for bits in _SIGNED:
+        if encoding.bitwidth <= bits:
+            return bits
+    raise ValueError(
+        f"ONNX export: site {site!r} is {encoding.precision}, and QuantizeLinear has "
+        f"integer types of up to {_MAX_BITWIDTH} bits; set it to int{_MAX_BITWIDTH} or "
+        "less, fp16, bf16 or fp32"
+    )
+
+
+def required_opset(
+    encodings: Mapping[int, Encoding], site_names: Mapping[int, str]
+) -> int:
+    """The smallest opset whose nodes can express all encodings.
+
+    Raises:
+        ValueError: no opset can; the message names the site.
+    """
+    integers = {site: e for site, e in encodings.items() if not e.is_float}
+    bits = {container_bitwidth(e, site_names[s]) for s, e in integers.items()}
+    return WIDE_TYPES_OPSET if bits - {8} else 13
+
+
+def insert_qdq(
+    model: onnx.ModelProto,
+    encodings: Mapping[int, Encoding],
+    site_names: Mapping[int, str],
+    param_sites: Iterable[int],
+) -> QdqResult:
+    """Replaces every marker of `model`, in place.
+
+    Args:
+        model: as exported, at an opset that `required_opset` allows.
+        encodings: by site id, which is the marker's `id`.
+        site_names: by site id, for errors and for parameters computed in the graph.
+        param_sites: ids of the sites that are parameters.
+
+    Raises:
+        ValueError: a grid wider than 16 bits, a marker without an encoding.
+    """
+    rewriter = _Rewriter(model, encodings, site_names, set(param_sites))
+    rewriter.rewrite()
+    return rewriter.result
+
+
+@dataclass(frozen=True)
+class _Marker:
+    site: int
+    elem_type: int
+    source: str
+    output: str
+    name: str
+
+
+class _Rewriter:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        encodings: Mapping[int, Encoding],
+        site_names: Mapping[int, str],
+        param_sites: set[int],
+    ) -> None:
+        self._model = model
+        self._graph = model.graph
+        self._encodings = encodings
+        self._site_names = site_names
+        self._param_sites = param_sites
+        self._initializers = {t.name: t for t in self._graph.initializer}
+        self._outputs = {value.name for value in self._graph.output}
+        self._producers = {
+            name: node for node in self._graph.node for name in node.output if name
+        }
+        self._names = set(self._initializers) | set(self._producers)
+        self._renamed: dict[str, str] = {}
+        self._made: dict[tuple[str, int, Encoding], str] = {}
+        # Dequantized activation tensors and their encodings.
+        self._on_grid: dict[str, Encoding] = {}
+        self.result = QdqResult()
+
+    def rewrite(self) -> None:
+        nodes: list[onnx.NodeProto] = []
+        for node in self._graph.node:
+            for index, name in enumerate(node.input):
+                node.input[index] = self._renamed.get(name, name)
+            if node.domain == MARKER_DOMAIN:
+                nodes.extend(self._replace(node))
+            else:
+                nodes.append(node)
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
+        moved = spread_encodings(self._graph, self._on_grid)
+        for name, encoding in moved.items():
+            self._on_grid[name] = encoding
+            self.result.activations.setdefault(name, encoding)
+        self._guard_max_pools()
+        self._drop_unused_initializers()
+        kept = [o for o in self._model.opset_import if o.domain != MARKER_DOMAIN]
+        del self._model.opset_import[:]
+        self._model.opset_import.extend(kept)
+        if kept[0].version >= WIDE_TYPES_OPSET:
+            self._model.ir_version = max(
+                self._model.ir_version, _IR_VERSION_OF_WIDE_TYPES
+            )
+
+    # -- one marker ---------------------------------------------------------
+
+    def _replace(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        marker = _Marker(
+            site=attributes["id"],
+            elem_type=_MARKER_TYPES[attributes["dtype"].decode()],
+            source=node.input[0],
+            output=node.output[0],
+            name=node.name,
+        )
+        if marker.site not in self._encodings:
+            raise ValueError(f"ONNX export: site {marker.site} has no encoding")
+        encoding = self._encodings[marker.site]
+        # Two readers of one tensor share one pair of nodes.
+        key = (marker.source, marker.elem_type, encoding)
+        if key in self._made and marker.output not in self._outputs:
+            self._renamed[marker.output] = self._made[key]
+            return []
+        self._made.setdefault(key, marker.output)
+        initializer = self._initializer_of(marker.source)
+        if marker.site in self._param_sites:
+            self._record_param(marker, encoding, initializer is not None)
+            if initializer is not None:
+                return self._param_nodes(marker, encoding, initializer)
+        else:
+            self._record_activation(marker, encoding)
+        return self._activation_nodes(marker, encoding)
+
+    def _record_param(
+        self, marker: _Marker, encoding: Encoding, is_initializer: bool
+    ) -> None:
+        site_name = self._site_names[marker.site]
+        self.result.params[marker.source if is_initializer else site_name] = encoding
+
+    def _record_activation(self, marker: _Marker, encoding: Encoding) -> None:
+        self._on_grid[marker.output] = encoding
+        # A model output keeps its name, which then is the quantized tensor's.
+        name = marker.output if marker.output in self._outputs else marker.source
+        if name in self.result.activations:  # read by others with another encoding
+            name = marker.output
+        self.result.activations[name] = encoding
+
+    def _initializer_of(self, name: str) -> onnx.TensorProto | None:
+        """The initializer behind `name`, through Identity nodes."""
+        while name in self._producers and self._producers[name].op_type == "Identity":
+            name = self._producers[name].input[0]
+        return self._initializers.get(name)
+
+    def _activation_nodes(
+        self, marker: _Marker, encoding: Encoding
+    ) -> list[onnx.NodeProto]:
+        chain = _Chain(self, marker)
+        if encoding.is_float:
+            chain.cast(_FLOAT_TYPES[encoding.precision], "narrowed")
+            chain.cast(marker.elem_type, "widened")
+            return chain.finish()
+        if marker.elem_type != TensorProto.FLOAT:
+            chain.cast(TensorProto.FLOAT, "float")
+        if self._is_narrower_than_type(marker, encoding):
+            chain.add("Clip", self._grid_ends(marker.source, encoding), "clipped")
+        scale, zero_point, axis = self._grid_initializers(marker, encoding)
+        chain.add("QuantizeLinear", [scale, zero_point], "quantized", **axis)
+        chain.add("DequantizeLinear", [scale, zero_point], "dequantized", **axis)
+        if marker.elem_type != TensorProto.FLOAT:
+            chain.cast(marker.elem_type, "cast")
+        return chain.finish()
+
+    def _param_nodes(
+        self, marker: _Marker, encoding: Encoding, initializer: onnx.TensorProto
+    ) -> list[onnx.NodeProto]:
+        values = np.asarray(numpy_helper.to_array(initializer))
+        if encoding.is_float:
+            dtype = helper.tensor_dtype_to_np_dtype(_FLOAT_TYPES[encoding.precision])
+            with np.errstate(over="ignore"):
+                narrowed = numpy_helper.from_array(values.astype(dtype))
+            stored = self._add_initializer(f"{marker.source}_narrowed", narrowed)
+            chain = _Chain(self, marker, start=stored)
+            chain.cast(marker.elem_type, "widened")
+            return chain.finish()
+        integers = quantize_array(values, encoding)
+        elem_type = self._integer_type(marker, encoding)
+        tensor = helper.make_tensor("", elem_type, integers.shape, integers.flatten())
+        stored = self._add_initializer(f"{marker.source}_quantized", tensor)
+        scale, zero_point, axis = self._grid_initializers(marker, encoding)
+        chain = _Chain(self, marker, start=stored)
+        chain.add("DequantizeLinear", [scale, zero_point], "dequantized", **axis)
+        if marker.elem_type != TensorProto.FLOAT:
+            chain.cast(marker.elem_type, "cast")
+        return chain.finish()
+
+    def _integer_type(self, marker: _Marker, encoding: Encoding) -> int:
+        bits = container_bitwidth(encoding, self._site_names[marker.site])
+        return (_SIGNED if encoding.qmin < 0 else _UNSIGNED)[bits]
+
+    def _is_narrower_than_type(self, marker: _Marker, encoding: Encoding) -> bool:
+        bits = container_bitwidth(encoding, self._site_names[marker.site])
+        low = -(1 << (bits - 1)) if encoding.qmin < 0 else 0
+        return (encoding.qmin, encoding.qmax) != (low, low + (1 << bits) - 1)
+
+    def _grid_initializers(
+        self, marker: _Marker, encoding: Encoding
+    ) -> tuple[str, str, dict[str, int]]:
+        """Names of the scale and the zero point, and the axis attribute."""
+        shape = [] if encoding.channel_axis is None else [len(encoding.scale)]
+        elem_type = self._integer_type(marker, encoding)
+        scale = helper.make_tensor("", TensorProto.FLOAT, shape, encoding.scale)
+        zero = helper.make_tensor("", elem_type, shape, encoding.zero_point)
+        axis = {} if encoding.channel_axis is None else {"axis": encoding.channel_axis}
+        return (
+            self._add_initializer(f"{marker.source}_scale", scale),
+            self._add_initializer(f"{marker.source}_zero_point", zero),
+            axis,
+        )
+
+    # -- names and initializers ---------------------------------------------
+
+    def unique_name(self, wanted: str) -> str:
+        name, count = wanted, 0
+        while name in self._names:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._names.add(name)
+        return name
+
+    def _add_initializer(self, name: str, tensor: onnx.TensorProto) -> str:
+        tensor.name = self.unique_name(name)
+        self._graph.initializer.append(tensor)
+        return tensor.name
+
+    def _drop_unused_initializers(self) -> None:
+        """Drops float parameters that integers have replaced.
+
+        Identity nodes that stood between go too.
+        """
+        while True:
+            used = {name for node in self._graph.node for name in node.input}
+            used |= self._outputs
+            dead = [
+                node
+                for node in self._graph.node
+                if node.op_type == "Identity" and node.output[0] not in used
+            ]
+            if not dead:
+                break
+            for node in dead:
+                self._graph.node.remove(node)
+        kept = [t for t in self._graph.initializer if t.name in used]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(kept)
+
+    # -- tensors between markers --------------------------------------------
+
+    def _guard_max_pools(self) -> None:
+        """Clips 4-bit tensors to their own range before a MaxPool.
+
+        It changes no value. Without it onnxruntime pulls the integers through the
+        MaxPool, for which it has no 4-bit kernel, and refuses the model.
+        """
+        for index in reversed(range(len(self._graph.node))):
+            node = self._graph.node[index]
+            encoding = self._on_grid.get(node.input[0]) if node.input else None
+            if node.op_type != "MaxPool" or encoding is None or encoding.is_float:
+                continue
+            if container_bitwidth(encoding, node.name) != 4:
+                continue
+            source = node.input[0]
+            node.input[0] = self.unique_name(f"{source}_guarded")
+            ends = self._grid_ends(source, encoding)
+            guard = helper.make_node(
+                "Clip", [source, *ends], [node.input[0]], f"{node.name}_guard"
+            )
+            self._graph.node.insert(index, guard)
+
+    def _grid_ends(self, tensor: str, encoding: Encoding) -> list[str]:
+        """Scalars of the grid's lowest and highest value, exactly as dequantized."""
+        scale, offset = np.float32(encoding.scale[0]), encoding.offset[0]
+        return [
+            self._add_initializer(
+                f"{tensor}_{side}",
+                helper.make_tensor(
+                    "", TensorProto.FLOAT, [], [float(scale * np.float32(q + offset))]
+                ),
+            )
+            for side, q in (("min", encoding.qmin), ("max", encoding.qmax))
+        ]
+
+
+def quantize_array(values: np.ndarray, encoding: Encoding) -> np.ndarray:
+    """The grid's integers of a parameter, in float32 arithmetic as the simulation."""
+    shape = [1] * values.ndim
+    if encoding.channel_axis is not None:
+        shape[encoding.channel_axis] = -1
+    scale = np.asarray(encoding.scale, dtype=np.float32).reshape(shape)
+    offset = np.asarray(encoding.offset, dtype=np.float32).reshape(shape)
+    steps = np.rint(values.astype(np.float32) / scale) - offset
+    integers = np.clip(steps, encoding.qmin, encoding.qmax).astype(np.int64)
+    return integers.reshape(values.shape)
+
+
+class _Chain:
+    """Nodes one after the other, from a marker's source to its output."""
+
+    def __init__(
+        self, rewriter: _Rewriter, marker: _Marker, start: str | None = None
+    ) -> None:
+        self._rewriter = rewriter
+        self._marker = marker
+        self._current = marker.source if start is None else start
+        self._nodes: list[onnx.NodeProto] = []
+
+    def add(self, op: str, inputs: list[str], suffix: str, **attributes: Any) -> None:
+        output = self._rewriter.unique_name(f"{self._marker.source}_{suffix}")
+        name = f"{self._marker.name}_{suffix}"
+        self._nodes.append(
+            helper.make_node(op, [self._current, *inputs], [output], name, **attributes)
+        )
+        self._current = output
+
+    def cast(self, elem_type: int, suffix: str) -> None:
+        self.add("Cast", [], suffix, to=elem_type)
+
+    def finish(self) -> list[onnx.NodeProto]:
+        self._nodes[-1].output[0] = self._marker.output
+        return self._nodes

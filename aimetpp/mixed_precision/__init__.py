@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Mixed precision: found automatically, or asked for layer by layer."""
+
+from aimetpp.mixed_precision.choose import (
+    choose_fast_mixed_precision,
+    choose_mixed_precision,
+)
+from aimetpp.mixed_precision.configurator import MixedPrecisionConfigurator, Precision
+
+__all__ = [
+    "MixedPrecisionConfigurator",
+    "Precision",
+    "choose_fast_mixed_precision",
+    "choose_mixed_precision",
+]

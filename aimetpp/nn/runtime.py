@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What runs during a quantized model's forward: which module is calling, and the
+mode that sees functional ops (`x + y`, `torch.cat`) outside leaf modules.
+
+A module whose own forward calls functional ops opens a frame; a leaf module opens
+an opaque one, inside which nothing is seen. Functional calls are matched with what
+was traced by (calling module, op, ordinal within one forward of the outermost
+frame).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from aimetpp import _C
+
+if TYPE_CHECKING:
+    from aimetpp.quantsim.tracing import Tracer
+
+
+@dataclass
+class FunctionalCall:
+    """One traced functional call: where its quantizers stand.
+
+    `inputs` and `outputs` hold, for each markable tensor in order, the key of its
+    quantizer in the calling module's `functional_quantizers`.
+    """
+
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    # Which input the op overwrites and returns (`x += y`); None: a new tensor.
+    overwrites: int | None = None
+    source: str = ""
+
+
+@dataclass
+class ModuleRecord:
+    """What a wrapped module knows of itself; shared by copies of the module."""
+
+    name: str
+    num_inputs: int = 0
+    num_outputs: int = 0
+    num_calls: int = 0
+    overwrites: int | None = None  # as in FunctionalCall: nn.ReLU(inplace=True)
+    # By (op, ordinal); only modules that call functional ops have any.
+    functional: dict[tuple[str, int], FunctionalCall] = field(default_factory=dict)
+    # The module's `functional_quantizers`.
+    quantizers: torch.nn.ModuleDict = field(default_factory=torch.nn.ModuleDict)
+    # "error" or "warn": what a functional call that was not traced does.
+    untraced: str = "error"
+    warned: bool = False
+
+
+class Context:
+    """Counters of one outermost forward: (module name, op) -> calls so far."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, str], int] = {}
+
+    def next(self, module: str, op: str) -> int:
+        key = (module, op)
+        ordinal = self.counts.get(key, 0)
+        self.counts[key] = ordinal + 1
+        return ordinal
+
+
+class RuntimeState:
+    """The stack of modules being run. One forward at a time in a process."""
+
+    def __init__(self) -> None:
+        # A module with functional ops, or None inside a leaf.
+        self.frames: list[Any] = []
+        self.context: Context | None = None
+        self.tracer: Tracer | None = None
+
+
+STATE = RuntimeState()
+
+
+def is_markable(value: object) -> bool:
+    """True for what can be a site: a floating tensor that is not a scalar."""
+    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.dim() > 0
+
+
+def map_markable(fn: Callable[[int, torch.Tensor], torch.Tensor], tree: Any) -> Any:
+    """Replaces the k-th markable tensor t of a nested structure by fn(k, t)."""
+    if isinstance(tree, torch.Tensor):
+        return fn(0, tree) if is_markable(tree) else tree
+    leaves, spec = pytree.tree_flatten(tree)
+    position = 0
+    for index, leaf in enumerate(leaves):
+        if is_markable(leaf):
+            leaves[index] = fn(position, leaf)
+            position += 1
+    return pytree.tree_unflatten(leaves, spec)
+
+
+def has_markable(tree: Any) -> bool:
+    if isinstance(tree, torch.Tensor):
+        return is_markable(tree)
+    return any(is_markable(leaf) for leaf in pytree.tree_leaves(tree))
+
+
+_OP_NAMES: dict[Any, str | None] = {}
+
+
+def op_name(func: Any) -> str | None:
+    """The canonical name of a torch function that makes new values ("add"), or None
+    for one that moves values, asks for metadata or creates a tensor.
+    """
+    try:
+        return _OP_NAMES[func]
+    except KeyError:
+        pass
+    name = getattr(func, "__name__", "")
+    if name == "fn":  # F.max_pool2d and its like are dispatchers of this name
+        name = "max_pool"
+    known = name and _C.op_role(name) == "compute"
+    _OP_NAMES[func] = _C.canonical_kind(name) if known else None
+    return _OP_NAMES[func]
+
+
+def run_quantized(
+    function: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    overwrites: int | None,
+) -> Any:
+    """Calls `function` with its k-th markable input passed through `inputs[k]` and
+    its k-th markable result through `outputs[k]` (None: left alone).
+
+    An op that overwrites its input is quantized in place, since the input's other
+    names (the variable in `x.add_(y)`) must see the quantized values too. With
+    gradients it runs on a copy, because autograd may have saved its result.
+    """
+    if all(q is None for q in outputs):
+        overwrites = None
+    target: list[torch.Tensor] = []
+    if overwrites is not None or any(q is not None for q in inputs):
+
+        def enter(k: int, x: torch.Tensor) -> torch.Tensor:
+            quantizer = inputs[k] if k < len(inputs) else None
+            y = x if quantizer is None else quantizer(x)
+            if k == overwrites:
+                target.append(x)
+                return y.clone() if y is x and torch.is_grad_enabled() else y
+            return y
+
+        args, kwargs = map_markable(enter, (args, kwargs))
+    result = function(*args, **kwargs)
+    if all(q is None for q in outputs):
+        return result
+
+    def leave(k: int, x: torch.Tensor) -> torch.Tensor:
+        quantizer = outputs[k] if k < len(outputs) else None
+        y = x if quantizer is None else quantizer(x)
+        return target[0].copy_(y) if target and k == 0 else y
+
+    return map_markable(leave, result)
+
+
+class FunctionalMode(TorchFunctionMode):
+    """Quantizes functional ops called by the module on top of the frame stack."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        module = STATE.frames[-1] if STATE.frames else None
+        if module is None:
+            return func(*args, **kwargs)
+        op = op_name(func)
+        if op is None or not has_markable((args, kwargs)):
+            return func(*args, **kwargs)
+        if STATE.tracer is not None:
+            return STATE.tracer.functional_call(module, op, func, args, kwargs)
+        return run_functional(module, op, func, args, kwargs)
+
+
+def run_functional(module: Any, op: str, func: Any, args: Any, kwargs: Any) -> Any:
+    """Runs one functional call of `module`, quantizing what was traced there."""
+    record: ModuleRecord = module._aimetpp
+    context = STATE.context
+    ordinal = context.next(record.name, op) if context is not None else 0
+    call = record.functional.get((op, ordinal))
+    if call is None:
+        result = func(*args, **kwargs)
+        if has_markable(result):
+            _report_untraced(record, op, ordinal)
+        return result
+    quantizers = record.quantizers._modules
+    return run_quantized(
+        func,
+        args,
+        kwargs,
+        [quantizers[key] for key in call.inputs],
+        [quantizers[key] for key in call.outputs],
+        call.overwrites,
+    )
+
+
+def _report_untraced(record: ModuleRecord, op: str, ordinal: int) -> None:
+    known = sum(1 for name, _ in record.functional if name == op)
+    where = record.name or "the root module"
+    message = (
+        f"functional op {op!r} (call {ordinal + 1} in {where}) was not traced when the "
+        f"simulation was built: {known} such calls were. The model took another path "
+        "than with dummy_input; build the simulation with an input that takes this "
+        "path, or set sim.untraced_ops = 'warn' to run such ops unquantized"
+    )
+    if record.untraced == "error":
+        raise RuntimeError(message)
+    if not record.warned:
+        record.warned = True
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+class frame:  # noqa: N801 - a context manager, used like a function
+    """Puts `module` (None: an opaque leaf) on the frame stack; the outermost frame
+    also starts the counters and the functional mode.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.mode: FunctionalMode | None = None
+
+    def __enter__(self) -> None:
+        if not STATE.frames and self.module is not None:
+            STATE.context = Context()
+            self.mode = FunctionalMode()
+            self.mode.__enter__()
+        STATE.frames.append(self.module)
+
+    def __exit__(self, *error: Any) -> None:
+        STATE.frames.pop()
+        if self.mode is not None:
+            self.mode.__exit__(*error)
+            STATE.context = None

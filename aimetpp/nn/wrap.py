@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Quantized modules: the user's own modules, given a subclass of their class.
+
+A leaf keeps its parameters, its state_dict keys and its identity as an instance of
+its original class, and gains `input_quantizers`, `output_quantizers` (ModuleList)
+and `param_quantizers` (ModuleDict), whose entries may be None. No class needs to
+be registered. A module with children that calls functional ops gains
+`functional_quantizers` (ModuleDict).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+
+from aimetpp.nn.runtime import STATE, ModuleRecord, frame, run_quantized
+
+_ITERATED = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)
+_LEAF_CLASSES: dict[type, type] = {}
+_FRAME_CLASSES: dict[type, type] = {}
+
+
+class BaseQuantizationMixin:
+    """Mixin of every quantized module."""
+
+    _aimetpp: ModuleRecord
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The class is made at run time: name the original one instead.
+        cls = type(self)
+        kind = "leaf" if issubclass(cls, QuantizationMixin) else "frame"
+        names = tuple(self.__dict__["_parameters"])
+        return _rebuild, (cls.__mro__[1], kind, names), self.__dict__
+
+    def get_original_module(self) -> torch.nn.Module:
+        """The module as it was, sharing parameters and children with this one."""
+        original_class = type(self).__mro__[1]
+        module = original_class.__new__(original_class)
+        module.__dict__ = self.__dict__.copy()
+        module._modules = {
+            name: child
+            for name, child in module._modules.items()
+            if name not in QUANTIZER_CONTAINERS
+        }
+        del module.__dict__["_aimetpp"]
+        return module
+
+
+QUANTIZER_CONTAINERS = (
+    "input_quantizers",
+    "output_quantizers",
+    "param_quantizers",
+    "functional_quantizers",
+)
+
+
+class QuantizationMixin(BaseQuantizationMixin):
+    """Mixin of a quantized leaf module."""
+
+    input_quantizers: torch.nn.ModuleList
+    output_quantizers: torch.nn.ModuleList
+    param_quantizers: torch.nn.ModuleDict
+
+
+def _rebuild(original_class: type, kind: str, params: tuple[str, ...]) -> Any:
+    if kind == "frame":
+        cls = _frame_class(original_class)
+    else:
+        cls = _with_param_properties(_leaf_class(original_class), params)
+    return cls.__new__(cls)
+
+
+def is_leaf(module: torch.nn.Module, name: str) -> bool:
+    """True for a module whose calls are sites: no children, not a container, not
+    Identity (which has nothing to quantize). A model that is one user-written
+    module without children is not a leaf: what it computes is what there is.
+    """
+    if isinstance(module, (*_ITERATED, torch.nn.Identity)):
+        return False
+    if name == "" and not type(module).__module__.startswith("torch.nn."):
+        return False
+    return next(module.children(), None) is None
+
+
+def _param_property(name: str) -> property:
+    """A parameter that is quantized while its module's forward runs, and is itself
+    at all other times.
+    """
+
+    def get(self: Any) -> Any:
+        if name not in self._parameters:  # another instance of the class has it
+            if name in self.__dict__:
+                return self.__dict__[name]
+            raise AttributeError(name)
+        parameter = self._parameters[name]
+        if parameter is None or not self.__dict__.get("_aimetpp_running"):
+            return parameter
+        if STATE.tracer is not None:
+            return STATE.tracer.param(self, name, parameter)
+        quantizer = self._modules["param_quantizers"]._modules.get(name)
+        return parameter if quantizer is None else quantizer(parameter)
+
+    def set_plain(self: Any, value: Any) -> None:
+        self.__dict__[name] = value
+
+    return property(get, set_plain)
+
+
+def _flat_weights_property() -> property:
+    """Recurrent layers read their parameters from this list, not by name."""
+
+    def get(self: Any) -> Any:
+        if not self.__dict__.get("_aimetpp_running"):
+            return self.__dict__["_flat_weights"]
+        return [getattr(self, name) for name in self._flat_weights_names]
+
+    def set_plain(self: Any, value: Any) -> None:
+        self.__dict__["_flat_weights"] = value
+
+    return property(get, set_plain)
+
+
+def _leaf_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    self.__dict__["_aimetpp_running"] = True
+    try:
+        return self._aimetpp_original_forward(*args, **kwargs)
+    finally:
+        self.__dict__["_aimetpp_running"] = False
+
+
+def _quantized_leaf_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    with frame(None):
+        if STATE.tracer is not None:
+            return STATE.tracer.leaf_call(self, _leaf_forward, args, kwargs)
+        record: ModuleRecord = self._aimetpp
+        call = _call_ordinal(record)
+        first_in, first_out = call * record.num_inputs, call * record.num_outputs
+        inputs = list(self._modules["input_quantizers"]._modules.values())
+        outputs = list(self._modules["output_quantizers"]._modules.values())
+        return run_quantized(
+            functools.partial(_leaf_forward, self),
+            args,
+            kwargs,
+            inputs[first_in : first_in + record.num_inputs],
+            outputs[first_out : first_out + record.num_outputs],
+            record.overwrites,
+        )
+
+
+def _call_ordinal(record: ModuleRecord) -> int:
+    """Which call of the module in this forward it is, where several were traced."""
+    if record.num_calls <= 1 or STATE.context is None:
+        return 0
+    call = STATE.context.next(record.name, "")
+    if call >= record.num_calls:
+        raise RuntimeError(
+            f"module {record.name!r} was called {call + 1} times in one forward; "
+            f"{record.num_calls} calls were traced with dummy_input"
+        )
+    return call
+
+
+def _frame_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    with frame(self):
+        return self._aimetpp_original_forward(*args, **kwargs)
+
+
+def _iterating_frame_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    # Forwards of Sequential, ModuleList and ModuleDict subclasses run over their
+    # children: the quantizers must not be among them meanwhile.
+    held = self._modules.pop("functional_quantizers", None)
+    try:
+        with frame(self):
+            return self._aimetpp_original_forward(*args, **kwargs)
+    finally:
+        if held is not None:
+            self._modules["functional_quantizers"] = held
+
+
+def _leaf_class(cls: type) -> type:
+    if cls not in _LEAF_CLASSES:
+        _LEAF_CLASSES[cls] = type(
+            f"Quantized{cls.__name__}",
+            (cls, QuantizationMixin),
+            {
+                "forward": _quantized_leaf_forward,
+                "_aimetpp_original_forward": cls.forward,
+                "__module__": __name__,
+                "__reduce_ex__": BaseQuantizationMixin.__reduce_ex__,
+            },
+        )
+    return _LEAF_CLASSES[cls]
+
+
+def _frame_class(cls: type) -> type:
+    if cls not in _FRAME_CLASSES:
+        _FRAME_CLASSES[cls] = type(
+            cls.__name__,
+            (cls, BaseQuantizationMixin),
+            {
+                "forward": (
+                    _iterating_frame_forward
+                    if issubclass(cls, _ITERATED)
+                    else _frame_forward
+                ),
+                "_aimetpp_original_forward": cls.forward,
+                "__module__": cls.__module__,
+                "__reduce_ex__": BaseQuantizationMixin.__reduce_ex__,
+            },
+        )
+    return _FRAME_CLASSES[cls]
+
+
+def _with_param_properties(cls: type, names: tuple[str, ...]) -> type:
+    missing = [name for name in names if not isinstance(getattr(cls, name, None), property)]
+    for name in missing:
+        setattr(cls, name, _param_property(name))
+    if issubclass(cls, torch.nn.RNNBase):
+        cls._flat_weights = _flat_weights_property()  # type: ignore[assignment]
+        names = (*names, "_flat_weights")
+    # TorchScript would try to compile properties of a traced module.
+    unused = set(getattr(cls, "__jit_unused_properties__", ())) | set(names)
+    cls.__jit_unused_properties__ = sorted(unused)  # type: ignore[attr-defined]
+    return cls
+
+
+def may_call_functional_ops(module: torch.nn.Module) -> bool:
+    """False for containers that have no forward of their own."""
+    forward = type(module).forward
+    return forward not in (torch.nn.Module.forward, torch.nn.Sequential.forward)
+
+
+def wrap_leaf(module: torch.nn.Module, name: str) -> None:
+    """Turns `module` into a quantized leaf, in place, with empty slots."""
+    cls = _leaf_class(type(module))
+    _with_param_properties(cls, tuple(module._parameters))
+    module.__class__ = cls
+    module._aimetpp = ModuleRecord(name)  # type: ignore[assignment]
+    module.input_quantizers = torch.nn.ModuleList()
+    module.output_quantizers = torch.nn.ModuleList()
+    module.param_quantizers = torch.nn.ModuleDict()
+
+
+def wrap_frame(module: torch.nn.Module, name: str) -> None:
+    """Makes `module`'s forward a frame in which functional ops are seen."""
+    module.__class__ = _frame_class(type(module))
+    module._aimetpp = ModuleRecord(name)  # type: ignore[assignment]
+
+
+def unwrap(module: torch.nn.Module) -> None:
+    """Gives a wrapped module its own class back, in place."""
+    assert isinstance(module, BaseQuantizationMixin)
+    module.__class__ = type(module).__mro__[1]
+    del module.__dict__["_aimetpp"]
+    module.__dict__.pop("_aimetpp_running", None)
+    for name in QUANTIZER_CONTAINERS:
+        module._modules.pop(name, None)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The library's torch ops with types and documentation.
+
+Each function is one call of `torch.ops.aimetpp.<name>`, which is what TorchScript,
+`torch.export` and C++ programs see. With a grid of integers qmin..qmax of
+N = qmax - qmin steps and a range [min, max]:
+
+    scale  = (max - min) / N, at least min(2**-23, 0.01 / N) in magnitude
+    offset = clamp(round(min / scale) - qmin, -qmax, -qmin)   asymmetric
+           = -round((qmin + qmax) / 2)                        symmetric
+    q      = clamp(round(x / scale) - offset, qmin, qmax)     quantize
+    y      = (q + offset) * scale                             dequantize
+
+`round` is half-to-even, an infinity saturates, a NaN stays a NaN. The arithmetic is
+float32 for float32, float16 and bfloat16 tensors (rounded once, on the way out),
+and float64 for float64 tensors and grids of 22 bits or more.
+
+Gradients are straight through: `round` counts as the identity, and what the clamp
+cut off passes no gradient to `x`. Those to `min` and `max` follow from the formulas
+above; they are summed in float64 in a fixed order, so they do not depend on the
+number of threads. There are no second derivatives: asking for one raises.
+"""
+
+import torch
+from torch import Tensor
+
+
+def integer_grid(
+    bitwidth: int, symmetric: bool, device: torch.device | str | None = None
+) -> Tensor:
+    """Returns the grid of a bit-width as the ops take it.
+
+    Args:
+        bitwidth: 2 to 32.
+        symmetric: Signed, [-2**(b-1), 2**(b-1) - 1], else [0, 2**b - 1].
+        device: Where the tensors to quantize are.
+
+    Returns:
+        int64 tensor [qmin, qmax].
+
+    Raises:
+        ValueError: `bitwidth` is not in 2..32.
+    """
+    if not 2 <= bitwidth <= 32:
+        raise ValueError(f"integer_grid: bitwidth must be in 2..32, got {bitwidth}")
+    qmin = -(1 << (bitwidth - 1)) if symmetric else 0
+    return torch.tensor([qmin, qmin + (1 << bitwidth) - 1], device=device)
+
+
+def fake_quantize(
+    x: Tensor,
+    min: Tensor,
+    max: Tensor,
+    grid: Tensor,
+    symmetric: bool,
+    channel_axis: int | None = None,
+) -> Tensor:
+    """Rounds a tensor to the real numbers that a grid can represent.
+
+    Args:
+        x: Any shape; float32, float64, float16 or bfloat16.
+        min: Start of the range, float32 or float64. One element, or, with
+            `channel_axis`, `x.size(channel_axis)` elements in any shape.
+        max: End of the range, like `min`.
+        grid: int64 tensor [qmin, qmax] on x's device; see `integer_grid`.
+        symmetric: Whether the grid alone fixes the offset.
+        channel_axis: Axis of `x` with one range per index, negative from the end;
+            None for one range.
+
+    Returns:
+        `dequantize(quantize(x))`: x's shape, dtype and memory format.
+
+    Raises:
+        TypeError: A dtype is not one of those above.
+        ValueError: A size does not fit, a tensor is on another device, or (on the
+            CPU; on CUDA it is not read) the grid does not have qmin < qmax.
+        IndexError: `x` has no axis `channel_axis`.
+    """
+    return torch.ops.aimetpp.fake_quantize(x, min, max, grid, symmetric, channel_axis)
+
+
+def quantize(
+    x: Tensor,
+    min: Tensor,
+    max: Tensor,
+    grid: Tensor,
+    symmetric: bool,
+    channel_axis: int | None = None,
+) -> Tensor:
+    """Returns the integers of the grid that a tensor rounds to.
+
+    Arguments and errors are those of `fake_quantize`.
+
+    Returns:
+        Integers in [qmin, qmax] of x's shape and floating dtype, which holds them
+        exactly up to 2048 (float16), 256 (bfloat16), 2**24 (float32).
+    """
+    return torch.ops.aimetpp.quantize(x, min, max, grid, symmetric, channel_axis)
+
+
+def dequantize(
+    q: Tensor,
+    min: Tensor,
+    max: Tensor,
+    grid: Tensor,
+    symmetric: bool,
+    channel_axis: int | None = None,
+) -> Tensor:
+    """Returns the real numbers that the integers of a grid stand for.
+
+    Args:
+        q: What `quantize` returned. Values off the grid are not clamped.
+        min: As in `fake_quantize`.
+        max: As in `fake_quantize`.
+        grid: As in `fake_quantize`.
+        symmetric: As in `fake_quantize`.
+        channel_axis: As in `fake_quantize`.
+
+    Returns:
+        (q + offset) * scale, of q's shape and dtype.
+    """
+    return torch.ops.aimetpp.dequantize(q, min, max, grid, symmetric, channel_axis)
+
+
+def site(x: Tensor, id: int) -> Tensor:
+    """Marks a tensor as a quantization site for whoever traces the model.
+
+    Args:
+        x: Any tensor.
+        id: Number of the site.
+
+    Returns:
+        A view of all of `x`. A trace has one node `aimetpp::site(x, id)` for the
+        call, provided that something uses the view: `torch.jit` drops unused nodes.
+    """
+    return torch.ops.aimetpp.site(x, id)

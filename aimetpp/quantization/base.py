@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What every quantizer has, whatever grid it maps to."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+class QuantizerBase(torch.nn.Module):
+    """A module from a tensor to its quantized-dequantized self.
+
+    Attributes:
+        label: the name of the place where it stands, for error messages.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.label = ""
+        self._observing = False
+
+    @property
+    def precision(self) -> str:
+        """ "int8", "fp16", "bf16": what the quantizer maps to."""
+        raise NotImplementedError
+
+    def is_initialized(self) -> bool:
+        """True where the quantizer can run: it has a range or needs none."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def compute_encodings(self) -> Iterator[None]:
+        """Within the context the quantizer passes tensors through unquantized and
+        observes them; on leaving, its range is computed from what it saw. A
+        quantizer that saw nothing keeps its state.
+        """
+        yield
+
+    def get_encodings(self) -> dict[str, Any] | None:
+        """The encoding as plain numbers, or None where it has none yet."""
+        raise NotImplementedError
+
+    def _describe(self) -> str:
+        return f"quantizer {self.label!r}" if self.label else type(self).__name__

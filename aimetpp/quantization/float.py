@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Quantization to a narrower floating-point format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from aimetpp.quantization.base import QuantizerBase
+
+_PRECISIONS = {torch.float16: "fp16", torch.bfloat16: "bf16"}
+_BITS = {(5, 10): torch.float16, (8, 7): torch.bfloat16}
+
+
+class FloatQuantizeDequantize(QuantizerBase):
+    """Rounds a tensor to float16 or bfloat16 and back to its own dtype.
+
+    Values beyond the format's largest become infinite, as a cast does. The
+    gradient passes through the rounding unchanged.
+
+    Args:
+        dtype: torch.float16 or torch.bfloat16; or else
+        exponent_bits, mantissa_bits: (5, 10) or (8, 7), the same two formats.
+
+    Raises:
+        ValueError: for any other format.
+    """
+
+    def __init__(
+        self,
+        dtype: torch.dtype | None = None,
+        *,
+        exponent_bits: int | None = None,
+        mantissa_bits: int | None = None,
+    ) -> None:
+        super().__init__()
+        if dtype is None:
+            dtype = _BITS.get((exponent_bits or 0, mantissa_bits or 0))
+        if dtype not in _PRECISIONS:
+            raise ValueError(
+                "FloatQuantizeDequantize: dtype must be torch.float16 (5 exponent and "
+                "10 mantissa bits) or torch.bfloat16 (8 and 7), got "
+                f"dtype={dtype}, exponent_bits={exponent_bits}, "
+                f"mantissa_bits={mantissa_bits}"
+            )
+        self.dtype = dtype
+
+    @property
+    def precision(self) -> str:
+        return _PRECISIONS[self.dtype]
+
+    @property
+    def bitwidth(self) -> int:
+        """16: the width of either format."""
+        return 16
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns `x`, any shape, rounded to the format, in `x`'s dtype."""
+        return x.to(self.dtype).to(x.dtype)
+
+    def get_encodings(self) -> dict[str, Any] | None:
+        return {"dtype": "float", "bitwidth": 16, "precision": self.precision}
+
+    def extra_repr(self) -> str:
+        return self.precision

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What leaves a simulation and comes back: exports, encodings, precision profiles."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from aimetpp.common.files import atomic_write
+from aimetpp.quantization import QuantizeDequantize, QuantizerBase
+
+if TYPE_CHECKING:
+    from aimetpp import _C
+    from aimetpp.quantsim.bank import QuantizerBank, Slot
+
+_PROFILE_VERSION = 1
+
+
+class _Portable(torch.nn.Module):
+    """Stands in a slot while a model is exported without our ops."""
+
+    def __init__(self, quantizer: QuantizerBase) -> None:
+        super().__init__()
+        self.quantizer = quantizer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        from aimetpp.export.torchscript import aten_fake_quantize
+
+        if not isinstance(self.quantizer, QuantizeDequantize):
+            return self.quantizer(x)
+        scale, offset = self.quantizer.get_scale(), self.quantizer.get_offset()
+        assert scale is not None and offset is not None
+        qmin, qmax = self.quantizer.grid.tolist()
+        axis = self.quantizer.channel_axis if scale.numel() > 1 else None
+        return aten_fake_quantize(x, scale.detach(), offset.detach(), qmin, qmax, axis)
+
+
+class _OnnxExporter:
+    """`sim.onnx`: export to ONNX under the reference's name."""
+
+    def __init__(self, sim: Any) -> None:
+        self._sim = sim
+
+    def export(
+        self,
+        args: Any,
+        f: str | os.PathLike[str],
+        *,
+        encoding_version: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Writes ONNX with QuantizeLinear/DequantizeLinear nodes to `f` and the
+        encodings beside it, with the suffix `.encodings`.
+
+        Args:
+            args: example input, as `dummy_input` of the simulation.
+            f: path of the .onnx file.
+            encoding_version: "0.6.1", "1.0.0" (the default) or "2.0.0".
+            **kwargs: input_names, output_names, dynamic_axes, as in
+                torch.onnx.export.
+
+        Raises:
+            RuntimeError: a quantizer is not calibrated.
+            ValueError: an unknown version, or a precision ONNX cannot express.
+            OSError: the file cannot be written; nothing is left behind.
+        """
+        from aimetpp.export import onnx as onnx_export
+
+        onnx_export.export_onnx(
+            self._sim, args, f, encoding_version=encoding_version, **kwargs
+        )
+
+
+class ArtifactMethods:
+    """The part of QuantizationSimModel that reads and writes files."""
+
+    model: torch.nn.Module
+    graph: _C.OpGraph
+    dummy_input: Any
+    _bank: QuantizerBank
+
+    @property
+    def onnx(self) -> _OnnxExporter:
+        """ONNX export: `sim.onnx.export(args, f)`."""
+        return _OnnxExporter(self)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        filename_prefix: str,
+        dummy_input: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Writes `<prefix>.onnx` (QDQ), `<prefix>.encodings` and
+        `<prefix>_torch.encodings` (keyed by module) into the folder `path`.
+
+        Args:
+            path: an existing folder.
+            filename_prefix: file name without suffix.
+            dummy_input: example input; None: the simulation's own.
+            **kwargs: as for `sim.onnx.export`.
+
+        Raises:
+            RuntimeError: a quantizer is not calibrated.
+            OSError: the folder cannot be written; nothing is left behind.
+        """
+        from aimetpp import export
+
+        export.export(
+            self,
+            path,
+            filename_prefix,
+            self.dummy_input if dummy_input is None else dummy_input,
+            **kwargs,
+        )
+
+    def export_torchscript(
+        self,
+        path: str | os.PathLike[str],
+        portable: bool = False,
+        example_inputs: Any = None,
+    ) -> None:
+        """Writes the simulation as a TorchScript file.
+
+        Args:
+            path: the file to write.
+            portable: plain aten ops, so that it loads where aimetpp is not
+                installed; otherwise our ops, which need libaimetpp.
+            example_inputs: as `dummy_input`; None: the simulation's own.
+
+        Raises:
+            RuntimeError: a quantizer is not calibrated, or the traced model does
+                not compute what the simulation does.
+        """
+        from aimetpp.export.torchscript import export_torchscript
+
+        export_torchscript(self, path, portable=portable, example_inputs=example_inputs)
+
+    @contextlib.contextmanager
+    def portable_mode(self) -> Iterator[None]:
+        """Within the context quantizers compute with plain aten ops."""
+
+        def replace(slot: Slot, quantizer: QuantizerBase) -> torch.nn.Module:
+            return _Portable(quantizer)
+
+        with self._bank.swapped(replace):
+            yield
+
+    def save_encodings_to_json(
+        self, path: str | os.PathLike[str], filename_prefix: str
+    ) -> None:
+        """Writes `<path>/<prefix>.json`: every encoding, keyed by module."""
+        from aimetpp.export.encodings import save_encodings_to_json
+
+        save_encodings_to_json(self, path, filename_prefix)
+
+    def load_encodings(
+        self,
+        encodings: dict[str, Any] | str | os.PathLike[str],
+        strict: bool = True,
+        partial: bool = True,
+    ) -> None:
+        """Sets encodings from a file or dict that `save_encodings_to_json` wrote.
+
+        Args:
+            encodings: path, or the parsed content.
+            strict: names that the model does not have are an error.
+            partial: quantizers without an entry keep their state; otherwise they
+                are an error.
+
+        Raises:
+            RuntimeError: names that do not match, all of them listed.
+            ValueError: not an encodings file.
+        """
+        from aimetpp.export.encodings import load_encodings
+
+        load_encodings(self, encodings, strict=strict, partial=partial)
+
+    def save_precision_profile(self, path: str | os.PathLike[str]) -> None:
+        """Writes the precision of every quantizer as JSON, by the name of its first
+        site, to carry a mixed-precision result to another simulation of the model.
+        """
+        precisions = {
+            entry.label: self._bank.precision(index)
+            for index, entry in enumerate(self._bank.entries)
+        }
+        document = {"version": _PROFILE_VERSION, "precisions": precisions}
+        atomic_write(path, json.dumps(document, indent=1) + "\n")
+
+    def load_precision_profile(self, path: str | os.PathLike[str]) -> None:
+        """Applies a profile that `save_precision_profile` wrote.
+
+        Raises:
+            ValueError: not a profile, or its sites are not this model's; the message
+                lists the differences and nothing is changed.
+        """
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+            precisions = dict(document["precisions"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)} is not a precision profile") from error
+        if document.get("version") != _PROFILE_VERSION:
+            raise ValueError(
+                f"{os.fspath(path)}: profile version {_PROFILE_VERSION} is required, got "
+                f"{document.get('version')}"
+            )
+        labels = [entry.label for entry in self._bank.entries]
+        unknown = sorted(set(precisions) - set(labels))
+        missing = sorted(set(labels) - set(precisions))
+        if unknown or missing:
+            raise ValueError(
+                f"{os.fspath(path)}: not a profile of this model; unknown quantizers: "
+                f"{unknown[:10]}, without an entry: {missing[:10]}"
+            )
+        self.apply_precisions([precisions[label] for label in labels])
+
+    def apply_precisions(self, precisions: list[str]) -> None:
+        """See QuantizationSimModel."""
+        raise NotImplementedError

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The quantizers of a simulation, one per entry of the placement, and the slots of
+the model in which each stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from aimetpp import _C
+from aimetpp.nn.wrap import BaseQuantizationMixin, QuantizationMixin
+from aimetpp.quantization import FloatQuantizeDequantize, QuantizeDequantize, QuantizerBase
+from aimetpp.quantsim.tracing import Tracer, functional_key
+
+_FLOAT_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass
+class Slot:
+    """One place in the model where a quantizer stands: an entry of a ModuleList or
+    ModuleDict of a quantized module.
+    """
+
+    site: int
+    container: torch.nn.Module
+    key: str
+    # The parameter that the slot's quantizer reads, for param sites.
+    owner: torch.nn.Module | None = None
+    param: str = ""
+
+    def get(self) -> torch.nn.Module | None:
+        return self.container._modules.get(self.key)
+
+    def set(self, quantizer: torch.nn.Module | None) -> None:
+        self.container._modules[self.key] = quantizer
+
+    def parameter(self) -> torch.Tensor | None:
+        return self.owner._parameters[self.param] if self.owner is not None else None
+
+
+@dataclass
+class _Entry:
+    label: str
+    kind: str
+    integer: QuantizeDequantize
+    slots: list[Slot] = field(default_factory=list)
+    floats: dict[str, FloatQuantizeDequantize] = field(default_factory=dict)
+
+    def current(self) -> QuantizerBase | None:
+        for slot in self.slots:
+            quantizer = slot.get()
+            if isinstance(quantizer, QuantizerBase):
+                return quantizer
+        return None
+
+
+class QuantizerBank:
+    """Makes the quantizers of a placement and puts them into the model's slots.
+
+    What is in the slots is the truth: a user may set one to None.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        graph: _C.OpGraph,
+        placement: _C.Placement,
+        tracer: Tracer,
+        scheme: str,
+    ) -> None:
+        self._modules = dict(model.named_modules())
+        self._graph = graph
+        self._param_slots = tracer.param_slots
+        self._shapes = {p.site: tuple(p.shape) for op in graph.ops for p in op.params}
+        self.entries: list[_Entry] = []
+        for spec in placement.quantizers:
+            entry = _Entry(
+                graph.site_name(spec.sites[0]), spec.kind, self._make(spec, scheme)
+            )
+            entry.integer.label = entry.label
+            entry.slots = [slot for site in spec.sites for slot in self._slots_of(site)]
+            self.entries.append(entry)
+            self.set_precision(len(self.entries) - 1, spec.precision)
+
+    def _make(self, spec: _C.QuantizerSpec, scheme: str) -> QuantizeDequantize:
+        shape: tuple[int, ...] = ()
+        axis = None
+        device = self._device_of(spec.sites[0])
+        if spec.channel_axis >= 0:
+            full = self._shapes[spec.sites[0]]
+            axis = spec.channel_axis
+            shape = tuple(n if i == axis else 1 for i, n in enumerate(full))
+        bits = int(spec.precision[3:]) if spec.precision.startswith("int") else 16
+        low, high = spec.constraints
+        quantizer = QuantizeDequantize(
+            shape,
+            bits,
+            spec.symmetric,
+            strict_symmetric=spec.strict_symmetric and spec.symmetric,
+            unsigned_symmetric=spec.unsigned_symmetric and spec.symmetric,
+            # Bounds fixed by the config leave nothing to search for.
+            scheme="min_max" if low is not None or high is not None else scheme,
+            channel_axis=axis,
+        )
+        quantizer.fixed_min, quantizer.fixed_max = low, high
+        return quantizer.to(device)
+
+    def _device_of(self, site: int) -> torch.device:
+        module = self._modules[self._graph.calls[self._graph.sites[site].call].module]
+        for tensor in (*module.parameters(), *self._modules[""].parameters()):
+            return tensor.device
+        return torch.device("cpu")
+
+    def _slots_of(self, site: int) -> list[Slot]:
+        record = self._graph.sites[site]
+        call = self._graph.calls[record.call]
+        module = self._modules[call.module]
+        assert isinstance(module, BaseQuantizationMixin)
+        if call.functional:
+            container = module.functional_quantizers
+            if record.kind == "param":
+                key = functional_key(
+                    call.type, call.ordinal, "input", self._param_slots[site]
+                )
+                owner_name, _, param = record.param.rpartition(".")
+                return [Slot(site, container, key, self._modules[owner_name], param)]
+            key = functional_key(call.type, call.ordinal, record.kind, record.slot)
+            return [Slot(site, container, key)]
+        assert isinstance(module, QuantizationMixin)
+        if record.kind == "param":
+            key = record.param
+            return [Slot(site, module.param_quantizers, key, module, key)]
+        if record.kind == "input":
+            index = call.ordinal * module._aimetpp.num_inputs + record.slot
+            return [Slot(site, module.input_quantizers, str(index))]
+        index = call.ordinal * module._aimetpp.num_outputs + record.slot
+        return [Slot(site, module.output_quantizers, str(index))]
+
+    # -- precisions ---------------------------------------------------------
+
+    def precision(self, index: int) -> str:
+        """ "int8", "fp16", ... or "fp32" where the quantizer is off."""
+        current = self.entries[index].current()
+        return "fp32" if current is None else current.precision
+
+    def set_precision(self, index: int, precision: str) -> None:
+        """Switches the quantizer, deriving the range from kept statistics."""
+        entry = self.entries[index]
+        precision = _C.parse_precision(precision)
+        quantizer: QuantizerBase | None = None
+        if precision in _FLOAT_DTYPES:
+            if precision not in entry.floats:
+                entry.floats[precision] = FloatQuantizeDequantize(_FLOAT_DTYPES[precision])
+                entry.floats[precision].label = entry.label
+            quantizer = entry.floats[precision]
+        elif precision != "fp32":
+            quantizer = entry.integer
+            if quantizer.precision != precision:
+                quantizer.bitwidth = int(precision[3:])
+        for slot in entry.slots:
+            slot.set(quantizer)
+
+    def modules(self) -> list[QuantizerBase]:
+        """The quantizer of each entry: the one in its slots, else the integer one."""
+        return [entry.current() or entry.integer for entry in self.entries]
+
+    # -- all slots at once --------------------------------------------------
+
+    @contextlib.contextmanager
+    def swapped(
+        self, replace: Callable[[Slot, QuantizerBase], torch.nn.Module | None]
+    ) -> Iterator[None]:
+        """Within the context every quantizer that is on is replaced in its slot."""
+        saved = [(slot, slot.get()) for entry in self.entries for slot in entry.slots]
+        try:
+            for slot, quantizer in saved:
+                if isinstance(quantizer, QuantizerBase):
+                    slot.set(replace(slot, quantizer))
+            yield
+        finally:
+            for slot, quantizer in saved:
+                slot.set(quantizer)
+
+    def calibrate_params(self) -> None:
+        """Observes every parameter whose quantizer is on, per bit-width anew."""
+        for entry in self.entries:
+            if entry.kind != "param" or entry.current() is not entry.integer:
+                continue
+            parameter = entry.slots[0].parameter()
+            if parameter is not None:
+                with entry.integer.compute_encodings():
+                    entry.integer.observe(parameter)

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Model + example input -> OpGraph: one traced forward in which every site's tensor
+passes through a marker op, so that the IR says which value belongs to which site.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from aimetpp import _C
+from aimetpp.nn.runtime import (
+    STATE,
+    Context,
+    FunctionalCall,
+    is_markable,
+    map_markable,
+)
+from aimetpp.nn.wrap import (
+    is_leaf,
+    may_call_functional_ops,
+    unwrap,
+    wrap_frame,
+    wrap_leaf,
+)
+
+_LIBRARY_FILES = ("/torch/", "/aimetpp/nn/", "/aimetpp/quantsim/", "importlib")
+
+
+def functional_key(op: str, ordinal: int, kind: str, slot: int) -> str:
+    """Key of a functional site's quantizer in `functional_quantizers`."""
+    return f"{op}_{ordinal}_{kind}_{slot}"
+
+
+def split_dummy_input(dummy_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A tensor, a tuple or list (positional) or a dict (keywords) as (args, kwargs).
+
+    Raises:
+        TypeError: anything else, or no tensor in it.
+    """
+    if isinstance(dummy_input, torch.Tensor):
+        return (dummy_input,), {}
+    if isinstance(dummy_input, dict):
+        args: tuple[Any, ...] = ()
+        kwargs = dict(dummy_input)
+    elif isinstance(dummy_input, tuple | list):
+        args, kwargs = tuple(dummy_input), {}
+    else:
+        raise TypeError(
+            "dummy_input must be a tensor, a tuple or list of them, or a dict of "
+            f"keyword arguments, got {type(dummy_input).__name__}"
+        )
+    leaves = pytree.tree_leaves((args, kwargs))
+    if not any(isinstance(leaf, torch.Tensor) for leaf in leaves):
+        raise TypeError("dummy_input must hold at least one tensor, got none")
+    return args, kwargs
+
+
+def _user_source() -> str:
+    """ "file.py:line" of the innermost frame that is the user's code."""
+    current = sys._getframe(1)
+    while current is not None:
+        name = current.f_code.co_filename.replace("\\", "/")
+        if not any(part in name for part in _LIBRARY_FILES):
+            return f"{name.rsplit('/', 1)[-1]}:{current.f_lineno}"
+        current = current.f_back  # type: ignore[assignment]
+    return ""
+
+
+class Tracer:
+    """Records calls and sites while the model is traced, emitting markers."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.calls: list[_C.Call] = []
+        self.sites: list[_C.Site] = []
+        self.functional: dict[str, dict[tuple[str, int], FunctionalCall]] = {}
+        self.slots: dict[str, tuple[int, int]] = {}  # leaf -> most inputs, outputs
+        self.num_calls: dict[str, int] = {}
+        # Which markable argument of its functional call a param site is.
+        self.param_slots: dict[int, int] = {}
+        self._context = Context()
+        self._call_stack: list[int] = []
+        self._param_sites: dict[tuple[int, str], int] = {}
+        self._param_names = {
+            id(parameter): name
+            for name, parameter in model.named_parameters(remove_duplicate=True)
+        }
+
+    def _add_call(self, module: str, ordinal: int, functional: bool, kind: str) -> int:
+        call = _C.Call(module, ordinal, functional, kind, _user_source())
+        self.calls.append(call)
+        return len(self.calls) - 1
+
+    def _mark(self, x: torch.Tensor, kind: str, call: int, slot: int) -> torch.Tensor:
+        site = _C.Site(len(self.sites), kind, call, slot, "")
+        self.sites.append(site)
+        return torch.ops.aimetpp.site(x, site.id)
+
+    def param(self, module: Any, name: str, parameter: torch.Tensor) -> torch.Tensor:
+        """A leaf reads its parameter `name`."""
+        if not is_markable(parameter):
+            return parameter
+        return self._mark_param(self._call_stack[-1], name, parameter)
+
+    def _mark_param(self, call: int, name: str, parameter: torch.Tensor) -> torch.Tensor:
+        key = (call, name)
+        if key not in self._param_sites:
+            self._param_sites[key] = len(self.sites)
+            self.sites.append(_C.Site(len(self.sites), "param", call, 0, name))
+        return torch.ops.aimetpp.site(parameter, self._param_sites[key])
+
+    def leaf_call(
+        self, module: Any, forward: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        """One call of a leaf module: marks its inputs and outputs."""
+        name = module._aimetpp.name
+        ordinal = self._context.next(name, "")
+        self.num_calls[name] = ordinal + 1
+        call = self._add_call(name, ordinal, False, type(module).__mro__[1].__name__)
+        self._call_stack.append(call)
+        traced = self._traced(call, functools.partial(forward, module), args, kwargs)
+        self._call_stack.pop()
+        module._aimetpp.overwrites = traced.overwrites
+        known = self.slots.get(name, (0, 0))
+        self.slots[name] = (
+            max(known[0], traced.num_inputs),
+            max(known[1], traced.num_outputs),
+        )
+        return traced.result
+
+    def functional_call(
+        self, module: Any, op: str, func: Any, args: Any, kwargs: Any
+    ) -> Any:
+        """One functional op called by `module`: marks its inputs and outputs."""
+        name = module._aimetpp.name
+        ordinal = self._context.next(name, op)
+        call = self._add_call(name, ordinal, True, op)
+        traced = self._traced(call, func, args, kwargs)
+        self.functional.setdefault(name, {})[op, ordinal] = FunctionalCall(
+            [functional_key(op, ordinal, "input", k) for k in range(traced.num_inputs)],
+            [functional_key(op, ordinal, "output", k) for k in range(traced.num_outputs)],
+            traced.overwrites,
+            self.calls[call].source,
+        )
+        return traced.result
+
+    def _traced(self, call: int, function: Any, args: Any, kwargs: Any) -> _TracedCall:
+        """Runs one call with its inputs and results marked."""
+        originals: list[torch.Tensor] = []
+        marked: list[torch.Tensor] = []
+
+        def enter(k: int, x: torch.Tensor) -> torch.Tensor:
+            originals.append(x)
+            name = self._param_names.get(id(x))
+            if isinstance(x, torch.nn.Parameter) and name is not None:
+                marked.append(self._mark_param(call, name, x))
+                self.param_slots[self._param_sites[call, name]] = k
+            else:
+                marked.append(self._mark(x, "input", call, k))
+            return marked[-1]
+
+        args, kwargs = map_markable(enter, (args, kwargs))
+        versions = [x._version for x in marked]
+        result = function(*args, **kwargs)
+        overwrites: int | None = None
+        num_outputs = 0
+
+        def leave(k: int, x: torch.Tensor) -> torch.Tensor:
+            nonlocal overwrites, num_outputs
+            num_outputs = k + 1
+            y = self._mark(x, "output", call, k)
+            # An op that only passes its input through does not raise its version.
+            same = [
+                i
+                for i, tensor in enumerate(marked)
+                if tensor is x and tensor._version > versions[i]
+            ]
+            if k == 0 and same:
+                overwrites = same[0]
+                return originals[overwrites].copy_(y)
+            return y
+
+        result = map_markable(leave, result)
+        return _TracedCall(result, len(originals), num_outputs, overwrites)
+
+
+@dataclass
+class _TracedCall:
+    result: Any
+    num_inputs: int
+    num_outputs: int
+    overwrites: int | None
+
+
+def prepare(model: torch.nn.Module) -> None:
+    """Wraps every leaf, and every other module as a frame, in place."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.jit.ScriptModule | torch.nn.Identity):
+            continue
+        if is_leaf(module, name):
+            wrap_leaf(module, name)
+        elif may_call_functional_ops(module) or name == "":
+            wrap_frame(module, name)
+
+
+class _Flattened(torch.nn.Module):
+    """The model as a function from flat tensors to flat tensors."""
+
+    def __init__(self, model: torch.nn.Module, spec: Any, leaves: list[Any]) -> None:
+        super().__init__()
+        self.model = model
+        self._spec = spec
+        self._leaves = leaves
+        self.output_structure: Any = None
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        remaining = iter(tensors)
+        leaves = [
+            next(remaining) if isinstance(leaf, torch.Tensor) else leaf
+            for leaf in self._leaves
+        ]
+        args, kwargs = pytree.tree_unflatten(leaves, self._spec)
+        result = self.model(*args, **kwargs)
+        outputs, spec = pytree.tree_flatten(result)
+        kept = [x for x in outputs if isinstance(x, torch.Tensor)]
+        indices = iter(range(len(kept)))
+        self.output_structure = pytree.tree_unflatten(
+            [next(indices) if isinstance(x, torch.Tensor) else None for x in outputs],
+            spec,
+        )
+        return tuple(kept)
+
+
+@dataclass
+class TracedModel:
+    """What one traced forward yields."""
+
+    graph: _C.OpGraph
+    tracer: Tracer
+    input_structure: Any  # dummy_input's structure with flat tensor indices
+    output_structure: Any
+
+
+def _numbered(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    leaves, spec = pytree.tree_flatten(kwargs if kwargs else args)
+    indices = iter(range(len(leaves)))
+    return pytree.tree_unflatten(
+        [next(indices) if isinstance(x, torch.Tensor) else None for x in leaves], spec
+    )
+
+
+def trace(model: torch.nn.Module, dummy_input: Any) -> TracedModel:
+    """Traces a prepared model (see `prepare`) in eval mode, once.
+
+    Raises:
+        RuntimeError: the forward failed with this input, or cannot be traced; the
+            message holds the module that was running.
+    """
+    args, kwargs = split_dummy_input(dummy_input)
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    tensors = tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
+    flattened = _Flattened(model, spec, leaves)
+    training = {module: module.training for module in model.modules()}
+    tracer = Tracer(model)
+    model.eval()
+    STATE.tracer = tracer
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", category=DeprecationWarning)
+            ir, _ = torch.jit._get_trace_graph(flattened, tensors, strict=False)
+    except Exception as error:
+        where = tracer.calls[-1].name if tracer.calls else "the model's start"
+        source = f" ({tracer.calls[-1].source})" if tracer.calls else ""
+        raise RuntimeError(
+            "QuantizationSimModel: the model could not be traced with dummy_input "
+            f"(tensor shapes {[tuple(t.shape) for t in tensors]}); the last call that "
+            f"succeeded was {where}{source}: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        STATE.tracer = None
+        for module, mode in training.items():
+            module.training = mode
+    graph = _C.read_graph(ir, tracer.calls, tracer.sites, len(tensors))
+    return TracedModel(graph, tracer, _numbered(args, kwargs), flattened.output_structure)
+
+
+def settle(model: torch.nn.Module, tracer: Tracer) -> None:
+    """After tracing: gives every wrapped module its slots, and gives modules that
+    call no functional ops their own class back.
+    """
+    repeated = any(count > 1 for count in tracer.num_calls.values())
+    for name, module in list(model.named_modules()):
+        record = getattr(module, "_aimetpp", None)
+        if record is None:
+            continue
+        if hasattr(module, "input_quantizers"):
+            record.num_calls = tracer.num_calls.get(name, 0)
+            record.num_inputs, record.num_outputs = tracer.slots.get(name, (0, 0))
+            calls = max(record.num_calls, 1)
+            module.input_quantizers.extend([None] * (record.num_inputs * calls))
+            module.output_quantizers.extend([None] * (record.num_outputs * calls))
+            module.param_quantizers.update(
+                {param: None for param in module._parameters}
+            )
+            continue
+        record.functional = tracer.functional.get(name, {})
+        if not record.functional and not (name == "" and repeated):
+            unwrap(module)
+            continue
+        module.functional_quantizers = record.quantizers
+        for call in record.functional.values():
+            for key in (*call.inputs, *call.outputs):
+                record.quantizers[key] = None

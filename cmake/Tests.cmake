@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The GoogleTest binaries. aimetpp_core_tests knows no torch and takes seconds;
+# aimetpp_torch_tests links libaimetpp and PyTorch.
+
+find_package(GTest QUIET)
+if(NOT GTest_FOUND)
+  message(FATAL_ERROR
+    "GoogleTest was not found. On Debian or Ubuntu: apt-get install "
+    "libgtest-dev. To build without tests: -DAIMETPP_BUILD_TESTS=OFF.")
+endif()
+enable_testing()
+
+function(aimetpp_add_test name)
+  add_executable(${name} ${ARGN})
+  target_include_directories(${name} PRIVATE tests/cpp)
+  target_compile_definitions(${name} PRIVATE
+    AIMETPP_TEST_DIR="${PROJECT_SOURCE_DIR}/tests/cpp"
+    AIMETPP_CONFIG_DIR="${PROJECT_SOURCE_DIR}/aimetpp/configs")
+  target_link_libraries(${name} PRIVATE
+    aimetpp_options GTest::gtest GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name})
+endfunction()
+
+set(AIMETPP_CORE_TEST_SOURCES
+  tests/cpp/config/test_placement.cpp
+  tests/cpp/config/test_placement_properties.cpp
+  tests/cpp/config/test_rule_log.cpp
+  tests/cpp/config/test_supergroups.cpp
+  tests/cpp/config/test_ties.cpp
+  tests/cpp/core/test_quant_math.cpp
+  tests/cpp/core/test_types.cpp
+  tests/cpp/kernels/test_fake_quant.cpp
+  tests/cpp/groups/test_build_groups.cpp
+  tests/cpp/groups/test_supported_candidates.cpp
+  tests/cpp/io/test_config_json.cpp
+  tests/cpp/mixed/test_cost_model.cpp
+  tests/cpp/mixed/test_greedy_search.cpp
+  tests/cpp/mixed/test_greedy_search_properties.cpp
+  tests/cpp/mixed/test_resolution_report.cpp
+  tests/cpp/mixed/test_resolver.cpp
+  tests/cpp/mixed/test_resolver_placement.cpp
+  tests/cpp/mixed/test_search_space.cpp
+  tests/cpp/quantizer/test_encoding.cpp
+  tests/cpp/quantizer/test_extremes.cpp
+  tests/cpp/quantizer/test_golden.cpp
+  tests/cpp/quantizer/test_histogram.cpp
+  tests/cpp/quantizer/test_range_search.cpp
+  tests/cpp/quantizer/test_statistics.cpp
+)
+set(AIMETPP_TORCH_TEST_SOURCES
+  tests/cpp/graph/test_jit_reader.cpp
+)

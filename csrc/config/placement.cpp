@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "config/placement.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <numeric>
+#include <utility>
+
+#include "config/rule_sheet.h"
+#include "graph/op_traits.h"
+
+namespace aimetpp::config {
+
+using graph::kNone;
+using graph::Op;
+using graph::OpGraph;
+using graph::SiteKind;
+
+namespace {
+
+// Disjoint sets of sites that share a quantizer.
+class SiteSets {
+ public:
+  explicit SiteSets(std::size_t num_sites) : parent_(num_sites) {
+    std::iota(parent_.begin(), parent_.end(), 0);
+  }
+  int find(int site) {
+    while (parent_[site] != site) {
+      parent_[site] = parent_[parent_[site]];
+      site = parent_[site];
+    }
+    return site;
+  }
+  void join(int a, int b) { parent_[find(a)] = find(b); }
+
+ private:
+  std::vector<int> parent_;
+};
+
+// Input sites that read the same values share one quantizer: each model input
+// has one, however many ops read it.
+void join_readers(const OpGraph& graph, RuleSheet& sheet, SiteSets& sets) {
+  std::map<int, int> first_reader;  // by the tensor that holds the values
+  for (const Op& op : graph.ops) {
+    for (std::size_t slot = 0; slot < op.inputs.size(); ++slot) {
+      const int site = op.input_sites[slot];
+      if (site == kNone || !sheet[site].on) {
+        continue;
+      }
+      const int source = graph.value_source(op.inputs[slot]);
+      const auto [entry, added] = first_reader.try_emplace(source, site);
+      if (!added && entry->second != site) {
+        sets.join(site, entry->second);
+        sheet.log(site, "graph", "same values",
+                  "shares the quantizer of " + graph.site_name(entry->second));
+      }
+    }
+  }
+}
+
+// A concatenation's inputs and output lie on one grid.
+void join_ties(const OpGraph& graph, RuleSheet& sheet, SiteSets& sets) {
+  for (const Op& op : graph.ops) {
+    if (!graph::op_traits(op.kind).ties_inputs) {
+      continue;
+    }
+    const int output = sheet.output_site(op.outputs.front());
+    if (output == kNone || !sheet[output].on) {
+      continue;
+    }
+    for (std::size_t slot = 0; slot < op.inputs.size(); ++slot) {
+      int site = op.input_sites[slot];
+      if (site == kNone || !sheet[site].on) {
+        site = sheet.value_origin(op.inputs[slot]).site;
+      }
+      if (site != kNone && sets.find(site) != sets.find(output)) {
+        sets.join(site, output);
+        sheet.log(site, "graph", "tie of " + op.name,
+                  "shares the quantizer of " + graph.site_name(output));
+      }
+    }
+  }
+}
+
+// The smallest range that covers what every site is constrained to; a site that
+// is free makes it free. A concatenation's output adds no values of its own, so
+// it counts only where its op type has a constraint, which then decides.
+std::optional<EncodingConstraints> shared_constraints(
+    const OpGraph& graph, const RuleSheet& sheet,
+    const std::vector<int>& sites) {
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  double min = kInf;
+  double max = -kInf;
+  for (const int site : sites) {
+    const std::optional<EncodingConstraints>& own = sheet[site].constraints;
+    const int op = graph.op_of_site(site);
+    const bool ties = graph.sites[site].kind == SiteKind::output &&
+                      graph::op_traits(graph.ops[op].kind).ties_inputs;
+    if (ties && sites.size() > 1) {
+      if (own) {
+        return own;
+      }
+      continue;
+    }
+    min = std::min(min, own && own->min ? *own->min : -kInf);
+    max = std::max(max, own && own->max ? *own->max : kInf);
+  }
+  EncodingConstraints hull;
+  if (min > -kInf && min < kInf) {
+    hull.min = min;
+  }
+  if (max < kInf && max > -kInf) {
+    hull.max = max;
+  }
+  return hull.min || hull.max ? std::optional(hull) : std::nullopt;
+}
+
+// `sites` in graph order.
+QuantizerSpec make_spec(const OpGraph& graph, const RuleSheet& sheet,
+                        const QuantConfig& config,
+                        const PlacementDefaults& defaults,
+                        std::vector<int> sites) {
+  const SiteSettings& first = sheet[sites.front()];
+  const bool is_param = graph.sites[sites.front()].kind == SiteKind::param;
+  bool symmetric = first.symmetric;
+  bool has_output = false;
+  for (const int site : sites) {
+    if (sheet[site].symmetric_by_op_type) {
+      symmetric = sheet[site].symmetric;
+    }
+    has_output = has_output || graph.sites[site].kind == SiteKind::output;
+  }
+  const SiteKind activation_kind =
+      has_output ? SiteKind::output : SiteKind::input;
+  std::optional<EncodingConstraints> constraints;
+  if (!is_param) {
+    constraints = shared_constraints(graph, sheet, sites);
+  }
+  const int channel_axis = first.channel_axis;
+  std::ranges::sort(sites);
+  return {
+      .precision = is_param ? defaults.param : defaults.activation,
+      .symmetric = symmetric,
+      .strict_symmetric = symmetric && config.defaults.strict_symmetric,
+      .unsigned_symmetric = symmetric && config.defaults.unsigned_symmetric,
+      .channel_axis = is_param ? channel_axis : kNone,
+      .constraints = constraints,
+      .kind = is_param ? SiteKind::param : activation_kind,
+      .sites = std::move(sites),
+  };
+}
+
+std::vector<std::vector<SupportedKernel>> kernels_by_op(
+    const OpGraph& graph, const QuantConfig& config) {
+  std::vector<std::vector<SupportedKernel>> kernels;
+  kernels.reserve(graph.ops.size());
+  for (const Op& op : graph.ops) {
+    const auto found = config.op_type.find(op.onnx_type);
+    const bool has_own = found != config.op_type.end() &&
+                         found->second.supported_kernels.has_value();
+    kernels.push_back(has_own ? *found->second.supported_kernels
+                              : config.defaults.supported_kernels);
+  }
+  return kernels;
+}
+
+}  // namespace
+
+std::vector<int> sites_in_graph_order(const OpGraph& graph) {
+  std::vector<int> order;
+  std::vector<bool> seen(graph.sites.size(), false);
+  const auto add = [&](int site) {
+    if (site != kNone && !seen[site]) {
+      seen[site] = true;
+      order.push_back(site);
+    }
+  };
+  for (const Op& op : graph.ops) {
+    std::ranges::for_each(op.input_sites, add);
+    for (const graph::Param& param : op.params) {
+      add(param.site);
+    }
+    std::ranges::for_each(op.output_sites, add);
+  }
+  return order;
+}
+
+Placement place_quantizers(const OpGraph& graph, const QuantConfig& config,
+                           const PlacementDefaults& defaults) {
+  RuleSheet sheet(graph);
+  apply_defaults(graph, config, sheet);
+  apply_params(graph, config, sheet);
+  apply_op_types(graph, config, sheet);
+  apply_batch_norm_folds(graph, sheet);
+  Placement placement;
+  placement.supergroups = match_supergroups(graph, config.supergroups);
+  apply_supergroups(graph, config, placement.supergroups, sheet);
+  if (config.model_input_is_input_quantized.value_or(false)) {
+    apply_model_input(graph, sheet);
+  }
+  if (config.model_output_is_output_quantized.value_or(false)) {
+    apply_model_output(graph, sheet);
+  }
+
+  SiteSets sets(graph.sites.size());
+  join_readers(graph, sheet, sets);
+  join_ties(graph, sheet, sets);
+  std::map<int, std::size_t> index_of_set;
+  std::vector<std::vector<int>> members;  // of each quantizer, in graph order
+  for (const int site : sites_in_graph_order(graph)) {
+    if (sheet[site].on) {
+      const auto [entry, added] =
+          index_of_set.try_emplace(sets.find(site), members.size());
+      if (added) {
+        members.emplace_back();
+      }
+      members[entry->second].push_back(site);
+    }
+  }
+
+  placement.quantizer_of_site.assign(graph.sites.size(), kNone);
+  for (const std::vector<int>& sites : members) {
+    for (const int site : sites) {
+      placement.quantizer_of_site[site] =
+          static_cast<int>(placement.quantizers.size());
+    }
+    placement.quantizers.push_back(
+        make_spec(graph, sheet, config, defaults, sites));
+  }
+  placement.rules = sheet.take_log();
+  placement.kernels_of_op = kernels_by_op(graph, config);
+  return placement;
+}
+
+int quantizer_of_input(const OpGraph& graph, const Placement& placement, int op,
+                       int slot) {
+  const Op& reader = graph.ops[op];
+  if (slot < 0 || slot >= static_cast<int>(reader.inputs.size())) {
+    return kNone;
+  }
+  const auto is_on = [&](int site) {
+    return placement.quantizer_of_site[site] != kNone;
+  };
+  int site = reader.input_sites[slot];
+  if (site == kNone || !is_on(site)) {
+    site = find_value_origin(graph, reader.inputs[slot], is_on).site;
+  }
+  return site == kNone ? kNone : placement.quantizer_of_site[site];
+}
+
+}  // namespace aimetpp::config

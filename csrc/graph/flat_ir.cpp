@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "graph/flat_ir.h"
+
+#include <algorithm>
+#include <array>
+
+#include "graph/op_traits.h"
+
+namespace aimetpp::graph {
+namespace {
+
+constexpr std::array<std::string_view, 25> kViews = {
+    "view",     "view_as", "reshape", "reshape_as", "flatten",
+    "t",        "permute", "squeeze", "transpose",  "unflatten",
+    "movedim",  "detach",  "expand",  "unsqueeze",  "expand_as",
+    "alias",    "narrow",  "select",  "numpy_T",    "as_strided",
+    "diagonal", "chunk",   "split",   "unbind",     "split_with_sizes"};
+
+bool is_view(std::string_view kind) {
+  return kind == "slice" || std::ranges::find(kViews, kind) != kViews.end();
+}
+
+// Of a node with the arguments of aten::_convolution or aten::convolution.
+std::string convolution_kind(const FlatIr& ir, const IrNode& node) {
+  if (node.args.size() < 2 || node.args[1].tensors.empty()) return "";
+  const auto& weight = ir.values[node.args[1].tensors.front()].shape;
+  if (!weight || weight->size() < 3) return "";
+  constexpr std::size_t kTransposedArg = 6;
+  const bool has_flag = !node.kind.ends_with("_mode");
+  const bool transposed = has_flag && node.args.size() > kTransposedArg &&
+                          node.args[kTransposedArg].number.value_or(0) != 0;
+  return (transposed ? "conv_transpose" : "conv") +
+         std::to_string(weight->size() - 2) + "d";
+}
+
+}  // namespace
+
+std::string at_source(const std::string& source) {
+  return source.empty() ? "" : " (" + source + ")";
+}
+
+std::vector<int> read_values(const IrNode& node) {
+  std::vector<int> values;
+  for (const IrArg& arg : node.args) {
+    values.insert(values.end(), arg.tensors.begin(), arg.tensors.end());
+  }
+  return values;
+}
+
+std::string node_kind(const FlatIr& ir, const IrNode& node) {
+  const std::string kind = canonical_kind(node.kind);
+  if (kind == "convolution") {
+    const std::string specific = convolution_kind(ir, node);
+    return specific.empty() ? kind : specific;
+  }
+  const bool of_two = node.args.size() == 2 && !node.args[1].tensors.empty();
+  if (of_two && (kind == "max" || kind == "min")) return kind + "imum";
+  return kind;
+}
+
+bool is_creation(const FlatIr& ir, const IrNode& node) {
+  return op_traits(node.kind).role == OpRole::metadata &&
+         std::ranges::any_of(node.outputs,
+                             [&](int v) { return ir.values[v].is_floating; });
+}
+
+bool writes_in_place(const IrNode& node) {
+  return node.kind.ends_with("_") && !node.kind.ends_with("__");
+}
+
+ValueFacts collect_facts(const FlatIr& ir, int num_inputs) {
+  ValueFacts facts;
+  facts.varies.resize(ir.values.size(), false);
+  facts.viewed.resize(ir.values.size(), kNone);
+  facts.last_use.resize(ir.values.size(), kNone);
+  for (int i = 0; i < num_inputs; ++i) facts.varies[ir.inputs[i]] = true;
+  for (int n = 0; n < static_cast<int>(ir.nodes.size()); ++n) {
+    const IrNode& node = ir.nodes[n];
+    const std::vector<int> reads = read_values(node);
+    for (const int value : reads) facts.last_use[value] = n;
+    const bool varies =
+        !is_creation(ir, node) &&
+        std::ranges::any_of(reads, [&](int v) { return facts.varies[v]; });
+    const bool views = is_view(canonical_kind(node.kind)) && !reads.empty();
+    for (const int value : node.outputs) {
+      facts.varies[value] = varies;
+      if (views) facts.viewed[value] = reads.front();
+    }
+    // What is written into a view is in the viewed tensor, too.
+    if (varies && writes_in_place(node) && !reads.empty()) {
+      for (int v = reads.front(); v != kNone; v = facts.viewed[v]) {
+        facts.varies[v] = true;
+      }
+    }
+  }
+  for (const int value : ir.outputs) {
+    facts.last_use[value] = static_cast<int>(ir.nodes.size());
+  }
+  return facts;
+}
+
+}  // namespace aimetpp::graph

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "groups/quantizer_group.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <utility>
+
+#include "core/error.h"
+
+namespace aimetpp::groups {
+namespace {
+
+using config::Placement;
+using config::SupportedKernel;
+using graph::kNone;
+using graph::Op;
+using graph::OpGraph;
+using graph::SiteKind;
+
+bool contains(const std::vector<int>& values, int value) {
+  return std::ranges::find(values, value) != values.end();
+}
+
+void insert_sorted(std::vector<int>& values, int value) {
+  const auto position = std::ranges::lower_bound(values, value);
+  if (position == values.end() || *position != value) {
+    values.insert(position, value);
+  }
+}
+
+int quantizer_of(const Placement& placement, const graph::Param& param) {
+  return param.site == kNone ? kNone : placement.quantizer_of_site[param.site];
+}
+
+// Which quantizers meet in a kernel: a set for each activation, into which the
+// params that are multiplied with it are drawn.
+class GroupSets {
+ public:
+  GroupSets(const OpGraph& graph, const Placement& placement)
+      : graph_(graph),
+        placement_(placement),
+        group_of_(placement.quantizers.size()),
+        param_readers_(placement.quantizers.size()) {
+    std::iota(group_of_.begin(), group_of_.end(), 0);
+    for (int op = 0; op < static_cast<int>(graph.ops.size()); ++op) {
+      for (const graph::Param& param : graph.ops[op].params) {
+        const int quantizer = quantizer_of(placement, param);
+        if (quantizer != kNone) {
+          insert_sorted(param_readers_[quantizer], op);
+        }
+      }
+    }
+    assign_params();
+    merge_where_kernels_tie();
+  }
+
+  // Representative quantizer of the group that holds `quantizer`.
+  [[nodiscard]] int group_of(int quantizer) const {
+    return group_of_[quantizer];
+  }
+
+  // The ops that read a param quantizer, ascending.
+  [[nodiscard]] const std::vector<int>& readers(int quantizer) const {
+    return param_readers_[quantizer];
+  }
+
+ private:
+  [[nodiscard]] int activation_of(int op) const {
+    return config::quantizer_of_input(graph_, placement_, op, 0);
+  }
+
+  void assign_params() {
+    std::map<int, int> weight_only;  // by op: its first param quantizer
+    for (int param = 0; param < size(); ++param) {
+      const std::vector<int>& readers = param_readers_[param];
+      if (readers.empty()) {
+        continue;
+      }
+      const auto reader = std::ranges::find_if(
+          readers, [this](int op) { return activation_of(op) != kNone; });
+      group_of_[param] =
+          reader != readers.end()
+              ? activation_of(*reader)
+              : weight_only.try_emplace(readers.front(), param).first->second;
+    }
+  }
+
+  // A weight that is read with two activations ties them, where its op has
+  // kernels for some pairs of precisions only.
+  void merge_where_kernels_tie() {
+    for (int param = 0; param < size(); ++param) {
+      for (const int op : param_readers_[param]) {
+        const int activation = activation_of(op);
+        if (activation != kNone && !placement_.kernels_of_op[op].empty()) {
+          const int from = group_of_[activation];
+          std::ranges::replace(group_of_, from, group_of_[param]);
+        }
+      }
+    }
+  }
+
+  [[nodiscard]] int size() const { return static_cast<int>(group_of_.size()); }
+
+  const OpGraph& graph_;
+  const Placement& placement_;
+  std::vector<int> group_of_;                    // by quantizer
+  std::vector<std::vector<int>> param_readers_;  // by quantizer, ops
+};
+
+bool has_quantized_params(const Op& op, const Placement& placement) {
+  return std::ranges::any_of(op.params, [&](const graph::Param& param) {
+    return quantizer_of(placement, param) != kNone;
+  });
+}
+
+// The ops without quantized params at whose output the quantizer stands.
+std::vector<int> weightless_producers(const OpGraph& graph,
+                                      const Placement& placement,
+                                      const config::QuantizerSpec& quantizer) {
+  std::vector<int> producers;
+  for (const int site : quantizer.sites) {
+    const int op = graph.op_of_site(site);
+    if (graph.sites[site].kind == SiteKind::output &&
+        !has_quantized_params(graph.ops[op], placement)) {
+      producers.push_back(op);
+    }
+  }
+  return producers;
+}
+
+std::string to_text(const std::vector<SupportedKernel>& kernels) {
+  std::string text;
+  std::string separator;
+  for (const SupportedKernel& kernel : kernels) {
+    text += std::exchange(separator, ", ") + kernel.activation.name() + "/" +
+            (kernel.param ? kernel.param->name() : "any");
+  }
+  return text;
+}
+
+std::string to_text(const std::vector<Candidate>& candidates,
+                    const std::vector<int>& indices) {
+  std::string text;
+  std::string separator;
+  for (const int index : indices) {
+    text += std::exchange(separator, ", ") + candidates[index].name();
+  }
+  return text;
+}
+
+}  // namespace
+
+std::vector<QuantizerGroup> build_groups(const OpGraph& graph,
+                                         const Placement& placement) {
+  const GroupSets sets(graph, placement);
+  std::vector<QuantizerGroup> groups;
+  std::map<int, std::size_t> index_of;  // by representative quantizer
+  const int num_quantizers = static_cast<int>(placement.quantizers.size());
+  for (int index = 0; index < num_quantizers; ++index) {
+    const auto [entry, added] =
+        index_of.try_emplace(sets.group_of(index), groups.size());
+    if (added) {
+      groups.emplace_back();
+    }
+    QuantizerGroup& group = groups[entry->second];
+    const config::QuantizerSpec& quantizer = placement.quantizers[index];
+    if (quantizer.kind == SiteKind::param) {
+      group.param_quantizers.push_back(index);
+    } else {
+      group.activation_quantizers.push_back(index);
+    }
+    for (const int op :
+         quantizer.kind == SiteKind::param
+             ? sets.readers(index)
+             : weightless_producers(graph, placement, quantizer)) {
+      insert_sorted(group.ops, op);
+    }
+  }
+  for (const int site : config::sites_in_graph_order(graph)) {
+    const int quantizer = placement.quantizer_of_site[site];
+    if (quantizer == kNone) {
+      continue;
+    }
+    std::string& name = groups[index_of.at(sets.group_of(quantizer))].name;
+    if (name.empty()) {
+      name = graph.site_name(site);
+    }
+  }
+  return groups;
+}
+
+std::vector<int> supported_candidates(const QuantizerGroup& group,
+                                      const OpGraph& graph,
+                                      const Placement& placement,
+                                      const std::vector<Candidate>& candidates,
+                                      bool use_all_candidates) {
+  if (candidates.empty()) {
+    raise_value_error("candidates: required at least one, got none");
+  }
+  std::vector<int> left(candidates.size());
+  std::iota(left.begin(), left.end(), 0);
+  if (use_all_candidates) {
+    return left;
+  }
+  for (const int op : group.ops) {
+    const std::vector<SupportedKernel>& kernels = placement.kernels_of_op[op];
+    if (kernels.empty()) {
+      continue;
+    }
+    const bool has_params = std::ranges::any_of(
+        graph.ops[op].params, [&](const graph::Param& param) {
+          return contains(group.param_quantizers,
+                          quantizer_of(placement, param));
+        });
+    const bool restricts_activation =
+        !has_params ||
+        contains(group.activation_quantizers,
+                 config::quantizer_of_input(graph, placement, op, 0));
+    const auto takes = [&](const SupportedKernel& kernel, const Candidate& c) {
+      return (!restricts_activation || kernel.activation == c.activation) &&
+             (!has_params || !kernel.param || *kernel.param == c.param);
+    };
+    const std::vector<int> before = left;
+    std::erase_if(left, [&](int index) {
+      return std::ranges::none_of(kernels, [&](const SupportedKernel& kernel) {
+        return takes(kernel, candidates[index]);
+      });
+    });
+    if (left.empty()) {
+      std::vector<int> all(candidates.size());
+      std::iota(all.begin(), all.end(), 0);
+      raise_value_error(
+          "quantizer group ", group.name, ": no candidate is left: op ",
+          graph.ops[op].name, " (", graph.ops[op].onnx_type, ") supports ",
+          to_text(kernels), " (activation/param); the candidates are ",
+          to_text(candidates, all),
+          before.size() == all.size() ? std::string()
+                                      : ", of which its other ops allow " +
+                                            to_text(candidates, before));
+    }
+  }
+  return left;
+}
+
+}  // namespace aimetpp::groups

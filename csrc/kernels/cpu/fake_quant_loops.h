@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The innermost CPU loops: one stretch of memory, no threads, no layout. They
+// are always inlined, into one function per instruction set (cpu/isa.h), and
+// keep to plain arithmetic that compilers vectorize.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "core/quant_math.h"
+#include "kernels/cpu/storage.h"
+
+// The iterations of the next loop are independent (arrays may be the same one,
+// but are never shifted against each other).
+#if defined(__clang__)
+#define AIMETPP_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define AIMETPP_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
+#define AIMETPP_LOOP inline __attribute__((always_inline))
+
+namespace aimetpp::kernels::cpu {
+
+// The grids of the channels, each member an array over channels.
+template <typename Compute>
+struct GridArrays {
+  const Compute* scale;
+  const Compute* offset;
+  Compute qmin;
+  Compute qmax;
+
+  [[nodiscard]] AIMETPP_LOOP AffineGrid<Compute> at(std::int64_t c) const {
+    return {scale[c], offset[c], qmin, qmax};
+  }
+};
+
+// dL/dscale and dL/doffset, up to the factors of finish_sums.
+struct Sums {
+  double scale = 0;
+  double offset = 0;
+};
+
+// Element i of a stretch goes to lane i % kLanes; a fixed order of additions
+// that a vector register of any width up to 512 bits can follow.
+constexpr std::size_t kLanes = 8;
+
+struct LaneSums {
+  std::array<double, kLanes> scale{};
+  std::array<double, kLanes> offset{};
+
+  [[nodiscard]] Sums total() const {
+    Sums sums;
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      sums.scale += scale[lane];
+      sums.offset += offset[lane];
+    }
+    return sums;
+  }
+};
+
+// y[i] = transform(x[i]) for i < n, one grid for all.
+template <QuantMode mode, typename Stored, typename Compute>
+AIMETPP_LOOP void transform_span(const Stored* x, Stored* y, std::int64_t n,
+                                 AffineGrid<Compute> grid) {
+  AIMETPP_INDEPENDENT
+  for (std::int64_t i = 0; i < n; ++i) {
+    y[i] = store<Stored>(aimetpp::transform<mode>(load<Compute>(x[i]), grid));
+  }
+}
+
+// y[c] = transform(x[c]) for c < n, grid c for element c.
+template <QuantMode mode, typename Stored, typename Compute>
+AIMETPP_LOOP void transform_row(const Stored* x, Stored* y, std::int64_t n,
+                                GridArrays<Compute> grids) {
+  AIMETPP_INDEPENDENT
+  for (std::int64_t c = 0; c < n; ++c) {
+    y[c] = store<Stored>(
+        aimetpp::transform<mode>(load<Compute>(x[c]), grids.at(c)));
+  }
+}
+
+// dx[i] and the sums over i < n, one grid for all.
+template <QuantMode mode, typename Stored, typename Compute>
+AIMETPP_LOOP void gradient_span(const Stored* grad, const Stored* x, Stored* dx,
+                                std::int64_t n, AffineGrid<Compute> grid,
+                                LaneSums* sums) {
+  constexpr std::int64_t kChunk = 256;  // a multiple of kLanes
+  std::array<Compute, kChunk> scale_terms;
+  std::array<Compute, kChunk> offset_terms;
+  LaneSums local = *sums;
+  for (std::int64_t begin = 0; begin < n; begin += kChunk) {
+    const std::int64_t size = std::min(kChunk, n - begin);
+    AIMETPP_INDEPENDENT
+    for (std::int64_t i = 0; i < size; ++i) {
+      const auto element = aimetpp::gradient<mode>(
+          load<Compute>(grad[begin + i]), load<Compute>(x[begin + i]), grid);
+      dx[begin + i] = store<Stored>(element.x);
+      scale_terms[static_cast<std::size_t>(i)] = element.scale_term;
+      offset_terms[static_cast<std::size_t>(i)] = element.offset_term;
+    }
+    const auto filled = static_cast<std::size_t>(size);
+    const std::size_t whole = filled - filled % kLanes;
+    for (std::size_t i = 0; i < whole; i += kLanes) {
+      for (std::size_t lane = 0; lane < kLanes; ++lane) {
+        local.scale[lane] += static_cast<double>(scale_terms[i + lane]);
+        local.offset[lane] += static_cast<double>(offset_terms[i + lane]);
+      }
+    }
+    for (std::size_t i = whole; i < filled; ++i) {
+      local.scale[i - whole] += static_cast<double>(scale_terms[i]);
+      local.offset[i - whole] += static_cast<double>(offset_terms[i]);
+    }
+  }
+  *sums = local;
+}
+
+// dx[c] and one more term for the sums of channel c, for c < n.
+template <QuantMode mode, typename Stored, typename Compute>
+AIMETPP_LOOP void gradient_row(const Stored* grad, const Stored* x, Stored* dx,
+                               std::int64_t n, GridArrays<Compute> grids,
+                               double* scale_sums, double* offset_sums) {
+  AIMETPP_INDEPENDENT
+  for (std::int64_t c = 0; c < n; ++c) {
+    const auto element = aimetpp::gradient<mode>(
+        load<Compute>(grad[c]), load<Compute>(x[c]), grids.at(c));
+    dx[c] = store<Stored>(element.x);
+    scale_sums[c] += static_cast<double>(element.scale_term);
+    offset_sums[c] += static_cast<double>(element.offset_term);
+  }
+}
+
+}  // namespace aimetpp::kernels::cpu

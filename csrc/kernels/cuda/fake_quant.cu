@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The formula over device memory. The grid is read on the device, so that the
+// host never waits; which precision to compute in is therefore decided there
+// too, alike for every thread.
+#include <cuda_runtime_api.h>
+
+#include "core/quant_math.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/fake_quant.h"
+
+namespace aimetpp::kernels::cuda {
+namespace {
+
+// Calls run(mode as integral_constant, Stored{}) for what `call` asks.
+template <QuantMode mode, typename Run>
+void with_storage(const QuantCall& call, const Run& run) {
+  const std::integral_constant<QuantMode, mode> constant;
+  switch (call.storage) {
+    case Storage::float32:
+      return run(constant, float{});
+    case Storage::float64:
+      return run(constant, double{});
+    case Storage::float16:
+      return run(constant, __half{});
+    case Storage::bfloat16:
+      return run(constant, __nv_bfloat16{});
+  }
+}
+
+template <typename Run>
+void with_variant(const QuantCall& call, const Run& run) {
+  switch (call.mode) {
+    case QuantMode::fake_quantize:
+      return with_storage<QuantMode::fake_quantize>(call, run);
+    case QuantMode::quantize:
+      return with_storage<QuantMode::quantize>(call, run);
+    case QuantMode::dequantize:
+      return with_storage<QuantMode::dequantize>(call, run);
+  }
+}
+
+template <typename Stored>
+__device__ bool computes_in_double(const QuantCall& call) {
+  return std::is_same_v<Stored, double> ||
+         needs_double(call.grid[0], call.grid[1]);
+}
+
+template <typename Compute>
+__device__ Compute range_end(const QuantCall& call, const void* ends,
+                             std::int64_t c) {
+  return call.range_storage == Storage::float64
+             ? static_cast<Compute>(static_cast<const double*>(ends)[c])
+             : static_cast<Compute>(static_cast<const float*>(ends)[c]);
+}
+
+template <typename Compute>
+__device__ AffineGrid<Compute> channel_grid(const QuantCall& call,
+                                            std::int64_t c) {
+  return make_affine_grid(range_end<Compute>(call, call.min, c),
+                          range_end<Compute>(call, call.max, c), call.grid[0],
+                          call.grid[1], call.symmetric);
+}
+
+// Channel of the element at `index` in memory; in 32 bits where that is enough,
+// because 64-bit division is slow on the device.
+__device__ std::int64_t channel_of(const ChannelLayout& layout,
+                                   std::int64_t index) {
+  if (layout.numel() <= INT32_MAX) {
+    return static_cast<std::uint32_t>(index) /
+           static_cast<std::uint32_t>(layout.inner) %
+           static_cast<std::uint32_t>(layout.channels);
+  }
+  return index / layout.inner % layout.channels;
+}
+
+// ------------------------------------------------------------------ transform
+
+template <QuantMode mode, typename Compute, typename Stored, int width>
+__device__ void transform_packs(const QuantCall& call, const Stored* x,
+                                Stored* y, std::int64_t packs) {
+  using P = Pack<Stored, width>;
+  const auto* sources = reinterpret_cast<const P*>(x);
+  auto* targets = reinterpret_cast<P*>(y);
+  const bool per_tensor = call.layout.channels == 1;
+  const bool one_channel_per_pack =
+      per_tensor || call.layout.inner % width == 0;
+  AffineGrid<Compute> grid{};
+  if (per_tensor) grid = channel_grid<Compute>(call, 0);
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+       i < packs; i += step) {
+    P pack = sources[i];
+    if (!per_tensor && one_channel_per_pack) {
+      grid = channel_grid<Compute>(call, channel_of(call.layout, i * width));
+    }
+    for (int k = 0; k < width; ++k) {
+      if (!one_channel_per_pack) {
+        grid =
+            channel_grid<Compute>(call, channel_of(call.layout, i * width + k));
+      }
+      pack.values[k] = store<Stored>(
+          aimetpp::transform<mode>(load<Compute>(pack.values[k]), grid));
+    }
+    targets[i] = pack;
+  }
+}
+
+template <QuantMode mode, typename Stored, int width>
+__global__ void __launch_bounds__(kThreads)
+    transform_kernel(QuantCall call, const Stored* x, Stored* y,
+                     std::int64_t packs) {
+  if (computes_in_double<Stored>(call)) {
+    transform_packs<mode, double, Stored, width>(call, x, y, packs);
+  } else {
+    transform_packs<mode, float, Stored, width>(call, x, y, packs);
+  }
+}
+
+template <QuantMode mode, typename Stored>
+void launch_transform(const QuantCall& call, const Stored* x, Stored* y,
+                      cudaStream_t stream) {
+  constexpr int kWidth = kPackWidth<Stored>;
+  const std::int64_t numel = call.layout.numel();
+  if (numel % kWidth == 0 && is_pack_aligned(x) && is_pack_aligned(y)) {
+    const std::int64_t packs = numel / kWidth;
+    transform_kernel<mode, Stored, kWidth>
+        <<<grid_stride_blocks(packs), kThreads, 0, stream>>>(call, x, y, packs);
+  } else {
+    transform_kernel<mode, Stored, 1>
+        <<<grid_stride_blocks(numel), kThreads, 0, stream>>>(call, x, y, numel);
+  }
+}
+
+// ------------------------------------------------------------------- gradient
+
+// How the elements are cut into CUDA blocks, each of which makes one partial
+// sum (rows: one per channel of a tile): by the layout alone.
+struct Blocks {
+  static constexpr std::int64_t kElements = 4096;  // per block, about
+  static constexpr std::int64_t kTile = 32;        // channels per block of rows
+
+  explicit Blocks(const ChannelLayout& layout)
+      : rows(layout.inner == 1 && layout.channels > 1) {
+    if (layout.numel() == 0) return;
+    outer_size = rows ? kElements / kTile
+                      : std::max<std::int64_t>(1, kElements / layout.inner);
+    outer_count = (layout.outer + outer_size - 1) / outer_size;
+    inner_count = rows ? 1 : (layout.inner + kElements - 1) / kElements;
+  }
+
+  [[nodiscard]] __host__ __device__ std::int64_t per_channel() const {
+    return outer_count * inner_count;
+  }
+
+  bool rows;  // inner == 1: neighbours in memory are of different channels
+  std::int64_t outer_size = 0;   // consecutive outer indices per block
+  std::int64_t outer_count = 0;  // blocks along outer
+  std::int64_t inner_count = 0;  // blocks along inner
+};
+
+// dL/dscale and dL/doffset, up to the factors of finish_sums.
+struct Sums {
+  double scale = 0;
+  double offset = 0;
+};
+
+template <QuantMode mode, typename Stored, typename Compute>
+__device__ void add_element(const Stored* grad, const Stored* x, Stored* dx,
+                            std::int64_t i, const AffineGrid<Compute>& grid,
+                            Sums& sums) {
+  const ElementGradient<Compute> element = aimetpp::gradient<mode>(
+      load<Compute>(grad[i]), load<Compute>(x[i]), grid);
+  dx[i] = store<Stored>(element.x);
+  sums.scale += static_cast<double>(element.scale_term);
+  sums.offset += static_cast<double>(element.offset_term);
+}
+
+// One block: outer_size x kElements elements of one channel.
+template <QuantMode mode, typename Compute, typename Stored>
+__device__ void gradient_span(const QuantCall& call, const Blocks& blocks,
+                              const Stored* grad, const Stored* x, Stored* dx,
+                              Sums* partial) {
+  const ChannelLayout& layout = call.layout;
+  const std::int64_t task = blockIdx.x;
+  const std::int64_t inner_block = task % blocks.inner_count;
+  const std::int64_t c = task / blocks.inner_count % layout.channels;
+  const std::int64_t outer_block = task / blocks.inner_count / layout.channels;
+  const std::int64_t first_i = inner_block * Blocks::kElements;
+  const std::int64_t size = min(Blocks::kElements, layout.inner - first_i);
+  const std::int64_t first_o = outer_block * blocks.outer_size;
+  const std::int64_t rows = min(blocks.outer_size, layout.outer - first_o);
+  const AffineGrid<Compute> grid = channel_grid<Compute>(call, c);
+  Sums sums;
+  // rows * size is below 2 * kElements: 32 bits are enough to divide.
+  const auto count = static_cast<std::uint32_t>(rows * size);
+  for (std::uint32_t e = threadIdx.x; e < count; e += kThreads) {
+    const std::int64_t o = first_o + e / static_cast<std::uint32_t>(size);
+    const std::int64_t i = first_i + e % static_cast<std::uint32_t>(size);
+    add_element<mode>(grad, x, dx, (o * layout.channels + c) * layout.inner + i,
+                      grid, sums);
+  }
+  const double scale = block_sum(sums.scale);
+  const double offset = block_sum(sums.offset);
+  if (threadIdx.x == 0) {
+    partial[c * blocks.per_channel() + outer_block * blocks.inner_count +
+            inner_block] = {scale, offset};
+  }
+}
+
+// One block: kTile neighbouring channels of outer_size rows. A warp reads one
+// row of the tile; the warps' sums are then added in order.
+template <QuantMode mode, typename Compute, typename Stored>
+__device__ void gradient_rows(const QuantCall& call, const Blocks& blocks,
+                              const Stored* grad, const Stored* x, Stored* dx,
+                              Sums* partial) {
+  constexpr int kTile = static_cast<int>(Blocks::kTile);
+  constexpr int kWarps = kThreads / kTile;
+  __shared__ Sums warps[kWarps][kTile];
+  const ChannelLayout& layout = call.layout;
+  const std::int64_t tiles = (layout.channels + kTile - 1) / kTile;
+  const std::int64_t outer_block = blockIdx.x / tiles;
+  const int lane = static_cast<int>(threadIdx.x) % kTile;
+  const int warp = static_cast<int>(threadIdx.x) / kTile;
+  const std::int64_t c = blockIdx.x % tiles * kTile + lane;
+  const std::int64_t first = outer_block * blocks.outer_size;
+  const std::int64_t stop = min(layout.outer, first + blocks.outer_size);
+  Sums sums;
+  if (c < layout.channels) {
+    const AffineGrid<Compute> grid = channel_grid<Compute>(call, c);
+    for (std::int64_t o = first + warp; o < stop; o += kWarps) {
+      add_element<mode>(grad, x, dx, o * layout.channels + c, grid, sums);
+    }
+  }
+  warps[warp][lane] = sums;
+  __syncthreads();
+  if (warp == 0 && c < layout.channels) {
+    for (int w = 1; w < kWarps; ++w) {
+      sums.scale += warps[w][lane].scale;
+      sums.offset += warps[w][lane].offset;
+    }
+    partial[c * blocks.per_channel() + outer_block] = sums;
+  }
+}
+
+template <QuantMode mode, typename Compute, typename Stored>
+__device__ void gradient_block(const QuantCall& call, const Blocks& blocks,
+                               const Stored* grad, const Stored* x, Stored* dx,
+                               Sums* partial) {
+  if (blocks.rows) {
+    gradient_rows<mode, Compute>(call, blocks, grad, x, dx, partial);
+  } else {
+    gradient_span<mode, Compute>(call, blocks, grad, x, dx, partial);
+  }
+}
+
+template <QuantMode mode, typename Stored>
+__global__ void __launch_bounds__(kThreads)
+    gradient_kernel(QuantCall call, Blocks blocks, const Stored* grad,
+                    const Stored* x, Stored* dx, Sums* partial) {
+  if (computes_in_double<Stored>(call)) {
+    gradient_block<mode, double>(call, blocks, grad, x, dx, partial);
+  } else {
+    gradient_block<mode, float>(call, blocks, grad, x, dx, partial);
+  }
+}
+
+__device__ void store_range_end(const QuantCall& call, void* ends,
+                                std::int64_t c, double value) {
+  if (call.range_storage == Storage::float64) {
+    static_cast<double*>(ends)[c] = value;
+  } else {
+    static_cast<float*>(ends)[c] = static_cast<float>(value);
+  }
+}
+
+template <QuantMode mode, typename Compute>
+__device__ void finish_channel(const QuantCall& call, std::int64_t c,
+                               double scale_sum, double offset_sum, void* dmin,
+                               void* dmax) {
+  const AffineGrid<Compute> grid = channel_grid<Compute>(call, c);
+  finish_sums<mode>(static_cast<double>(grid.scale), scale_sum, offset_sum);
+  const RangeGradient range = chain_to_range(
+      scale_sum, offset_sum, range_end<Compute>(call, call.min, c), grid,
+      call.symmetric);
+  store_range_end(call, dmin, c, range.min);
+  store_range_end(call, dmax, c, range.max);
+}
+
+// One block per channel.
+template <QuantMode mode, typename Stored>
+__global__ void __launch_bounds__(kThreads)
+    finish_kernel(QuantCall call, std::int64_t per_channel, const Sums* partial,
+                  void* dmin, void* dmax) {
+  const std::int64_t c = blockIdx.x;
+  Sums sums;
+  for (std::int64_t i = threadIdx.x; i < per_channel; i += kThreads) {
+    sums.scale += partial[c * per_channel + i].scale;
+    sums.offset += partial[c * per_channel + i].offset;
+  }
+  const double scale = block_sum(sums.scale);
+  const double offset = block_sum(sums.offset);
+  if (threadIdx.x != 0) return;
+  if (computes_in_double<Stored>(call)) {
+    finish_channel<mode, double>(call, c, scale, offset, dmin, dmax);
+  } else {
+    finish_channel<mode, float>(call, c, scale, offset, dmin, dmax);
+  }
+}
+
+template <QuantMode mode, typename Stored>
+void launch_gradient(const QuantCall& call, const Stored* grad, const Stored* x,
+                     Stored* dx, void* dmin, void* dmax, Sums* partial,
+                     cudaStream_t stream) {
+  const Blocks blocks(call.layout);
+  const std::int64_t columns =
+      blocks.rows ? (call.layout.channels + Blocks::kTile - 1) / Blocks::kTile
+                  : call.layout.channels;
+  const std::int64_t tasks = columns * blocks.per_channel();
+  if (tasks > 0) {
+    gradient_kernel<mode, Stored>
+        <<<static_cast<unsigned>(tasks), kThreads, 0, stream>>>(
+            call, blocks, grad, x, dx, partial);
+  }
+  if (call.layout.channels > 0) {
+    finish_kernel<mode, Stored>
+        <<<static_cast<unsigned>(call.layout.channels), kThreads, 0, stream>>>(
+            call, blocks.per_channel(), partial, dmin, dmax);
+  }
+}
+
+}  // namespace
+
+void transform(const QuantCall& call, const void* x, void* y,
+               CUstream_st* stream) {
+  if (call.layout.numel() == 0) return;
+  with_variant(call, [&](auto mode, auto stored) {
+    using Stored = decltype(stored);
+    launch_transform<decltype(mode)::value>(call, static_cast<const Stored*>(x),
+                                            static_cast<Stored*>(y), stream);
+  });
+}
+
+std::size_t gradient_workspace_bytes(const ChannelLayout& layout) {
+  return static_cast<std::size_t>(layout.channels *
+                                  Blocks(layout).per_channel()) *
+         sizeof(Sums);
+}
+
+void gradient(const QuantCall& call, const void* grad, const void* x, void* dx,
+              void* dmin, void* dmax, void* workspace, CUstream_st* stream) {
+  with_variant(call, [&](auto mode, auto stored) {
+    using Stored = decltype(stored);
+    launch_gradient<decltype(mode)::value>(
+        call, static_cast<const Stored*>(grad), static_cast<const Stored*>(x),
+        static_cast<Stored*>(dx), dmin, dmax, static_cast<Sums*>(workspace),
+        stream);
+  });
+}
+
+}  // namespace aimetpp::kernels::cuda

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What CUDA kernels here share: how tensors are stored on the device, launch
+// sizes, and sums within a block.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+namespace aimetpp::kernels::cuda {
+
+constexpr int kThreads = 256;  // per block, everywhere
+
+// Blocks for a grid-stride loop over `items`: enough to fill any device of
+// today several times over.
+inline unsigned grid_stride_blocks(std::int64_t items) {
+  constexpr std::int64_t kMaxBlocks = 8192;
+  return static_cast<unsigned>(
+      std::min(kMaxBlocks, (items + kThreads - 1) / kThreads));
+}
+
+template <typename Compute>
+__device__ inline Compute load(float value) {
+  return static_cast<Compute>(value);
+}
+template <typename Compute>
+__device__ inline Compute load(double value) {
+  return static_cast<Compute>(value);
+}
+template <typename Compute>
+__device__ inline Compute load(__half value) {
+  return static_cast<Compute>(__half2float(value));
+}
+template <typename Compute>
+__device__ inline Compute load(__nv_bfloat16 value) {
+  return static_cast<Compute>(__bfloat162float(value));
+}
+
+// Through float, as on the CPU, also where Compute is double.
+template <typename Stored, typename Compute>
+__device__ inline Stored store(Compute value) {
+  if constexpr (std::is_same_v<Stored, __half>) {
+    return __float2half_rn(static_cast<float>(value));
+  } else if constexpr (std::is_same_v<Stored, __nv_bfloat16>) {
+    return __float2bfloat16_rn(static_cast<float>(value));
+  } else {
+    return static_cast<Stored>(value);
+  }
+}
+
+// `width` neighbours that travel as one memory access.
+template <typename Stored, int width>
+struct alignas(sizeof(Stored) * width) Pack {
+  Stored values[width];
+};
+
+// Elements in a 16-byte access.
+template <typename Stored>
+constexpr int kPackWidth = static_cast<int>(16 / sizeof(Stored));
+
+inline bool is_pack_aligned(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
+}
+
+// The sum of value over the threads of a block of kThreads, in thread 0, added
+// pairwise in an order that never changes. Every thread of the block must call.
+__device__ inline double block_sum(double value) {
+  __shared__ double lanes[kThreads];
+  lanes[threadIdx.x] = value;
+  __syncthreads();
+  for (int half = kThreads / 2; half > 0; half /= 2) {
+    if (static_cast<int>(threadIdx.x) < half) {
+      lanes[threadIdx.x] += lanes[threadIdx.x + half];
+    }
+    __syncthreads();
+  }
+  const double sum = lanes[0];
+  __syncthreads();  // lanes may be used again
+  return sum;
+}
+
+}  // namespace aimetpp::kernels::cuda

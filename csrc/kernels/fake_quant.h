@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Kernels that apply the formula of core/quant_math.h to whole tensors: raw
+// pointers and sizes, no torch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/macros.h"
+#include "core/quant_math.h"
+#include "kernels/cpu/parallel.h"
+
+struct CUstream_st;  // *cudaStream_t
+
+namespace aimetpp::kernels {
+
+// How the elements of a tensor are stored.
+enum class Storage : std::uint8_t { float32, float64, float16, bfloat16 };
+
+// A dense tensor in the order of its memory: [outer, channels, inner], one
+// range per channel. Per tensor: {1, 1, numel}.
+struct ChannelLayout {
+  std::int64_t outer = 1;
+  std::int64_t channels = 1;
+  std::int64_t inner = 1;
+  [[nodiscard]] AIMETPP_HOST_DEVICE std::int64_t numel() const {
+    return outer * channels * inner;
+  }
+};
+
+// What every call of one mode says, forward and backward.
+struct QuantCall {
+  QuantMode mode = QuantMode::fake_quantize;
+  Storage storage = Storage::float32;        // of x, y, grad, dx
+  Storage range_storage = Storage::float32;  // of min, max; float32 or float64
+  bool symmetric = false;
+  ChannelLayout layout;
+  const void* min = nullptr;           // [channels]
+  const void* max = nullptr;           // [channels]
+  const std::int64_t* grid = nullptr;  // [2]: qmin, qmax; qmin < qmax
+};
+
+namespace cpu {
+
+enum class Isa : std::uint8_t { portable, avx2 };
+
+// The widest one that this processor runs. All give the same bits.
+[[nodiscard]] AIMETPP_API Isa best_isa();
+
+// y: [outer, channels, inner], may be x itself.
+AIMETPP_API void transform(const QuantCall& call, const void* x, void* y,
+                           const ParallelFor& parallel_for,
+                           Isa isa = best_isa());
+
+// Inputs: grad, x. Outputs: dx like x; dmin, dmax [channels] in range_storage.
+// The sums are taken in double over blocks that depend on the layout alone, so
+// that their bits do not depend on the number of threads.
+AIMETPP_API void gradient(const QuantCall& call, const void* grad,
+                          const void* x, void* dx, void* dmin, void* dmax,
+                          const ParallelFor& parallel_for,
+                          Isa isa = best_isa());
+
+}  // namespace cpu
+
+namespace cuda {
+
+// As on the CPU; all pointers are device pointers, grid included, and nothing
+// waits for the device. Launch errors are left in cudaGetLastError.
+AIMETPP_API void transform(const QuantCall& call, const void* x, void* y,
+                           CUstream_st* stream);
+
+// Bytes of device memory that gradient needs as workspace (aligned for double).
+[[nodiscard]] AIMETPP_API std::size_t gradient_workspace_bytes(
+    const ChannelLayout& layout);
+
+AIMETPP_API void gradient(const QuantCall& call, const void* grad,
+                          const void* x, void* dx, void* dmin, void* dmax,
+                          void* workspace, CUstream_st* stream);
+
+}  // namespace cuda
+
+}  // namespace aimetpp::kernels

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "mixed/claims.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <tuple>
+
+#include "core/error.h"
+
+namespace aimetpp::mixed {
+namespace {
+
+using graph::kNone;
+
+class Expander {
+ public:
+  Expander(const graph::OpGraph& graph, const config::Placement& placement,
+           const std::vector<Request>& requests)
+      : graph_(graph), placement_(placement), requests_(requests) {}
+
+  std::vector<Claim> run() {
+    for (request_ = 0; request_ < static_cast<int>(requests_.size());
+         ++request_) {
+      check_ops();
+      switch (current().target) {
+        case RequestTarget::model_input:
+          expand_model_inputs();
+          break;
+        case RequestTarget::model_output:
+          expand_model_outputs();
+          break;
+        default:
+          expand_leaves();
+      }
+    }
+    mark_replaced();
+    return std::move(claims_);
+  }
+
+ private:
+  const Request& current() const { return requests_[request_]; }
+
+  void add(int entry, int op, Aspect aspect, int slot, Precision precision) {
+    QuantizerRoute route;
+    if (aspect == Aspect::input) {
+      route = route_of_input(graph_, placement_, op, slot);
+    } else if (aspect == Aspect::output) {
+      route = route_of_output(graph_, placement_, op, slot);
+    } else {
+      const int site = graph_.ops[op].params[slot].site;
+      const int quantizer =
+          site == kNone ? kNone : placement_.quantizer_of_site[site];
+      if (quantizer != kNone) route.quantizers = {quantizer};
+    }
+    claims_.push_back(
+        {request_, entry, op, aspect, slot, precision, std::move(route)});
+  }
+
+  void check_length(std::size_t wanted, const std::string& what) const {
+    const std::size_t got = current().activations.size();
+    if (got <= 1 || got == wanted) return;
+    raise_value_error(describe_request(requests_, request_), ": ", what,
+                      ", so activation must be one precision or ", wanted,
+                      " of them, got ", got);
+  }
+
+  void check_ops() const {
+    for (const int op : current().ops) {
+      if (op >= 0 && op < static_cast<int>(graph_.ops.size())) continue;
+      raise_value_error(describe_request(requests_, request_),
+                        ": op must be between 0 and ", graph_.ops.size() - 1,
+                        ", got ", op);
+    }
+  }
+
+  void expand_leaves() {
+    std::vector<int> ops = current().ops;
+    std::sort(ops.begin(), ops.end());
+    ops.erase(std::unique(ops.begin(), ops.end()), ops.end());
+    for (const int op : ops) expand_leaf(op);
+  }
+
+  void expand_leaf(int index) {
+    const graph::Op& op = graph_.ops[index];
+    const auto& activations = current().activations;
+    // A list speaks of the inputs that are sites; a buffer or a constant that
+    // the reader found inside the call is none.
+    const auto num_inputs = static_cast<std::size_t>(
+        std::count_if(op.input_sites.begin(), op.input_sites.end(),
+                      [](int site) { return site != kNone; }));
+    check_length(num_inputs,
+                 detail::concat(op.name, " has ", num_inputs, " inputs"));
+    if (!activations.empty()) {
+      int marked = 0;
+      for (int slot = 0; slot < static_cast<int>(op.inputs.size()); ++slot) {
+        if (op.input_sites[slot] == kNone) continue;
+        const int entry = activations.size() == 1 ? 0 : marked;
+        ++marked;
+        if (!activations[entry]) continue;
+        add(entry, index, Aspect::input, slot, *activations[entry]);
+      }
+      for (int slot = 0; slot < static_cast<int>(op.outputs.size()); ++slot) {
+        if (!activations.front()) continue;
+        add(0, index, Aspect::output, slot, *activations.front());
+      }
+    }
+    for (const auto& [name, precision] : current().params) {
+      for (int slot = 0; slot < static_cast<int>(op.params.size()); ++slot) {
+        if (op.params[slot].name != name) continue;
+        add(0, index, Aspect::param, slot, precision);
+      }
+    }
+  }
+
+  void expand_model_inputs() {
+    const auto& activations = current().activations;
+    const int count = static_cast<int>(graph_.model_inputs.size());
+    check_length(count, detail::concat("the model has ", count, " inputs"));
+    if (activations.empty()) return;
+    for (int input = 0; input < count; ++input) {
+      const int entry = activations.size() == 1 ? 0 : input;
+      if (!activations[entry]) continue;
+      for (const graph::Use& use :
+           leaf_uses(graph_, graph_.model_inputs[input])) {
+        add(entry, use.op, Aspect::input, use.slot, *activations[entry]);
+      }
+    }
+  }
+
+  void expand_model_outputs() {
+    const auto& activations = current().activations;
+    const int count = static_cast<int>(graph_.model_outputs.size());
+    check_length(count, detail::concat("the model has ", count, " outputs"));
+    if (activations.empty()) return;
+    for (int output = 0; output < count; ++output) {
+      const int entry = activations.size() == 1 ? 0 : output;
+      if (!activations[entry]) continue;
+      claim_producer(entry, graph_.model_outputs[output], *activations[entry]);
+    }
+  }
+
+  // Of the leaf that made `tensor`, seen through ops that are in the IR only.
+  void claim_producer(int entry, int tensor, Precision precision) {
+    int producer = graph_.tensors[tensor].producer;
+    while (producer != kNone && graph_.ops[producer].call == kNone &&
+           graph_.ops[producer].role == graph::OpRole::grid_preserving &&
+           !graph_.ops[producer].inputs.empty()) {
+      tensor = graph_.ops[producer].inputs.front();
+      producer = graph_.tensors[tensor].producer;
+    }
+    if (producer == kNone) {  // the model gives its input back
+      for (const graph::Use& use : leaf_uses(graph_, tensor)) {
+        add(entry, use.op, Aspect::input, use.slot, precision);
+      }
+      return;
+    }
+    const std::vector<int>& outputs = graph_.ops[producer].outputs;
+    const auto found = std::find(outputs.begin(), outputs.end(), tensor);
+    add(entry, producer, Aspect::output,
+        static_cast<int>(found - outputs.begin()), precision);
+  }
+
+  void mark_replaced() {
+    using Key = std::tuple<int, Aspect, int>;
+    std::map<Key, int> latest;
+    for (int claim = static_cast<int>(claims_.size()) - 1; claim >= 0;
+         --claim) {
+      Claim& earlier = claims_[claim];
+      const Key key{earlier.op, earlier.aspect, earlier.slot};
+      const auto [entry, is_latest] = latest.try_emplace(key, claim);
+      if (!is_latest && claims_[entry->second].request != earlier.request) {
+        earlier.replaced_by = entry->second;
+      }
+    }
+  }
+
+  const graph::OpGraph& graph_;
+  const config::Placement& placement_;
+  const std::vector<Request>& requests_;
+  int request_ = 0;
+  std::vector<Claim> claims_;
+};
+
+std::string last_rule(const config::Placement& placement, int site) {
+  if (site == kNone || placement.rules[site].empty()) return "";
+  const config::RuleEffect& last = placement.rules[site].back();
+  return detail::concat(" (", last.section, ": ", last.effect, ")");
+}
+
+// Empty where at least one covered leaf has a quantizer for the parameter.
+std::string why_param_is_ineffective(const graph::OpGraph& graph,
+                                     const config::Placement& placement,
+                                     const Request& request,
+                                     const std::string& name) {
+  std::set<std::string> known;
+  std::string unquantized;
+  for (const int op : request.ops) {
+    for (const graph::Param& param : graph.ops[op].params) {
+      known.insert(param.name);
+      if (param.name != name) continue;
+      if (param.site != kNone &&
+          placement.quantizer_of_site[param.site] != kNone) {
+        return "";
+      }
+      if (unquantized.empty()) {
+        unquantized =
+            detail::concat("parameter \"", name, "\" has no quantizer",
+                           last_rule(placement, param.site));
+      }
+    }
+  }
+  if (!unquantized.empty()) return unquantized;
+  std::string names;
+  for (const std::string& each : known) {
+    names += (names.empty() ? "" : ", ") + each;
+  }
+  return detail::concat("no parameter \"", name, "\"; ",
+                        names.empty() ? "there are none" : "there is " + names);
+}
+
+}  // namespace
+
+std::vector<Claim> claims_of_requests(const graph::OpGraph& graph,
+                                      const config::Placement& placement,
+                                      const std::vector<Request>& requests) {
+  return Expander(graph, placement, requests).run();
+}
+
+std::vector<ReportLine> find_ineffective(const graph::OpGraph& graph,
+                                         const config::Placement& placement,
+                                         const std::vector<Request>& requests,
+                                         const std::vector<Claim>& claims) {
+  std::set<std::pair<int, int>> realized;  // (request, entry) of activations
+  for (const Claim& claim : claims) {
+    if (claim.aspect == Aspect::param) continue;
+    if (!claim.route.quantizers.empty() || claim.route.fused) {
+      realized.insert({claim.request, claim.entry});
+    }
+  }
+  std::vector<ReportLine> lines;
+  for (int index = 0; index < static_cast<int>(requests.size()); ++index) {
+    const Request& request = requests[index];
+    const bool is_model_request =
+        request.target == RequestTarget::model_input ||
+        request.target == RequestTarget::model_output;
+    if (!is_model_request && request.ops.empty()) {
+      lines.push_back({index, request.subject,
+                       "matches no layer that the traced forward called"});
+      continue;
+    }
+    for (int entry = 0; entry < static_cast<int>(request.activations.size());
+         ++entry) {
+      if (!request.activations[entry] || realized.count({index, entry}) > 0) {
+        continue;
+      }
+      const std::string where =
+          request.activations.size() > 1
+              ? detail::concat("entry ", entry, " of activation")
+              : std::string("activation");
+      lines.push_back(
+          {index, request.subject,
+           detail::concat(where, " (", request.activations[entry]->name(),
+                          ") finds no quantizer")});
+    }
+    for (const auto& [name, precision] : request.params) {
+      const std::string why =
+          why_param_is_ineffective(graph, placement, request, name);
+      if (!why.empty()) lines.push_back({index, request.subject, why});
+    }
+  }
+  return lines;
+}
+
+std::string describe_request(const std::vector<Request>& requests,
+                             int request) {
+  const Request& asked = requests[request];
+  return detail::concat("request ", request + 1, " (", asked.subject,
+                        asked.source.empty() ? "" : ", ", asked.source, ")");
+}
+
+std::string describe_aspect(const graph::OpGraph& graph, const Claim& claim) {
+  const graph::Op& op = graph.ops[claim.op];
+  switch (claim.aspect) {
+    case Aspect::input:
+      return detail::concat(op.name, " input ", claim.slot);
+    case Aspect::output:
+      return op.outputs.size() == 1
+                 ? op.name + " output"
+                 : detail::concat(op.name, " output ", claim.slot);
+    case Aspect::param:
+      return op.name + "." + op.params[claim.slot].name;
+  }
+  return op.name;
+}
+
+std::string describe_quantizer(const graph::OpGraph& graph,
+                               const config::Placement& placement,
+                               int quantizer) {
+  std::string text;
+  for (const int site : placement.quantizers[quantizer].sites) {
+    text += (text.empty() ? "" : ", ") + graph.site_name(site);
+  }
+  return text;
+}
+
+}  // namespace aimetpp::mixed

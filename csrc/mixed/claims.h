@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Requests taken apart: what each says of one input, output or parameter of one
+// leaf, and which quantizers that concerns.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/types.h"
+#include "mixed/quantizer_route.h"
+#include "mixed/resolver.h"
+
+namespace aimetpp::mixed {
+
+enum class Aspect : std::uint8_t { input, output, param };
+
+struct Claim {
+  int request = graph::kNone;
+  int entry = 0;  // index in Request::activations; 0 for a param
+  int op = graph::kNone;
+  Aspect aspect = Aspect::input;
+  int slot = 0;  // index in Op::inputs, Op::outputs or Op::params
+  Precision precision;
+  QuantizerRoute route;
+  // Index of the claim of a later request on the same aspect of the same leaf.
+  int replaced_by = graph::kNone;
+};
+
+// In the order of the requests; within one: leaves in graph order, inputs
+// before outputs before params. Throws a value error for an op index out of
+// range, or for `activations` of a length that does not fit what the request
+// speaks of.
+std::vector<Claim> claims_of_requests(const graph::OpGraph& graph,
+                                      const config::Placement& placement,
+                                      const std::vector<Request>& requests);
+
+// One line for each thing asked that cannot change anything.
+std::vector<ReportLine> find_ineffective(const graph::OpGraph& graph,
+                                         const config::Placement& placement,
+                                         const std::vector<Request>& requests,
+                                         const std::vector<Claim>& claims);
+
+// `request 2 (conv1, "demo.py:14")`, counted from one as the user counts.
+std::string describe_request(const std::vector<Request>& requests, int request);
+
+// "conv1 input 0", "conv1 output", "conv1.weight".
+std::string describe_aspect(const graph::OpGraph& graph, const Claim& claim);
+
+// The sites of a quantizer: "relu1", or "conv1, conv2, cat_0" where tied.
+std::string describe_quantizer(const graph::OpGraph& graph,
+                               const config::Placement& placement,
+                               int quantizer);
+
+}  // namespace aimetpp::mixed

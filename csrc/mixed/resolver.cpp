@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "mixed/resolver.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "core/error.h"
+#include "mixed/claims.h"
+#include "mixed/resolution_report.h"
+
+namespace aimetpp::mixed {
+namespace {
+
+using graph::kNone;
+
+bool is_leaf_level(const Request& request) {
+  return request.target != RequestTarget::container &&
+         request.target != RequestTarget::type;
+}
+
+// Calls of one module are one leaf.
+bool is_same_leaf(const graph::OpGraph& graph, int lhs, int rhs) {
+  if (lhs == rhs) return true;
+  const int lhs_call = graph.ops[lhs].call;
+  const int rhs_call = graph.ops[rhs].call;
+  if (lhs_call == kNone || rhs_call == kNone) return false;
+  const graph::Call& a = graph.calls[lhs_call];
+  const graph::Call& b = graph.calls[rhs_call];
+  return !a.functional && !b.functional && a.module == b.module;
+}
+
+// The latest request wins; within one request an output's claim is stronger
+// than a reader's.
+std::vector<Verdict> find_verdicts(const std::vector<Claim>& claims,
+                                   std::size_t num_quantizers) {
+  std::vector<Verdict> by_quantizer(num_quantizers);
+  for (int index = 0; index < static_cast<int>(claims.size()); ++index) {
+    if (claims[index].replaced_by != kNone) continue;
+    for (const int quantizer : claims[index].route.quantizers) {
+      by_quantizer[quantizer].quantizer = quantizer;
+      by_quantizer[quantizer].claimants.push_back(index);
+    }
+  }
+  const auto weaker = [&](int lhs, int rhs) {
+    const auto rank = [&](int index) {
+      const Claim& claim = claims[index];
+      return std::tuple(claim.request, claim.aspect, claim.op, claim.slot,
+                        index);
+    };
+    return rank(lhs) < rank(rhs);
+  };
+  std::vector<Verdict> verdicts;
+  for (Verdict& verdict : by_quantizer) {
+    if (verdict.claimants.empty()) continue;
+    std::sort(verdict.claimants.begin(), verdict.claimants.end(), weaker);
+    verdict.winner = verdict.claimants.back();
+    verdicts.push_back(std::move(verdict));
+  }
+  return verdicts;
+}
+
+bool conflicts(const graph::OpGraph& graph,
+               const std::vector<Request>& requests, const Claim& earlier,
+               const Claim& later) {
+  if (earlier.precision == later.precision) return false;
+  if (!is_leaf_level(requests[earlier.request]) ||
+      !is_leaf_level(requests[later.request])) {
+    return false;
+  }
+  return earlier.request == later.request ||
+         !is_same_leaf(graph, earlier.op, later.op);
+}
+
+std::string describe_conflict(const graph::OpGraph& graph,
+                              const config::Placement& placement,
+                              const std::vector<Request>& requests,
+                              int quantizer, const Claim& earlier,
+                              const Claim& later) {
+  const std::string who =
+      earlier.request == later.request
+          ? describe_request(requests, earlier.request) + " asks"
+          : describe_request(requests, earlier.request) + " and " +
+                describe_request(requests, later.request) + " ask";
+  return detail::concat(who, " for ", earlier.precision.name(), " (",
+                        describe_aspect(graph, earlier), ") and ",
+                        later.precision.name(), " (",
+                        describe_aspect(graph, later),
+                        "), but both are decided by the quantizer ",
+                        describe_quantizer(graph, placement, quantizer));
+}
+
+void check_conflicts(const graph::OpGraph& graph,
+                     const config::Placement& placement,
+                     const std::vector<Request>& requests,
+                     const std::vector<Claim>& claims,
+                     const std::vector<Verdict>& verdicts) {
+  std::string found;
+  for (const Verdict& verdict : verdicts) {
+    const std::vector<int>& claimants = verdict.claimants;
+    bool reported = false;
+    for (std::size_t later = 1; later < claimants.size() && !reported;
+         ++later) {
+      for (std::size_t earlier = 0; earlier < later && !reported; ++earlier) {
+        const Claim& first = claims[claimants[earlier]];
+        const Claim& second = claims[claimants[later]];
+        if (!conflicts(graph, requests, first, second)) continue;
+        found += "\n  " + describe_conflict(graph, placement, requests,
+                                            verdict.quantizer, first, second);
+        reported = true;
+      }
+    }
+  }
+  if (found.empty()) return;
+  raise_runtime_error("conflicting precision requests:", found,
+                      "\nask for one precision there, or apply with "
+                      "strict=False, where the latest request wins");
+}
+
+std::string describe_kernels(
+    const std::vector<config::SupportedKernel>& kernels) {
+  std::string text;
+  for (const config::SupportedKernel& kernel : kernels) {
+    if (!text.empty()) text += ", ";
+    text += kernel.param ? detail::concat("(", kernel.activation.name(), ", ",
+                                          kernel.param->name(), ")")
+                         : kernel.activation.name();
+  }
+  return text;
+}
+
+class KernelCheck {
+ public:
+  KernelCheck(const graph::OpGraph& graph, const config::Placement& placement,
+              const std::vector<Precision>& precisions,
+              const std::vector<Verdict>& verdicts)
+      : graph_(graph), placement_(placement), precisions_(precisions) {
+    reached_.assign(precisions.size(), false);
+    for (const Verdict& verdict : verdicts) reached_[verdict.quantizer] = true;
+  }
+
+  std::vector<ReportLine> run() const {
+    std::vector<ReportLine> lines;
+    for (int op = 0; op < static_cast<int>(graph_.ops.size()); ++op) {
+      if (placement_.kernels_of_op[op].empty()) continue;
+      const std::string problem = check(op);
+      if (!problem.empty()) {
+        lines.push_back({kNone, graph_.ops[op].name, problem});
+      }
+    }
+    return lines;
+  }
+
+ private:
+  // Empty where the op has a kernel, or where no request reached it.
+  std::string check(int index) const {
+    const graph::Op& op = graph_.ops[index];
+    const int weight = weight_slot(op);
+    int activation_quantizer = kNone;
+    int weight_quantizer = kNone;
+    if (weight == kNone) {
+      if (op.outputs.empty()) return "";
+      const std::vector<int> found =
+          route_of_output(graph_, placement_, index, 0).quantizers;
+      if (!found.empty()) activation_quantizer = found.front();
+    } else {
+      const int site = op.params[weight].site;
+      if (site != kNone) weight_quantizer = placement_.quantizer_of_site[site];
+      if (!op.inputs.empty()) {
+        activation_quantizer =
+            config::quantizer_of_input(graph_, placement_, index, 0);
+      }
+    }
+    const bool reached =
+        (activation_quantizer != kNone && reached_[activation_quantizer]) ||
+        (weight_quantizer != kNone && reached_[weight_quantizer]);
+    const auto& kernels = placement_.kernels_of_op[index];
+    const auto fits = [&](const config::SupportedKernel& kernel) {
+      return (activation_quantizer == kNone ||
+              kernel.activation == precisions_[activation_quantizer]) &&
+             (weight_quantizer == kNone || !kernel.param ||
+              *kernel.param == precisions_[weight_quantizer]);
+    };
+    if (!reached || std::any_of(kernels.begin(), kernels.end(), fits)) {
+      return "";
+    }
+    std::string state;
+    if (activation_quantizer != kNone) {
+      state = precisions_[activation_quantizer].name() +
+              (weight == kNone ? " output" : " input");
+    }
+    if (weight_quantizer != kNone) {
+      state += (state.empty() ? "" : " with ") +
+               precisions_[weight_quantizer].name() + " " +
+               op.params[weight].name;
+    }
+    return detail::concat("no supported kernel for ", state,
+                          "; supported: ", describe_kernels(kernels));
+  }
+
+  static int weight_slot(const graph::Op& op) {
+    int found = kNone;
+    for (int slot = 0; slot < static_cast<int>(op.params.size()); ++slot) {
+      const std::string& name = op.params[slot].name;
+      if (name == "weight") return slot;
+      if (found == kNone && name.find("weight") != std::string::npos) {
+        found = slot;  // "weight_ih_l0", "in_proj_weight"
+      }
+    }
+    return found;
+  }
+
+  const graph::OpGraph& graph_;
+  const config::Placement& placement_;
+  const std::vector<Precision>& precisions_;
+  std::vector<bool> reached_;
+};
+
+std::string join_details(const std::vector<ReportLine>& lines,
+                         const std::vector<Request>& requests) {
+  std::string text;
+  for (const ReportLine& line : lines) {
+    text += "\n  " +
+            (line.request == kNone ? line.subject
+                                   : describe_request(requests, line.request)) +
+            ": " + line.detail;
+  }
+  return text;
+}
+
+}  // namespace
+
+Resolution resolve_requests(const graph::OpGraph& graph,
+                            const config::Placement& placement,
+                            const std::vector<Precision>& current,
+                            const std::vector<Request>& requests, bool strict) {
+  if (current.size() != placement.quantizers.size()) {
+    raise_value_error("current must hold ", placement.quantizers.size(),
+                      " precisions, one per quantizer, got ", current.size());
+  }
+  const std::vector<Claim> claims =
+      claims_of_requests(graph, placement, requests);
+  std::vector<ReportLine> ineffective =
+      find_ineffective(graph, placement, requests, claims);
+  if (strict && !ineffective.empty()) {
+    raise_value_error("requests that can change nothing:",
+                      join_details(ineffective, requests));
+  }
+  const std::vector<Verdict> verdicts =
+      find_verdicts(claims, placement.quantizers.size());
+  if (strict) {
+    check_conflicts(graph, placement, requests, claims, verdicts);
+  }
+  Resolution resolution;
+  resolution.precisions = current;
+  for (const Verdict& verdict : verdicts) {
+    const Claim& winner = claims[verdict.winner];
+    const Precision before = current[verdict.quantizer];
+    resolution.precisions[verdict.quantizer] = winner.precision;
+    if (before == winner.precision) continue;
+    resolution.changes.push_back(
+        {verdict.quantizer, before, winner.precision, winner.request});
+  }
+  std::vector<ReportLine> unsupported =
+      KernelCheck(graph, placement, resolution.precisions, verdicts).run();
+  if (strict && !unsupported.empty()) {
+    raise_runtime_error("requests leave layers without a supported kernel:",
+                        join_details(unsupported, requests));
+  }
+  resolution.overruled = std::move(ineffective);
+  resolution.overruled.insert(resolution.overruled.end(), unsupported.begin(),
+                              unsupported.end());
+  fill_report(graph, placement, current, requests, claims, verdicts,
+              resolution);
+  return resolution;
+}
+
+}  // namespace aimetpp::mixed

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Schemas, argument checks, and the CPU, Meta and Autograd kernels, in one
+// file: the torch headers are most of its compile time.
+#include "ops/fake_quant.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/WrapDimUtils.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "ops/fake_quant_call.h"
+
+namespace aimetpp::ops {
+
+// ---------------------------------------------------------------- arguments
+
+const char* op_name(QuantMode mode) {
+  switch (mode) {
+    case QuantMode::fake_quantize:
+      return "fake_quantize";
+    case QuantMode::quantize:
+      return "quantize";
+    case QuantMode::dequantize:
+      return "dequantize";
+  }
+  return "";
+}
+
+namespace {
+
+using kernels::Storage;
+using OptionalAxis = std::optional<std::int64_t>;
+using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+
+std::optional<Storage> storage_of(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kFloat:
+      return Storage::float32;
+    case at::kDouble:
+      return Storage::float64;
+    case at::kHalf:
+      return Storage::float16;
+    case at::kBFloat16:
+      return Storage::bfloat16;
+    default:
+      return std::nullopt;
+  }
+}
+
+// What the first argument is called in the schema.
+const char* input_name(QuantMode mode) {
+  return mode == QuantMode::dequantize ? "q" : "x";
+}
+
+void check_range_end(QuantMode mode, const char* name, const at::Tensor& end,
+                     const at::Tensor& x, OptionalAxis axis) {
+  TORCH_CHECK_TYPE(
+      end.scalar_type() == at::kFloat || end.scalar_type() == at::kDouble,
+      op_name(mode), ": ", name, " must be float32 or float64, got ",
+      end.scalar_type());
+  TORCH_CHECK_VALUE(end.device() == x.device(), op_name(mode), ": ", name,
+                    " must be on ", input_name(mode), "'s device ", x.device(),
+                    ", got ", end.device());
+  if (axis) {
+    TORCH_CHECK_VALUE(end.sym_numel() == x.sym_size(*axis), op_name(mode), ": ",
+                      name, " must have ", x.sym_size(*axis), " elements (",
+                      input_name(mode), ".size(", *axis, ")), got ",
+                      end.sym_numel());
+  } else {
+    TORCH_CHECK_VALUE(end.sym_numel() == 1, op_name(mode), ": ", name,
+                      " must have 1 element where channel_axis is not given, "
+                      "got ",
+                      end.sym_numel());
+  }
+}
+
+OptionalAxis wrapped_axis(QuantMode mode, const QuantArguments& arguments) {
+  if (!arguments.channel_axis) return std::nullopt;
+  const std::int64_t axis = *arguments.channel_axis;
+  const std::int64_t dim = arguments.x.dim();
+  TORCH_CHECK_INDEX(axis >= -dim && axis < dim, op_name(mode),
+                    ": channel_axis must be in [", -dim, ", ", dim - 1,
+                    "] for ", input_name(mode), " of ", dim,
+                    " dimensions, got ", axis);
+  return axis < 0 ? axis + dim : axis;
+}
+
+// The strides of a dense tensor say where its channels lie in memory, whatever
+// the memory format: what has a smaller stride is inside, the rest outside.
+kernels::ChannelLayout layout_of(const at::Tensor& dense, OptionalAxis axis) {
+  const std::int64_t numel = dense.numel();
+  if (!axis || dense.size(*axis) == 1) return {1, 1, numel};
+  const std::int64_t channels = dense.size(*axis);
+  if (numel == 0) return {0, channels, 1};
+  const std::int64_t inner = dense.stride(*axis);
+  return {numel / (channels * inner), channels, inner};
+}
+
+}  // namespace
+
+void check_arguments(QuantMode mode, const QuantArguments& arguments) {
+  const auto& [x, min, max, grid, symmetric, channel_axis] = arguments;
+  const char* op = op_name(mode);
+  TORCH_CHECK_TYPE(
+      storage_of(x.scalar_type()).has_value(), op, ": ", input_name(mode),
+      " must be float32, float64, float16 or bfloat16, got ", x.scalar_type());
+  const OptionalAxis axis = wrapped_axis(mode, arguments);
+  check_range_end(mode, "min", min, x, axis);
+  check_range_end(mode, "max", max, x, axis);
+  TORCH_CHECK_TYPE(min.scalar_type() == max.scalar_type(), op,
+                   ": min and max must have one dtype, got ", min.scalar_type(),
+                   " and ", max.scalar_type());
+  TORCH_CHECK_TYPE(grid.scalar_type() == at::kLong, op,
+                   ": grid must be int64, got ", grid.scalar_type());
+  TORCH_CHECK_VALUE(grid.dim() == 1 && grid.sym_size(0) == 2, op,
+                    ": grid must hold 2 elements (qmin, qmax), got shape ",
+                    grid.sym_sizes());
+  TORCH_CHECK_VALUE(grid.device() == x.device(), op, ": grid must be on ",
+                    input_name(mode), "'s device ", x.device(), ", got ",
+                    grid.device());
+}
+
+void check_grad(QuantMode mode, const at::Tensor& grad, const at::Tensor& x) {
+  TORCH_CHECK_VALUE(grad.sym_sizes() == x.sym_sizes(), op_name(mode),
+                    "_backward: grad must have ", input_name(mode), "'s shape ",
+                    x.sym_sizes(), ", got ", grad.sym_sizes());
+  TORCH_CHECK_TYPE(grad.scalar_type() == x.scalar_type(), op_name(mode),
+                   "_backward: grad must have ", input_name(mode), "'s dtype ",
+                   x.scalar_type(), ", got ", grad.scalar_type());
+  TORCH_CHECK_VALUE(grad.device() == x.device(), op_name(mode),
+                    "_backward: grad must be on ", input_name(mode),
+                    "'s device ", x.device(), ", got ", grad.device());
+}
+
+PreparedCall prepare(QuantMode mode, const QuantArguments& arguments) {
+  check_arguments(mode, arguments);
+  PreparedCall prepared{arguments.x.is_non_overlapping_and_dense()
+                            ? arguments.x
+                            : at::empty_like(arguments.x).copy_(arguments.x),
+                        arguments.min.contiguous(),
+                        arguments.max.contiguous(),
+                        arguments.grid.contiguous(),
+                        {}};
+  kernels::QuantCall& call = prepared.call;
+  call.mode = mode;
+  call.storage = *storage_of(prepared.x.scalar_type());
+  call.range_storage = *storage_of(prepared.min.scalar_type());
+  call.symmetric = arguments.symmetric;
+  call.layout = layout_of(prepared.x, wrapped_axis(mode, arguments));
+  call.min = prepared.min.const_data_ptr();
+  call.max = prepared.max.const_data_ptr();
+  call.grid = prepared.grid.const_data_ptr<std::int64_t>();
+  return prepared;
+}
+
+at::Tensor laid_out_as(const at::Tensor& tensor, const at::Tensor& model) {
+  if (tensor.strides() == model.strides()) return tensor;
+  return at::empty_like(model).copy_(tensor);
+}
+
+at::Tensor empty_range_grad(const at::Tensor& range_end) {
+  return at::empty_like(range_end, at::MemoryFormat::Contiguous);
+}
+
+namespace {
+
+// ---------------------------------------------------------------- CPU, Meta
+
+void at_parallel_for(std::int64_t count, std::int64_t grain,
+                     const kernels::RangeBody& body) {
+  at::parallel_for(0, count, grain, body);
+}
+
+// On the CPU the grid can be read without waiting for anything.
+void check_grid_values(QuantMode mode, const at::Tensor& grid) {
+  const auto* ends = grid.const_data_ptr<std::int64_t>();
+  TORCH_CHECK_VALUE(ends[0] < ends[1], op_name(mode),
+                    ": grid must have qmin < qmax, got [", ends[0], ", ",
+                    ends[1], "]");
+}
+
+template <QuantMode mode>
+at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& min,
+                       const at::Tensor& max, const at::Tensor& grid,
+                       bool symmetric, OptionalAxis channel_axis) {
+  const PreparedCall prepared =
+      prepare(mode, {x, min, max, grid, symmetric, channel_axis});
+  check_grid_values(mode, prepared.grid);
+  at::Tensor y = at::empty_like(prepared.x);
+  kernels::cpu::transform(prepared.call, prepared.x.const_data_ptr(),
+                          y.mutable_data_ptr(), at_parallel_for);
+  return y;
+}
+
+template <QuantMode mode>
+Gradients backward_cpu(const at::Tensor& grad, const at::Tensor& x,
+                       const at::Tensor& min, const at::Tensor& max,
+                       const at::Tensor& grid, bool symmetric,
+                       OptionalAxis channel_axis) {
+  const PreparedCall prepared =
+      prepare(mode, {x, min, max, grid, symmetric, channel_axis});
+  check_grad(mode, grad, x);
+  check_grid_values(mode, prepared.grid);
+  const at::Tensor upstream = laid_out_as(grad, prepared.x);
+  at::Tensor dx = at::empty_like(prepared.x);
+  at::Tensor dmin = empty_range_grad(min);
+  at::Tensor dmax = empty_range_grad(max);
+  kernels::cpu::gradient(prepared.call, upstream.const_data_ptr(),
+                         prepared.x.const_data_ptr(), dx.mutable_data_ptr(),
+                         dmin.mutable_data_ptr(), dmax.mutable_data_ptr(),
+                         at_parallel_for);
+  return {dx, dmin, dmax};
+}
+
+template <QuantMode mode>
+at::Tensor forward_meta(const at::Tensor& x, const at::Tensor& min,
+                        const at::Tensor& max, const at::Tensor& grid,
+                        bool symmetric, OptionalAxis channel_axis) {
+  check_arguments(mode, {x, min, max, grid, symmetric, channel_axis});
+  return at::empty_like(x);
+}
+
+template <QuantMode mode>
+Gradients backward_meta(const at::Tensor& grad, const at::Tensor& x,
+                        const at::Tensor& min, const at::Tensor& max,
+                        const at::Tensor& grid, bool symmetric,
+                        OptionalAxis channel_axis) {
+  check_arguments(mode, {x, min, max, grid, symmetric, channel_axis});
+  check_grad(mode, grad, x);
+  return {at::empty_like(x), empty_range_grad(min), empty_range_grad(max)};
+}
+
+// ----------------------------------------------------------------- Autograd
+
+// The dispatcher's handle of the forward op of a mode, and of its backward.
+template <QuantMode mode>
+const auto& forward_op() {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow((std::string("aimetpp::") + op_name(mode)).c_str(),
+                             "")
+          .template typed<decltype(forward_cpu<mode>)>();
+  return op;
+}
+
+template <QuantMode mode>
+const auto& backward_op() {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow(
+              (std::string("aimetpp::") + op_name(mode) + "_backward").c_str(),
+              "")
+          .template typed<decltype(backward_cpu<mode>)>();
+  return op;
+}
+
+template <QuantMode mode, typename Derived>
+class QuantFunction : public torch::autograd::Function<Derived> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context,
+                            const at::Tensor& x, const at::Tensor& min,
+                            const at::Tensor& max, const at::Tensor& grid,
+                            bool symmetric, OptionalAxis channel_axis) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    context->save_for_backward({x, min, max, grid});
+    context->saved_data["symmetric"] = symmetric;
+    context->saved_data["channel_axis"] = channel_axis;
+    return forward_op<mode>().call(x, min, max, grid, symmetric, channel_axis);
+  }
+
+  static torch::autograd::variable_list backward(
+      torch::autograd::AutogradContext* context,
+      const torch::autograd::variable_list& grads) {
+    const auto saved = context->get_saved_variables();
+    auto [dx, dmin, dmax] = backward_op<mode>().call(
+        grads[0], saved[0], saved[1], saved[2], saved[3],
+        context->saved_data["symmetric"].toBool(),
+        context->saved_data["channel_axis"].template to<OptionalAxis>());
+    return {dx, dmin, dmax, {}, {}, {}};
+  }
+};
+
+// Named, because the names are what grad_fn and autograd's messages show.
+class FakeQuantize
+    : public QuantFunction<QuantMode::fake_quantize, FakeQuantize> {};
+class Quantize : public QuantFunction<QuantMode::quantize, Quantize> {};
+class Dequantize : public QuantFunction<QuantMode::dequantize, Dequantize> {};
+
+bool is_differentiated(const at::Tensor& tensor) {
+  // A forward-mode tangent too: the Function refuses it with an error.
+  return (at::GradMode::is_enabled() && tensor.requires_grad()) ||
+         tensor._fw_grad(/*level=*/0).defined();
+}
+
+template <QuantMode mode, typename Function>
+at::Tensor forward_autograd(const at::Tensor& x, const at::Tensor& min,
+                            const at::Tensor& max, const at::Tensor& grid,
+                            bool symmetric, OptionalAxis channel_axis) {
+  if (is_differentiated(x) || is_differentiated(min) ||
+      is_differentiated(max)) {
+    return Function::apply(x, min, max, grid, symmetric, channel_axis);
+  }
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  return forward_op<mode>().call(x, min, max, grid, symmetric, channel_axis);
+}
+
+// ------------------------------------------------------------- registration
+
+TORCH_LIBRARY(aimetpp, m) {
+  const auto define = [&m](const std::string& schema) {
+    m.def(schema.c_str(), {at::Tag::pt2_compliant_tag});
+  };
+  define("site(Tensor(a) x, int id) -> Tensor(a)");
+  const std::string range =
+      "Tensor min, Tensor max, Tensor grid, bool symmetric, "
+      "int? channel_axis=None";
+  for (const QuantMode mode :
+       {QuantMode::fake_quantize, QuantMode::quantize, QuantMode::dequantize}) {
+    const std::string name = op_name(mode);
+    const std::string input = std::string("Tensor ") + input_name(mode);
+    define(name + "(" + input + ", " + range + ") -> Tensor");
+    define(name + "_backward(Tensor grad, " + input + ", " + range +
+           ") -> (Tensor, Tensor, Tensor)");
+  }
+}
+
+TORCH_LIBRARY_IMPL(aimetpp, CPU, m) {
+  m.impl("fake_quantize", &forward_cpu<QuantMode::fake_quantize>);
+  m.impl("quantize", &forward_cpu<QuantMode::quantize>);
+  m.impl("dequantize", &forward_cpu<QuantMode::dequantize>);
+  m.impl("fake_quantize_backward", &backward_cpu<QuantMode::fake_quantize>);
+  m.impl("quantize_backward", &backward_cpu<QuantMode::quantize>);
+  m.impl("dequantize_backward", &backward_cpu<QuantMode::dequantize>);
+}
+
+TORCH_LIBRARY_IMPL(aimetpp, Meta, m) {
+  m.impl("fake_quantize", &forward_meta<QuantMode::fake_quantize>);
+  m.impl("quantize", &forward_meta<QuantMode::quantize>);
+  m.impl("dequantize", &forward_meta<QuantMode::dequantize>);
+  m.impl("fake_quantize_backward", &backward_meta<QuantMode::fake_quantize>);
+  m.impl("quantize_backward", &backward_meta<QuantMode::quantize>);
+  m.impl("dequantize_backward", &backward_meta<QuantMode::dequantize>);
+}
+
+TORCH_LIBRARY_IMPL(aimetpp, Autograd, m) {
+  m.impl("fake_quantize",
+         &forward_autograd<QuantMode::fake_quantize, FakeQuantize>);
+  m.impl("quantize", &forward_autograd<QuantMode::quantize, Quantize>);
+  m.impl("dequantize", &forward_autograd<QuantMode::dequantize, Dequantize>);
+  // No second derivatives: asking for one raises.
+  for (const char* name :
+       {"fake_quantize_backward", "quantize_backward", "dequantize_backward"}) {
+    m.impl(name, torch::autograd::autogradNotImplementedFallback());
+  }
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------------- C++
+
+at::Tensor fake_quantize(const at::Tensor& x, const at::Tensor& min,
+                         const at::Tensor& max, const at::Tensor& grid,
+                         bool symmetric, OptionalAxis channel_axis) {
+  return forward_op<QuantMode::fake_quantize>().call(x, min, max, grid,
+                                                     symmetric, channel_axis);
+}
+
+at::Tensor quantize(const at::Tensor& x, const at::Tensor& min,
+                    const at::Tensor& max, const at::Tensor& grid,
+                    bool symmetric, OptionalAxis channel_axis) {
+  return forward_op<QuantMode::quantize>().call(x, min, max, grid, symmetric,
+                                                channel_axis);
+}
+
+at::Tensor dequantize(const at::Tensor& q, const at::Tensor& min,
+                      const at::Tensor& max, const at::Tensor& grid,
+                      bool symmetric, OptionalAxis channel_axis) {
+  return forward_op<QuantMode::dequantize>().call(q, min, max, grid, symmetric,
+                                                  channel_axis);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quantize_backward(
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& min,
+    const at::Tensor& max, const at::Tensor& grid, bool symmetric,
+    OptionalAxis channel_axis) {
+  return backward_op<QuantMode::fake_quantize>().call(grad, x, min, max, grid,
+                                                      symmetric, channel_axis);
+}
+
+}  // namespace aimetpp::ops

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Between the dispatcher and the kernels, for any device: argument checks and
+// the translation from tensors to kernels::QuantCall. Private to ops/.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "kernels/fake_quant.h"
+
+namespace aimetpp::ops {
+
+// The arguments of a forward op, borrowed.
+struct QuantArguments {
+  const at::Tensor& x;
+  const at::Tensor& min;
+  const at::Tensor& max;
+  const at::Tensor& grid;
+  bool symmetric;
+  std::optional<std::int64_t> channel_axis;
+};
+
+[[nodiscard]] const char* op_name(QuantMode mode);
+
+// Everything that can be checked without reading a tensor's data; also right
+// for meta tensors and symbolic sizes.
+void check_arguments(QuantMode mode, const QuantArguments& arguments);
+void check_grad(QuantMode mode, const at::Tensor& grad, const at::Tensor& x);
+
+// A call with the tensors its pointers point into.
+struct PreparedCall {
+  at::Tensor x;  // dense, with the strides that at::empty_like gives
+  at::Tensor min;
+  at::Tensor max;
+  at::Tensor grid;
+  kernels::QuantCall call;
+};
+
+// Checks the arguments and lays them out for a kernel.
+[[nodiscard]] PreparedCall prepare(QuantMode mode,
+                                   const QuantArguments& arguments);
+
+// tensor itself where its memory is laid out as model's, else a copy that is.
+[[nodiscard]] at::Tensor laid_out_as(const at::Tensor& tensor,
+                                     const at::Tensor& model);
+
+// An output for dL/dmin or dL/dmax.
+[[nodiscard]] at::Tensor empty_range_grad(const at::Tensor& range_end);
+
+}  // namespace aimetpp::ops

@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The Python bindings: results of the torch-free parts as read-only objects,
+// precisions as their names ("int8"), aimetpp::Error as ValueError, TypeError or
+// RuntimeError.
+#include <ATen/core/Tensor.h>
+#include <pybind11/functional.h>
+#include <pybind11/stl.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include <memory>
+#include <tuple>
+
+#include "config/placement.h"
+#include "core/error.h"
+#include "graph/jit_reader.h"
+#include "graph/op_graph.h"
+#include "graph/op_traits.h"
+#include "groups/quantizer_group.h"
+#include "io/config_json.h"
+#include "mixed/cost_model.h"
+#include "mixed/greedy_search.h"
+#include "mixed/resolver.h"
+#include "python/convert.h"
+#include "quantizer/encoding.h"
+#include "quantizer/statistics.h"
+
+namespace py = pybind11;
+
+namespace aimetpp::python {
+namespace {
+
+void translate_error(std::exception_ptr pointer) {
+  if (!pointer) return;
+  try {
+    std::rethrow_exception(pointer);
+  } catch (const Error& error) {
+    PyObject* type = PyExc_RuntimeError;
+    if (error.kind() == ErrorKind::value) type = PyExc_ValueError;
+    if (error.kind() == ErrorKind::type) type = PyExc_TypeError;
+    PyErr_SetString(type, error.what());
+  }
+}
+
+graph::OpGraph read_graph(py::handle ir, std::vector<graph::Call> calls,
+                          std::vector<graph::Site> sites, int num_inputs) {
+  // torch._C registers torch::jit::Graph; only jit_reader.cpp sees its type.
+  py::detail::type_caster_generic caster(graph::jit_graph_type());
+  if (!caster.load(ir, /*convert=*/false)) {
+    raise_type_error("read_graph: `ir` must be a torch._C.Graph, got ",
+                     std::string(py::str(py::type::of(ir))));
+  }
+  return graph::read_jit_graph(
+      *static_cast<const torch::jit::Graph*>(caster.value), std::move(calls),
+      std::move(sites), num_inputs);
+}
+
+void bind_graph(py::module_& m) {
+  py::class_<graph::Call>(m, "Call")
+      .def(py::init([](std::string module, int ordinal, bool functional,
+                       std::string type, std::string source) {
+             return graph::Call{std::move(module), ordinal, functional,
+                                std::move(type), std::move(source)};
+           }),
+           py::arg("module"), py::arg("ordinal"), py::arg("functional"),
+           py::arg("type"), py::arg("source"))
+      .def_readonly("module", &graph::Call::module)
+      .def_readonly("ordinal", &graph::Call::ordinal)
+      .def_readonly("functional", &graph::Call::functional)
+      .def_readonly("type", &graph::Call::type)
+      .def_readonly("source", &graph::Call::source)
+      .def_property_readonly("name", &graph::Call::name);
+  py::class_<graph::Site>(m, "Site")
+      .def(py::init([](int id, const std::string& kind, int call, int slot,
+                       std::string param) {
+             return graph::Site{id, site_kind_of(kind), call, slot,
+                                std::move(param)};
+           }),
+           py::arg("id"), py::arg("kind"), py::arg("call"), py::arg("slot"),
+           py::arg("param"))
+      .def_readonly("id", &graph::Site::id)
+      .def_property_readonly("kind",
+                             [](const graph::Site& site) {
+                               return std::string(graph::to_string(site.kind));
+                             })
+      .def_readonly("call", &graph::Site::call)
+      .def_readonly("slot", &graph::Site::slot)
+      .def_readonly("param", &graph::Site::param);
+  py::class_<graph::Param>(m, "Param")
+      .def_readonly("site", &graph::Param::site)
+      .def_readonly("name", &graph::Param::name)
+      .def_readonly("shape", &graph::Param::shape);
+  py::class_<graph::Tensor>(m, "Tensor")
+      .def_property_readonly(
+          "origin",
+          [](const graph::Tensor& tensor) { return origin_name(tensor.origin); })
+      .def_readonly("producer", &graph::Tensor::producer)
+      .def_readonly("model_input", &graph::Tensor::model_input)
+      .def_readonly("is_model_output", &graph::Tensor::is_model_output)
+      .def_readonly("is_floating", &graph::Tensor::is_floating)
+      .def_readonly("shape", &graph::Tensor::shape)
+      .def_property_readonly("uses", [](const graph::Tensor& tensor) {
+        std::vector<std::pair<int, int>> uses;
+        for (const auto& use : tensor.uses) uses.emplace_back(use.op, use.slot);
+        return uses;
+      });
+  py::class_<graph::Op>(m, "Op")
+      .def_readonly("kind", &graph::Op::kind)
+      .def_readonly("onnx_type", &graph::Op::onnx_type)
+      .def_property_readonly(
+          "role", [](const graph::Op& op) { return role_name(op.role); })
+      .def_readonly("call", &graph::Op::call)
+      .def_readonly("name", &graph::Op::name)
+      .def_readonly("source", &graph::Op::source)
+      .def_readonly("inputs", &graph::Op::inputs)
+      .def_readonly("input_sites", &graph::Op::input_sites)
+      .def_readonly("outputs", &graph::Op::outputs)
+      .def_readonly("output_sites", &graph::Op::output_sites)
+      .def_readonly("params", &graph::Op::params)
+      .def_readonly("macs", &graph::Op::macs);
+  py::class_<graph::OpGraph>(m, "OpGraph")
+      .def_readonly("calls", &graph::OpGraph::calls)
+      .def_readonly("sites", &graph::OpGraph::sites)
+      .def_readonly("ops", &graph::OpGraph::ops)
+      .def_readonly("tensors", &graph::OpGraph::tensors)
+      .def_readonly("model_inputs", &graph::OpGraph::model_inputs)
+      .def_readonly("model_outputs", &graph::OpGraph::model_outputs)
+      .def("site_name", &graph::OpGraph::site_name)
+      .def("op_of_site", &graph::OpGraph::op_of_site)
+      .def("tensor_of_site", &graph::OpGraph::tensor_of_site)
+      .def("value_source", &graph::OpGraph::value_source)
+      .def("to_text", &graph::OpGraph::to_text);
+  m.def("read_graph", &read_graph, py::arg("ir"), py::arg("calls"),
+        py::arg("sites"), py::arg("num_inputs"));
+  m.def("op_role", [](const std::string& kind) {
+    return role_name(graph::op_traits(kind).role);
+  });
+  m.def("canonical_kind", &graph::canonical_kind);
+}
+
+void bind_config(py::module_& m) {
+  py::class_<config::QuantConfig>(m, "QuantConfig");
+  m.def("parse_quant_config", &io::parse_quant_config, py::arg("text"),
+        py::arg("origin"));
+  py::class_<config::QuantizerSpec>(m, "QuantizerSpec")
+      .def_readonly("precision", &config::QuantizerSpec::precision)
+      .def_readonly("symmetric", &config::QuantizerSpec::symmetric)
+      .def_readonly("strict_symmetric", &config::QuantizerSpec::strict_symmetric)
+      .def_readonly("unsigned_symmetric",
+                    &config::QuantizerSpec::unsigned_symmetric)
+      .def_readonly("channel_axis", &config::QuantizerSpec::channel_axis)
+      .def_property_readonly("constraints",
+                             [](const config::QuantizerSpec& spec) {
+                               const auto limits = spec.constraints.value_or(
+                                   config::EncodingConstraints{});
+                               return std::make_pair(limits.min, limits.max);
+                             })
+      .def_property_readonly("kind",
+                             [](const config::QuantizerSpec& spec) {
+                               return std::string(graph::to_string(spec.kind));
+                             })
+      .def_readonly("sites", &config::QuantizerSpec::sites);
+  py::class_<config::Placement>(m, "Placement")
+      .def_readonly("quantizers", &config::Placement::quantizers)
+      .def_readonly("quantizer_of_site", &config::Placement::quantizer_of_site)
+      .def("rules", [](const config::Placement& placement, std::size_t site) {
+        std::vector<std::tuple<std::string, std::string, std::string>> rules;
+        for (const auto& rule : placement.rules.at(site)) {
+          rules.emplace_back(rule.section, rule.rule, rule.effect);
+        }
+        return rules;
+      });
+  m.def(
+      "place_quantizers",
+      [](const graph::OpGraph& graph, const config::QuantConfig& config,
+         Precision activation, Precision param) {
+        return config::place_quantizers(graph, config, {activation, param});
+      },
+      py::arg("graph"), py::arg("config"), py::arg("activation"),
+      py::arg("param"));
+}
+
+void update_statistics(quantizer::Statistics& statistics,
+                       const at::Tensor& tensor,
+                       std::optional<std::int64_t> channel_axis) {
+  const at::Tensor data =
+      tensor.detach().to(at::kCPU, at::kFloat).contiguous();
+  std::int64_t outer = 1;
+  std::int64_t inner = data.numel();
+  if (channel_axis) {
+    if (data.size(*channel_axis) != statistics.num_channels()) {
+      raise_value_error("calibration: the tensor must have ",
+                        statistics.num_channels(), " channels on axis ",
+                        *channel_axis, ", got ", data.size(*channel_axis));
+    }
+    inner = 1;
+    for (std::int64_t axis = 0; axis < data.dim(); ++axis) {
+      if (axis < *channel_axis) outer *= data.size(axis);
+      if (axis > *channel_axis) inner *= data.size(axis);
+    }
+  }
+  py::gil_scoped_release release;
+  statistics.update(data.const_data_ptr<float>(), outer, inner);
+}
+
+void bind_quantizer(py::module_& m) {
+  using quantizer::Statistics;
+  py::class_<Statistics>(m, "Statistics")
+      .def(py::init<int, int, double>(), py::arg("num_channels"),
+           py::arg("num_bins"), py::arg("max_growth"))
+      .def("update", &update_statistics, py::arg("tensor"),
+           py::arg("channel_axis") = py::none())
+      .def_property_readonly("empty", &Statistics::empty)
+      .def_property_readonly("num_channels", &Statistics::num_channels)
+      .def_property_readonly("mins", &Statistics::mins)
+      .def_property_readonly("maxs", &Statistics::maxs)
+      .def_property_readonly("histograms",
+                             [](const Statistics& statistics) {
+                               std::vector<std::tuple<float, float,
+                                                      std::vector<double>>>
+                                   rows;
+                               for (const auto& h : statistics.histograms()) {
+                                 rows.emplace_back(h.lo, h.hi, h.counts);
+                               }
+                               return rows;
+                             })
+      .def("serialize", &Statistics::serialize)
+      .def_static("deserialize", &Statistics::deserialize)
+      .def(py::pickle(
+          [](const Statistics& statistics) { return statistics.serialize(); },
+          [](const std::vector<double>& state) {
+            return Statistics::deserialize(state);
+          }));
+  m.def(
+      "ranges_from_statistics",
+      [](const Statistics& statistics, const std::string& scheme, int bitwidth,
+         const std::string& symmetry, double percentile) {
+        std::vector<std::pair<double, double>> ranges;
+        for (const auto& range : quantizer::ranges_from_statistics(
+                 statistics, scheme_of(scheme), bitwidth, symmetry_of(symmetry),
+                 percentile)) {
+          ranges.emplace_back(range.min, range.max);
+        }
+        return ranges;
+      },
+      py::arg("statistics"), py::arg("scheme"), py::arg("bitwidth"),
+      py::arg("symmetry"), py::arg("percentile"));
+}
+
+void bind_groups(py::module_& m) {
+  py::class_<groups::QuantizerGroup>(m, "QuantizerGroup")
+      .def_readonly("name", &groups::QuantizerGroup::name)
+      .def_readonly("activation_quantizers",
+                    &groups::QuantizerGroup::activation_quantizers)
+      .def_readonly("param_quantizers",
+                    &groups::QuantizerGroup::param_quantizers)
+      .def_readonly("ops", &groups::QuantizerGroup::ops);
+  m.def("build_groups", &groups::build_groups, py::arg("graph"),
+        py::arg("placement"));
+  m.def("supported_candidates", &groups::supported_candidates, py::arg("group"),
+        py::arg("graph"), py::arg("placement"), py::arg("candidates"),
+        py::arg("use_all"));
+}
+
+// Gives the Python callable to the engine. Exceptions of the callable pass
+// through the engine unchanged.
+class PythonEvaluator : public mixed::Evaluator {
+ public:
+  PythonEvaluator(py::function evaluate, std::optional<py::function> known)
+      : evaluate_(std::move(evaluate)), known_(std::move(known)) {}
+  double evaluate(mixed::Phase phase,
+                  const mixed::Assignment& assignment) override {
+    return evaluate_(phase_name(phase), assignment).cast<double>();
+  }
+  std::optional<double> known(mixed::Phase phase,
+                              const mixed::Assignment& assignment) override {
+    if (!known_) return std::nullopt;
+    return (*known_)(phase_name(phase), assignment)
+        .cast<std::optional<double>>();
+  }
+  static const char* phase_name(mixed::Phase phase) {
+    return phase == mixed::Phase::sensitivity ? "sensitivity" : "front";
+  }
+
+ private:
+  py::function evaluate_;
+  std::optional<py::function> known_;
+};
+
+mixed::SearchResult greedy_search(
+    std::vector<Candidate> candidates, const std::vector<py::dict>& groups,
+    const mixed::CostModel& cost_model, std::vector<Precision> fixed_precisions,
+    std::optional<double> allowed_drop, int algo, py::function evaluate,
+    std::optional<py::function> progress, std::optional<py::function> known) {
+  mixed::SearchProblem problem;
+  problem.candidates = std::move(candidates);
+  problem.cost_model = cost_model;
+  problem.num_quantizers = static_cast<int>(fixed_precisions.size());
+  problem.fixed_precisions = std::move(fixed_precisions);
+  for (const auto& group : groups) {
+    problem.groups.push_back(
+        {group["name"].cast<std::string>(),
+         group["activation_quantizers"].cast<std::vector<int>>(),
+         group["param_quantizers"].cast<std::vector<int>>(),
+         group["candidates"].cast<std::vector<int>>()});
+  }
+  mixed::ProgressFn report;
+  if (progress) {
+    report = [&progress](mixed::Phase phase, int done, int total) {
+      (*progress)(PythonEvaluator::phase_name(phase), done, total);
+    };
+  }
+  PythonEvaluator evaluator(std::move(evaluate), std::move(known));
+  return mixed::greedy_search(problem, {allowed_drop, search_algo_of(algo)},
+                              evaluator, report);
+}
+
+void bind_search(py::module_& m) {
+  py::class_<mixed::CostModel>(m, "CostModel")
+      .def("bit_ops", &mixed::CostModel::bit_ops, py::arg("precisions"));
+  m.def("build_cost_model", &mixed::build_cost_model, py::arg("graph"),
+        py::arg("placement"));
+  py::class_<mixed::Sensitivity>(m, "Sensitivity")
+      .def_readonly("group", &mixed::Sensitivity::group)
+      .def_readonly("candidate", &mixed::Sensitivity::candidate)
+      .def_readonly("score", &mixed::Sensitivity::score)
+      .def_readonly("bit_ops_reduction", &mixed::Sensitivity::bit_ops_reduction);
+  py::class_<mixed::FrontPoint>(m, "FrontPoint")
+      .def_readonly("relative_bit_ops", &mixed::FrontPoint::relative_bit_ops)
+      .def_readonly("score", &mixed::FrontPoint::score)
+      .def_readonly("group", &mixed::FrontPoint::group)
+      .def_readonly("candidate", &mixed::FrontPoint::candidate)
+      .def_readonly("assignment", &mixed::FrontPoint::assignment)
+      .def_readonly("dominated", &mixed::FrontPoint::dominated);
+  py::class_<mixed::SearchResult>(m, "SearchResult")
+      .def_readonly("fp32_score", &mixed::SearchResult::fp32_score)
+      .def_readonly("baseline_score", &mixed::SearchResult::baseline_score)
+      .def_readonly("final_score", &mixed::SearchResult::final_score)
+      .def_readonly("baseline_candidate",
+                    &mixed::SearchResult::baseline_candidate)
+      .def_readonly("sensitivities", &mixed::SearchResult::sensitivities)
+      .def_readonly("walk", &mixed::SearchResult::walk)
+      .def_readonly("points", &mixed::SearchResult::points)
+      .def_readonly("chosen", &mixed::SearchResult::chosen)
+      .def_readonly("final_assignment", &mixed::SearchResult::final_assignment)
+      .def_readonly("stop_reason", &mixed::SearchResult::stop_reason)
+      .def_readonly("evaluations", &mixed::SearchResult::evaluations);
+  m.def("greedy_search", &greedy_search, py::arg("candidates"),
+        py::arg("groups"), py::arg("cost_model"), py::arg("fixed_precisions"),
+        py::arg("allowed_drop"), py::arg("algo"), py::arg("evaluate"),
+        py::arg("progress") = py::none(), py::arg("known") = py::none());
+}
+
+void bind_requests(py::module_& m) {
+  py::class_<mixed::Request>(m, "Request")
+      .def(py::init([](const std::string& target, std::string subject,
+                       std::string source, std::vector<int> ops,
+                       std::vector<std::optional<Precision>> activations,
+                       std::map<std::string, Precision> params) {
+             return mixed::Request{request_target_of(target),
+                                   std::move(subject),
+                                   std::move(source),
+                                   std::move(ops),
+                                   std::move(activations),
+                                   std::move(params)};
+           }),
+           py::arg("target"), py::arg("subject"), py::arg("source"),
+           py::arg("ops"), py::arg("activations"), py::arg("params"));
+  py::class_<mixed::ReportLine>(m, "ReportLine")
+      .def_readonly("request", &mixed::ReportLine::request)
+      .def_readonly("subject", &mixed::ReportLine::subject)
+      .def_readonly("detail", &mixed::ReportLine::detail);
+  py::class_<mixed::Change>(m, "Change")
+      .def_readonly("quantizer", &mixed::Change::quantizer)
+      .def_readonly("before", &mixed::Change::before)
+      .def_readonly("after", &mixed::Change::after)
+      .def_readonly("request", &mixed::Change::request);
+  py::class_<mixed::Resolution>(m, "Resolution")
+      .def_readonly("precisions", &mixed::Resolution::precisions)
+      .def_readonly("changes", &mixed::Resolution::changes)
+      .def_readonly("requests", &mixed::Resolution::requests)
+      .def_readonly("inferred", &mixed::Resolution::inferred)
+      .def_readonly("propagated", &mixed::Resolution::propagated)
+      .def_readonly("realized", &mixed::Resolution::realized)
+      .def_readonly("overruled", &mixed::Resolution::overruled);
+  m.def("resolve_requests", &mixed::resolve_requests, py::arg("graph"),
+        py::arg("placement"), py::arg("current"), py::arg("requests"),
+        py::arg("strict"));
+  m.def("resolution_text", &mixed::to_text, py::arg("resolution"));
+}
+
+}  // namespace
+}  // namespace aimetpp::python
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "C++ side of aimetpp: graph, placement, groups, search, requests.";
+  m.attr("torch_version") = AIMETPP_TORCH_VERSION;
+  py::register_exception_translator(&aimetpp::python::translate_error);
+  m.def("parse_precision",
+        [](const std::string& name) { return aimetpp::Precision::parse(name); });
+  m.def("integer_grid", [](int bitwidth, bool symmetric) {
+    const auto grid = aimetpp::integer_grid(bitwidth, symmetric);
+    return std::make_pair(grid.qmin, grid.qmax);
+  });
+  aimetpp::python::bind_graph(m);
+  aimetpp::python::bind_config(m);
+  aimetpp::python::bind_quantizer(m);
+  aimetpp::python::bind_groups(m);
+  aimetpp::python::bind_search(m);
+  aimetpp::python::bind_requests(m);
+}

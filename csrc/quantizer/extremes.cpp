@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "quantizer/extremes.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "quantizer/lanes.h"
+
+namespace aimetpp::quantizer {
+namespace {
+
+// The bits of an infinity; a NaN's, its sign left out, are larger.
+constexpr std::int32_t kInfinityBits = 0x7F800000;
+constexpr std::int32_t kWithoutSign = 0x7FFFFFFF;
+
+// Infinities and NaN take part here and show in `bits`, the largest pattern
+// seen: the caller then looks again, value by value.
+struct Scan {
+  Extremes extremes;
+  std::int32_t bits = 0;
+
+  void include(float value) {
+    std::int32_t pattern = 0;
+    std::memcpy(&pattern, &value, sizeof(pattern));
+    bits = std::max(bits, pattern & kWithoutSign);
+    extremes.min = value < extremes.min ? value : extremes.min;
+    extremes.max = value > extremes.max ? value : extremes.max;
+  }
+};
+
+struct ScanSegment {
+  template <typename Lanes>
+  static AIMETPP_LOOP_BODY void run(const float* data, std::int64_t count,
+                                    Scan* scan) {
+    constexpr std::int64_t kWidth = Lanes::kWidth;
+    // Two of each, so that one need not wait for the other.
+    typename Lanes::Floats low[2];
+    typename Lanes::Floats high[2];
+    typename Lanes::Ints bits[2];
+    for (int half = 0; half < 2; ++half) {
+      low[half] = typename Lanes::Floats{} + scan->extremes.min;
+      high[half] = typename Lanes::Floats{} + scan->extremes.max;
+      bits[half] = typename Lanes::Ints{};
+    }
+    std::int64_t done = 0;
+    for (; done + 2 * kWidth <= count; done += 2 * kWidth) {
+      for (int half = 0; half < 2; ++half) {
+        typename Lanes::Floats x;
+        load(x, data + done + half * kWidth);
+        typename Lanes::Ints pattern;
+        std::memcpy(&pattern, &x, sizeof(x));
+        pattern &= kWithoutSign;
+        bits[half] = pattern > bits[half] ? pattern : bits[half];
+        low[half] = x < low[half] ? x : low[half];
+        high[half] = x > high[half] ? x : high[half];
+      }
+    }
+    for (int half = 0; half < 2; ++half) {
+      for (std::int64_t lane = 0; lane < kWidth; ++lane) {
+        scan->bits = std::max(scan->bits, bits[half][lane]);
+        scan->extremes.include({low[half][lane], high[half][lane]});
+      }
+    }
+    for (; done < count; ++done) scan->include(data[done]);
+  }
+};
+
+// One Scan per column of a row: low, high, bits have `count` elements.
+struct ScanRow {
+  template <typename Lanes>
+  static AIMETPP_LOOP_BODY void run(const float* row, std::int64_t count,
+                                    float* low, float* high,
+                                    std::int32_t* bits) {
+    constexpr std::int64_t kWidth = Lanes::kWidth;
+    std::int64_t done = 0;
+    for (; done + kWidth <= count; done += kWidth) {
+      typename Lanes::Floats x;
+      typename Lanes::Floats lowest;
+      typename Lanes::Floats highest;
+      typename Lanes::Ints pattern;
+      typename Lanes::Ints largest;
+      load(x, row + done);
+      load(lowest, low + done);
+      load(highest, high + done);
+      load(largest, bits + done);
+      std::memcpy(&pattern, &x, sizeof(x));
+      pattern &= kWithoutSign;
+      largest = pattern > largest ? pattern : largest;
+      lowest = x < lowest ? x : lowest;
+      highest = x > highest ? x : highest;
+      store(lowest, low + done);
+      store(highest, high + done);
+      store(largest, bits + done);
+    }
+    for (; done < count; ++done) {
+      Scan scan{{low[done], high[done]}, bits[done]};
+      scan.include(row[done]);
+      low[done] = scan.extremes.min;
+      high[done] = scan.extremes.max;
+      bits[done] = scan.bits;
+    }
+  }
+};
+
+std::vector<Scan> scan_segments(const float* data, std::int64_t outer,
+                                std::int64_t num_channels, std::int64_t inner) {
+  std::vector<Scan> scans(static_cast<std::size_t>(num_channels));
+  for (std::int64_t row = 0; row < outer; ++row) {
+    for (Scan& scan : scans) {
+      run_loop<ScanSegment>(data, inner, &scan);
+      data += inner;
+    }
+  }
+  return scans;
+}
+
+// For short segments: whole rows [num_channels * inner] at a time.
+std::vector<Scan> scan_rows(const float* data, std::int64_t outer,
+                            std::int64_t num_channels, std::int64_t inner) {
+  const auto width = static_cast<std::size_t>(num_channels * inner);
+  const Extremes none;
+  std::vector<float> low(width, none.min);
+  std::vector<float> high(width, none.max);
+  std::vector<std::int32_t> bits(width, 0);
+  for (std::int64_t row = 0; row < outer; ++row) {
+    run_loop<ScanRow>(data + row * num_channels * inner, num_channels * inner,
+                      low.data(), high.data(), bits.data());
+  }
+  std::vector<Scan> scans(static_cast<std::size_t>(num_channels));
+  for (std::size_t column = 0; column < width; ++column) {
+    Scan& scan = scans[column / static_cast<std::size_t>(inner)];
+    scan.extremes.include({low[column], high[column]});
+    scan.bits = std::max(scan.bits, bits[column]);
+  }
+  return scans;
+}
+
+[[noreturn]] void raise_nan(const float* data, std::int64_t count) {
+  std::int64_t first = count;
+  std::int64_t found = 0;
+  for (std::int64_t i = count - 1; i >= 0; --i) {
+    if (!std::isnan(data[i])) continue;
+    first = i;
+    ++found;
+  }
+  raise_value_error("calibration data must not hold NaN, got ", found, " in ",
+                    count, " values, the first at flat index ", first);
+}
+
+std::vector<Extremes> finite_extremes(const float* data, std::int64_t outer,
+                                      std::int64_t num_channels,
+                                      std::int64_t inner) {
+  std::vector<Extremes> extremes(static_cast<std::size_t>(num_channels));
+  for (std::int64_t row = 0; row < outer; ++row) {
+    for (Extremes& channel : extremes) {
+      for (std::int64_t i = 0; i < inner; ++i, ++data) {
+        if (std::isfinite(*data)) channel.include({*data, *data});
+      }
+    }
+  }
+  return extremes;
+}
+
+}  // namespace
+
+std::vector<Extremes> channel_extremes(const float* data, std::int64_t outer,
+                                       std::int64_t num_channels,
+                                       std::int64_t inner) {
+  constexpr std::int64_t kShortSegment = 64;
+  const bool by_rows =
+      num_channels > 1 && outer > 1 && inner > 0 && inner < kShortSegment;
+  const std::vector<Scan> scans =
+      by_rows ? scan_rows(data, outer, num_channels, inner)
+              : scan_segments(data, outer, num_channels, inner);
+  std::int32_t bits = 0;
+  for (const Scan& scan : scans) bits = std::max(bits, scan.bits);
+  if (bits > kInfinityBits) raise_nan(data, outer * num_channels * inner);
+
+  std::vector<Extremes> extremes;
+  if (bits == kInfinityBits) {
+    extremes = finite_extremes(data, outer, num_channels, inner);
+  } else {
+    extremes.reserve(scans.size());
+    for (const Scan& scan : scans) extremes.push_back(scan.extremes);
+  }
+  // -0 becomes +0: which of the two was met first must not show.
+  for (Extremes& channel : extremes) {
+    channel.min += 0.0F;
+    channel.max += 0.0F;
+  }
+  return extremes;
+}
+
+}  // namespace aimetpp::quantizer

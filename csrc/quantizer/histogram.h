@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Equal-width histogram of one channel, growing with the data.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/macros.h"
+#include "quantizer/extremes.h"
+
+namespace aimetpp::quantizer {
+
+inline constexpr int kMaxBins = 1 << 16;
+
+// Equal-width bins over [lo, hi]. lo == hi: only that one value was seen, and
+// all is counted in the middle bin.
+struct AIMETPP_API Histogram {
+  float lo = 0;
+  float hi = 0;
+  // How far lo and hi may go; values beyond are counted in the end bins. Set
+  // by the first data that has a width.
+  float lowest = 0;
+  float highest = 0;
+  std::vector<double> counts;  // empty: nothing was seen
+
+  [[nodiscard]] int num_bins() const { return static_cast<int>(counts.size()); }
+  [[nodiscard]] bool is_point() const { return lo == hi; }
+  // Left edge of bin `bin`, in 0..num_bins. Around a point the bins span 0.5
+  // each way, as in torch.histc (more where float32 needs it).
+  [[nodiscard]] float edge(int bin) const;
+  [[nodiscard]] double total() const;
+};
+
+// Makes room in `histogram` for data with these extremes (not empty). A new
+// histogram takes their range; an old one is extended, its counts split
+// between the new bins in proportion and rounded to whole numbers. max_growth:
+// by how many times the first range the range may be extended, half on each
+// side.
+void make_room(Histogram& histogram, Extremes extremes, int num_bins,
+               double max_growth);
+
+// Counts values, none of them NaN; what lies outside goes to the end bins. Bin
+// of x: floor((x - lo) * num_bins / (hi - lo)), in float32, as in torch.histc.
+void count_values(Histogram& histogram, const float* data, std::int64_t count);
+
+// The finite extent left when (100 - percentile) % of the values are cut off at
+// each end: the outer edges of the bins in which the percentiles fall.
+// percentile in [50, 100].
+Extremes percentile_extremes(const Histogram& histogram, double percentile);
+
+}  // namespace aimetpp::quantizer

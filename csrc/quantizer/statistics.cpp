@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "quantizer/statistics.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/error.h"
+#include "quantizer/range_search.h"
+
+namespace aimetpp::quantizer {
+namespace {
+
+constexpr double kFormat = 1;  // first number of a serialized state
+
+// Reads a serialized state number by number.
+class Reader {
+ public:
+  explicit Reader(const std::vector<double>& state) : state_(state) {}
+
+  double next() {
+    if (position_ == state_.size()) fail("it ends too early");
+    return state_[position_++];
+  }
+  float next_float() { return static_cast<float>(next()); }
+  int next_int() {
+    const double number = next();
+    if (!(number >= 0 && number <= std::numeric_limits<int>::max()) ||
+        number != static_cast<double>(static_cast<int>(number))) {
+      fail("a size is not a whole number");
+    }
+    return static_cast<int>(number);
+  }
+  void expect_end() const {
+    if (position_ != state_.size()) fail("it is too long");
+  }
+  [[nodiscard]] std::size_t left() const { return state_.size() - position_; }
+  [[noreturn]] static void fail(const char* why) {
+    raise_value_error(
+        "statistics: the state must be what serialize() returned, but ", why);
+  }
+
+ private:
+  const std::vector<double>& state_;
+  std::size_t position_ = 0;
+};
+
+void write_histogram(const Histogram& histogram, std::vector<double>& state) {
+  state.push_back(histogram.counts.empty() ? 0 : 1);
+  if (histogram.counts.empty()) return;
+  for (const float end :
+       {histogram.lo, histogram.hi, histogram.lowest, histogram.highest}) {
+    state.push_back(double{end});
+  }
+  state.insert(state.end(), histogram.counts.begin(), histogram.counts.end());
+}
+
+Histogram read_histogram(Reader& reader, int num_bins) {
+  Histogram histogram;
+  if (reader.next_int() == 0) return histogram;
+  for (float* end :
+       {&histogram.lo, &histogram.hi, &histogram.lowest, &histogram.highest}) {
+    *end = reader.next_float();
+  }
+  if (!(histogram.lo <= histogram.hi)) Reader::fail("a histogram has no range");
+  histogram.counts.reserve(static_cast<std::size_t>(num_bins));
+  for (int bin = 0; bin < num_bins; ++bin) {
+    histogram.counts.push_back(reader.next());
+  }
+  return histogram;
+}
+
+// A channel of [outer, num_channels, inner] as one run of values.
+const float* channel_values(const float* data, std::int64_t outer,
+                            std::int64_t num_channels, std::int64_t inner,
+                            std::int64_t channel,
+                            std::vector<float>& workspace) {
+  if (outer == 1 || num_channels == 1) return data + channel * inner;
+  workspace.resize(static_cast<std::size_t>(outer * inner));
+  for (std::int64_t row = 0; row < outer; ++row) {
+    const float* segment = data + (row * num_channels + channel) * inner;
+    std::copy(segment, segment + inner, workspace.begin() + row * inner);
+  }
+  return workspace.data();
+}
+
+Range percentile_range(const Statistics& statistics, std::size_t channel,
+                       double percentile, int bitwidth, Symmetry symmetry) {
+  const float min = statistics.mins()[channel];
+  const float max = statistics.maxs()[channel];
+  if (percentile == 100) {
+    return range_from_min_max(double{min}, double{max}, bitwidth, symmetry);
+  }
+  const Extremes kept =
+      percentile_extremes(statistics.histograms()[channel], percentile);
+  return range_from_min_max(double{std::clamp(kept.min, min, max)},
+                            double{std::clamp(kept.max, min, max)}, bitwidth,
+                            symmetry);
+}
+
+void require_values(const Statistics& statistics, Scheme scheme) {
+  if (statistics.empty()) {
+    raise_runtime_error(
+        "calibration statistics must hold at least one finite value, got none");
+  }
+  for (int channel = 0; channel < statistics.num_channels(); ++channel) {
+    const auto index = static_cast<std::size_t>(channel);
+    if (statistics.mins()[index] > statistics.maxs()[index]) {
+      raise_runtime_error("calibration statistics: channel ", channel, " of ",
+                          statistics.num_channels(),
+                          " must hold at least one finite value, got none");
+    }
+  }
+  if (scheme != Scheme::min_max && statistics.num_bins() == 0) {
+    raise_runtime_error(
+        "calibration statistics must hold histograms for any scheme but "
+        "min_max, got extremes only");
+  }
+}
+
+// All channels share one grid: without sign only where no channel needs one.
+Symmetry shared_symmetry(const Statistics& statistics, Symmetry symmetry) {
+  if (symmetry != Symmetry::unsigned_symmetric) return symmetry;
+  const bool negative =
+      std::any_of(statistics.mins().begin(), statistics.mins().end(),
+                  [](float min) { return min < 0; });
+  return negative ? Symmetry::symmetric : Symmetry::unsigned_symmetric;
+}
+
+}  // namespace
+
+Statistics::Statistics(int num_channels, int num_bins, double max_growth)
+    : num_bins_(num_bins), max_growth_(max_growth) {
+  if (num_channels < 1) {
+    raise_value_error("statistics: num_channels must be 1 or more, got ",
+                      num_channels);
+  }
+  if (num_bins < 0 || num_bins > kMaxBins) {
+    raise_value_error("statistics: num_bins must be between 0 and ", kMaxBins,
+                      ", got ", num_bins);
+  }
+  if (!(max_growth >= 1)) {
+    raise_value_error("statistics: max_growth must be 1 or more, got ",
+                      max_growth);
+  }
+  const auto size = static_cast<std::size_t>(num_channels);
+  const Extremes none;
+  mins_.assign(size, none.min);
+  maxs_.assign(size, none.max);
+  if (num_bins > 0) histograms_.resize(size);
+}
+
+Statistics Statistics::for_scheme(int num_channels, Scheme scheme) {
+  switch (scheme) {
+    case Scheme::min_max:
+      break;
+    case Scheme::tf_enhanced:
+      return {num_channels, 512, 3};
+    case Scheme::percentile:
+    case Scheme::mse:
+      return {num_channels, 2048, kUnlimitedGrowth};
+  }
+  return {num_channels, 0, kUnlimitedGrowth};
+}
+
+void Statistics::update(const float* data, std::int64_t outer,
+                        std::int64_t inner) {
+  if (outer < 0 || inner < 0) {
+    raise_value_error("statistics: sizes must not be negative, got [", outer,
+                      ", ", num_channels(), ", ", inner, "]");
+  }
+  if (outer == 0 || inner == 0) return;
+  if (num_channels() == 1) {
+    inner *= outer;
+    outer = 1;
+  }
+  const std::vector<Extremes> extremes =
+      channel_extremes(data, outer, num_channels(), inner);
+  for (std::size_t channel = 0; channel < extremes.size(); ++channel) {
+    mins_[channel] = std::min(mins_[channel], extremes[channel].min);
+    maxs_[channel] = std::max(maxs_[channel], extremes[channel].max);
+  }
+  if (num_bins_ > 0) update_histograms(extremes, data, outer, inner);
+}
+
+void Statistics::update_histograms(const std::vector<Extremes>& extremes,
+                                   const float* data, std::int64_t outer,
+                                   std::int64_t inner) {
+  std::vector<float> workspace;
+  for (std::size_t channel = 0; channel < extremes.size(); ++channel) {
+    Histogram& histogram = histograms_[channel];
+    if (!extremes[channel].empty()) {
+      make_room(histogram, extremes[channel], num_bins_, max_growth_);
+    }
+    if (histogram.counts.empty()) continue;  // infinities and no range yet
+    const float* values =
+        channel_values(data, outer, num_channels(), inner,
+                       static_cast<std::int64_t>(channel), workspace);
+    count_values(histogram, values, outer * inner);
+  }
+}
+
+bool Statistics::empty() const {
+  for (std::size_t channel = 0; channel < mins_.size(); ++channel) {
+    if (mins_[channel] <= maxs_[channel]) return false;
+  }
+  return true;
+}
+
+// Format, channels, bins, growth; per channel min and max; per channel, where
+// there are bins, 0 or 1 for "has values", lo, hi, lowest, highest, counts.
+std::vector<double> Statistics::serialize() const {
+  std::vector<double> state = {kFormat, static_cast<double>(num_channels()),
+                               static_cast<double>(num_bins_), max_growth_};
+  for (std::size_t channel = 0; channel < mins_.size(); ++channel) {
+    state.push_back(double{mins_[channel]});
+    state.push_back(double{maxs_[channel]});
+  }
+  for (const Histogram& histogram : histograms_) {
+    write_histogram(histogram, state);
+  }
+  return state;
+}
+
+Statistics Statistics::deserialize(const std::vector<double>& state) {
+  Reader reader(state);
+  if (reader.next() != kFormat) Reader::fail("its format is another one");
+  const int num_channels = reader.next_int();
+  const int num_bins = reader.next_int();
+  const double max_growth = reader.next();
+  if (static_cast<std::size_t>(num_channels) > reader.left() / 2) {
+    Reader::fail("it ends too early");
+  }
+  Statistics statistics(num_channels, num_bins, max_growth);
+  for (std::size_t channel = 0; channel < statistics.mins_.size(); ++channel) {
+    statistics.mins_[channel] = reader.next_float();
+    statistics.maxs_[channel] = reader.next_float();
+  }
+  for (Histogram& histogram : statistics.histograms_) {
+    histogram = read_histogram(reader, num_bins);
+  }
+  reader.expect_end();
+  return statistics;
+}
+
+std::vector<Range> ranges_from_statistics(const Statistics& statistics,
+                                          Scheme scheme, int bitwidth,
+                                          Symmetry symmetry,
+                                          double percentile) {
+  if (scheme == Scheme::percentile &&
+      !(percentile >= 50 && percentile <= 100)) {
+    raise_value_error("percentile must be between 50 and 100, got ",
+                      percentile);
+  }
+  require_values(statistics, scheme);
+  symmetry = shared_symmetry(statistics, symmetry);
+  std::vector<Range> ranges;
+  ranges.reserve(statistics.mins().size());
+  for (std::size_t channel = 0; channel < statistics.mins().size(); ++channel) {
+    switch (scheme) {
+      case Scheme::min_max:
+        ranges.push_back(range_from_min_max(double{statistics.mins()[channel]},
+                                            double{statistics.maxs()[channel]},
+                                            bitwidth, symmetry));
+        break;
+      case Scheme::percentile:
+        ranges.push_back(percentile_range(statistics, channel, percentile,
+                                          bitwidth, symmetry));
+        break;
+      case Scheme::tf_enhanced:
+        ranges.push_back(search_range(statistics.histograms()[channel],
+                                      bitwidth, symmetry, kTfEnhancedSearch));
+        break;
+      case Scheme::mse:
+        ranges.push_back(search_range(statistics.histograms()[channel],
+                                      bitwidth, symmetry, kMseSearch));
+        break;
+    }
+  }
+  return ranges;
+}
+
+}  // namespace aimetpp::quantizer

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Drives the CMake build; everything else is in pyproject.toml.
+
+CMAKE_ARGS is passed on to CMake's configure step, for example
+CMAKE_ARGS="-DAIMETPP_CUDA=OFF", and CMAKE_BUILD_PARALLEL_LEVEL limits the number
+of compile jobs.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+def find_tool(name: str) -> str | None:
+    """Returns the tool beside this Python, else the one on PATH."""
+    here = str(Path(sys.executable).parent)
+    return shutil.which(name, path=here) or shutil.which(name)
+
+
+def stop(sentence: str) -> None:
+    """Ends the build with one sentence instead of a stack trace."""
+    sys.exit(f"aimetpp: {sentence}")
+
+
+def torch_version() -> str:
+    """Returns the version of the PyTorch to compile against."""
+    try:
+        import torch
+    except ImportError:
+        stop(
+            "the extension is compiled against the PyTorch that you use. Install "
+            "torch first, then run: pip install --no-build-isolation ."
+        )
+    return str(torch.__version__)
+
+
+class CMakeBuild(build_ext):
+    """Configures, compiles and installs the libraries into the package."""
+
+    def run(self) -> None:
+        """Runs CMake three times: configure, build, install."""
+        torch = torch_version()
+        cmake = find_tool("cmake")
+        if cmake is None:
+            stop("CMake was not found. Install it with: pip install cmake ninja")
+        tag = f"wheel-{sys.implementation.cache_tag}-{torch}"
+        build_dir = ROOT / "build" / ("dev" if self.inplace else tag)
+        prefix = ROOT if self.inplace else Path(self.build_lib).resolve()
+        configure = [cmake, "-S", ROOT, "-B", build_dir]
+        configure += [f"-DPython3_EXECUTABLE={sys.executable}"]
+        if not self.inplace:
+            configure += ["-DAIMETPP_BUILD_TESTS=OFF"]
+        ninja = find_tool("ninja")
+        if ninja is not None:
+            configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
+        configure += shlex.split(os.environ.get("CMAKE_ARGS", ""))
+        jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL")
+        jobs = jobs or str(len(os.sched_getaffinity(0)))
+        build = [cmake, "--build", build_dir, "--target", "_C", "-j", jobs]
+        install = [cmake, "--install", build_dir, "--component", "python"]
+        install += ["--prefix", prefix]
+        steps = [("configure", configure), ("build", build), ("install", install)]
+        for name, command in steps:
+            words = [str(word) for word in command]
+            if subprocess.run(words, check=False).returncode != 0:
+                stop(f"CMake's {name} step failed; the reason stands above.")
+
+
+setup(
+    ext_modules=[Extension("aimetpp._C", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+)

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The CPU loops against one element at a time, over layouts, storages, sizes
+// around the vector widths, instruction sets and ways to share the work.
+#include "kernels/fake_quant.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "kernels/cpu/storage.h"
+
+namespace aimetpp::kernels {
+namespace {
+
+using cpu::BFloat16;
+using cpu::Half;
+using cpu::Isa;
+
+// Hands the work out backwards, in ranges of at most `size`.
+ParallelFor in_ranges_of(std::int64_t size) {
+  return [size](std::int64_t count, std::int64_t, const RangeBody& body) {
+    for (std::int64_t end = count; end > 0; end -= size) {
+      body(std::max<std::int64_t>(0, end - size), end);
+    }
+  };
+}
+
+template <typename T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() &&
+         std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
+// A tensor [outer, channels, inner] with one range per channel, asymmetric,
+// 4-bit; about a quarter of x is outside its range.
+struct Problem {
+  explicit Problem(const ChannelLayout& layout, QuantMode mode,
+                   std::uint32_t seed = 0) {
+    std::mt19937 random(seed);
+    std::uniform_real_distribution<float> value(-2.0f, 2.0f);
+    for (std::int64_t i = 0; i < layout.numel(); ++i) {
+      x.push_back(value(random));
+      grad.push_back(value(random));
+    }
+    for (std::int64_t c = 0; c < layout.channels; ++c) {
+      min.push_back(-1.0f - 0.01f * static_cast<float>(c));
+      max.push_back(1.5f + 0.02f * static_cast<float>(c));
+    }
+    call.mode = mode;
+    call.layout = layout;
+    call.min = min.data();
+    call.max = max.data();
+    call.grid = grid.data();
+  }
+  Problem(const Problem&) = delete;  // call points into it
+  Problem& operator=(const Problem&) = delete;
+
+  [[nodiscard]] std::vector<float> transform(Isa isa,
+                                             const ParallelFor& parallel) {
+    std::vector<float> y(x.size());
+    cpu::transform(call, x.data(), y.data(), parallel, isa);
+    return y;
+  }
+
+  // dx, then dmin, then dmax, in one vector.
+  [[nodiscard]] std::vector<float> gradient(Isa isa,
+                                            const ParallelFor& parallel) {
+    std::vector<float> dx(x.size()), dmin(min.size()), dmax(max.size());
+    cpu::gradient(call, grad.data(), x.data(), dx.data(), dmin.data(),
+                  dmax.data(), parallel, isa);
+    dx.insert(dx.end(), dmin.begin(), dmin.end());
+    dx.insert(dx.end(), dmax.begin(), dmax.end());
+    return dx;
+  }
+
+  std::array<std::int64_t, 2> grid = {0, 15};
+  std::vector<float> x, grad, min, max;
+  QuantCall call;
+};
+
+std::size_t channel_of(const ChannelLayout& layout, std::size_t i) {
+  return static_cast<std::size_t>(static_cast<std::int64_t>(i) / layout.inner %
+                                  layout.channels);
+}
+
+// What Problem::transform and gradient should give: plain loops over double.
+struct Expected {
+  std::vector<double> y, dx, dmin, dmax;
+};
+
+Expected fake_quantize_slowly(const Problem& p) {
+  const double steps = 15;
+  Expected expected;
+  expected.dmin.assign(p.min.size(), 0);
+  expected.dmax.assign(p.max.size(), 0);
+  for (std::size_t i = 0; i < p.x.size(); ++i) {
+    const std::size_t c = channel_of(p.call.layout, i);
+    const double scale = (double{p.max[c]} - p.min[c]) / steps;
+    const double offset = std::nearbyint(p.min[c] / scale);
+    const double ratio = p.x[i] / scale;
+    const double q = std::nearbyint(ratio) - offset;
+    const double clamped = std::min(std::max(q, 0.0), steps);
+    expected.y.push_back((clamped + offset) * scale);
+    const bool inside = q == clamped;
+    expected.dx.push_back(inside ? p.grad[i] : 0.0);
+    const double dscale =
+        p.grad[i] * (inside ? std::nearbyint(ratio) - ratio : clamped + offset);
+    const double doffset = inside ? 0.0 : p.grad[i] * scale;
+    const double through = dscale - doffset * p.min[c] / (scale * scale);
+    expected.dmax[c] += through / steps;
+    expected.dmin[c] += doffset / scale - through / steps;
+  }
+  return expected;
+}
+
+const std::vector<ChannelLayout>& layouts() {
+  static const std::vector<ChannelLayout> all = {
+      {1, 1, 1},   {1, 1, 7},    {1, 1, 8},    {1, 1, 257}, {1, 1, 20000},
+      {1, 5, 33},  {3, 4, 9},    {2, 3, 5000}, {500, 3, 2}, {7, 5, 1},
+      {300, 9, 1}, {3000, 2, 1}, {40, 600, 1}};
+  return all;
+}
+
+std::string describe(const ChannelLayout& layout) {
+  return "layout " + std::to_string(layout.outer) + " " +
+         std::to_string(layout.channels) + " " + std::to_string(layout.inner);
+}
+
+TEST(FakeQuantKernel, EveryLayoutAgreesWithThePlainLoop) {
+  for (const ChannelLayout& layout : layouts()) {
+    SCOPED_TRACE(describe(layout));
+    Problem problem(layout, QuantMode::fake_quantize);
+    const Expected expected = fake_quantize_slowly(problem);
+    const auto y = problem.transform(cpu::best_isa(), serial_for);
+    const auto gradients = problem.gradient(cpu::best_isa(), serial_for);
+    const std::size_t numel = problem.x.size(), channels = problem.min.size();
+    for (std::size_t i = 0; i < numel; ++i) {
+      ASSERT_NEAR(y[i], expected.y[i], 1e-5) << i;
+      ASSERT_NEAR(gradients[i], expected.dx[i], 1e-6) << i;
+    }
+    const double tolerance = 1e-6 * (10.0 + static_cast<double>(numel));
+    for (std::size_t c = 0; c < channels; ++c) {
+      ASSERT_NEAR(gradients[numel + c], expected.dmin[c], tolerance) << c;
+      ASSERT_NEAR(gradients[numel + channels + c], expected.dmax[c], tolerance)
+          << c;
+    }
+  }
+}
+
+TEST(FakeQuantKernel, BitsDoNotDependOnTheInstructionSetOrTheThreads) {
+  for (const ChannelLayout& layout : layouts()) {
+    for (const QuantMode mode : {QuantMode::fake_quantize, QuantMode::quantize,
+                                 QuantMode::dequantize}) {
+      SCOPED_TRACE(describe(layout));
+      Problem problem(layout, mode);
+      const auto y = problem.transform(Isa::portable, serial_for);
+      const auto gradients = problem.gradient(Isa::portable, serial_for);
+      for (const Isa isa : {Isa::portable, cpu::best_isa()}) {
+        for (const std::int64_t size : {1, 3, 1000}) {
+          const ParallelFor parallel = in_ranges_of(size);
+          EXPECT_TRUE(same_bits(problem.transform(isa, parallel), y));
+          EXPECT_TRUE(same_bits(problem.gradient(isa, parallel), gradients));
+        }
+      }
+    }
+  }
+}
+
+TEST(FakeQuantKernel, TransformsInPlace) {
+  Problem problem({3, 4, 70}, QuantMode::fake_quantize);
+  const auto y = problem.transform(cpu::best_isa(), serial_for);
+  std::vector<float> in_place = problem.x;
+  cpu::transform(problem.call, in_place.data(), in_place.data(), serial_for);
+  EXPECT_TRUE(same_bits(in_place, y));
+}
+
+TEST(FakeQuantKernel, SumsKeepSmallTermsBesideLargeOnes) {
+  // One float sum would lose the 1e5 terms of slope 0.25 beside 1e8.
+  constexpr std::int64_t kCount = 100001;
+  Problem problem({1, 1, kCount}, QuantMode::dequantize);
+  std::fill(problem.x.begin(), problem.x.end(), 0.25f);
+  std::fill(problem.grad.begin(), problem.grad.end(), 1.0f);
+  problem.x[0] = 1e8f;
+  problem.min = {0.0f};
+  problem.max = {15.0f};
+  std::vector<float> dx(problem.x.size());
+  std::vector<double> dmin(1), dmax(1), min = {0.0}, max = {15.0};
+  problem.call.min = min.data();
+  problem.call.max = max.data();
+  problem.call.range_storage = Storage::float64;
+  problem.call.symmetric = false;
+  cpu::gradient(problem.call, problem.grad.data(), problem.x.data(), dx.data(),
+                dmin.data(), dmax.data(), serial_for);
+  // dL/dscale = sum of x, min = 0 leaves nothing through the offset's scale.
+  EXPECT_DOUBLE_EQ(dmax[0], (1e8 + 0.25 * (kCount - 1)) / 15.0);
+}
+
+TEST(FakeQuantKernel, EmptyTensorHasZeroRangeGradients) {
+  for (const ChannelLayout& layout :
+       {ChannelLayout{1, 1, 0}, ChannelLayout{0, 3, 1}}) {
+    Problem problem(layout, QuantMode::fake_quantize);
+    EXPECT_TRUE(problem.transform(cpu::best_isa(), serial_for).empty());
+    const auto gradients = problem.gradient(cpu::best_isa(), serial_for);
+    EXPECT_EQ(gradients, std::vector<float>(2 * problem.min.size(), 0.0f));
+  }
+}
+
+TEST(FakeQuantKernel, WideGridsAreComputedInDouble) {
+  // 32 bits, scale 2^-20: float could not tell these neighbours apart.
+  Problem problem({1, 1, 1}, QuantMode::fake_quantize);
+  problem.grid = {-(std::int64_t{1} << 31), (std::int64_t{1} << 31) - 1};
+  problem.min = {-2048.0f};
+  problem.max = {2048.0f};
+  problem.call.storage = Storage::float64;
+  problem.call.symmetric = true;
+  const double scale = 4096.0 / (std::ldexp(1.0, 32) - 1);
+  const double q = 1234567891.0;
+  double x = (q + 0.4) * scale;
+  double y = 0;
+  cpu::transform(problem.call, &x, &y, serial_for);
+  EXPECT_EQ(y, q * scale);
+  // Stored as float, the same: rounded once, at the end.
+  float x32 = static_cast<float>(x), y32 = 0;
+  problem.call.storage = Storage::float32;
+  cpu::transform(problem.call, &x32, &y32, serial_for);
+  EXPECT_EQ(y32, static_cast<float>(std::nearbyint(x32 / scale) * scale));
+}
+
+template <typename Stored, typename Store>
+void expect_computed_in_float(Storage storage, const Store& store) {
+  Problem problem({1, 3, 100}, QuantMode::fake_quantize);
+  std::vector<Stored> x, y(problem.x.size()), portable(problem.x.size());
+  for (float& value : problem.x) {
+    x.push_back(store(value));
+    value = cpu::to_float(x.back());
+  }
+  const auto y32 = problem.transform(Isa::portable, serial_for);
+  problem.call.storage = storage;
+  cpu::transform(problem.call, x.data(), y.data(), serial_for);
+  cpu::transform(problem.call, x.data(), portable.data(), serial_for,
+                 Isa::portable);
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    ASSERT_EQ(y[i].bits, store(y32[i]).bits) << i;
+    ASSERT_EQ(portable[i].bits, y[i].bits) << i;
+  }
+}
+
+TEST(FakeQuantKernel, SixteenBitFloatsAreRoundedOnceAtTheEnd) {
+  expect_computed_in_float<Half>(Storage::float16, cpu::to_half);
+  expect_computed_in_float<BFloat16>(Storage::bfloat16, cpu::to_bfloat16);
+}
+
+TEST(Storage, EveryHalfComesBack) {
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const Half half{static_cast<std::uint16_t>(bits)};
+    const float value = cpu::to_float(half);
+    if (std::isnan(value)) {
+      EXPECT_TRUE(std::isnan(cpu::to_float(cpu::to_half(value))));
+      EXPECT_GT(bits & 0x7fffU, 0x7c00U);
+    } else {
+      ASSERT_EQ(cpu::to_half(value).bits, bits);
+    }
+  }
+}
+
+TEST(Storage, HalfByHand) {
+  EXPECT_EQ(cpu::to_float(Half{0x3c00}), 1.0f);
+  EXPECT_EQ(cpu::to_float(Half{0xc000}), -2.0f);
+  EXPECT_EQ(cpu::to_float(Half{0x7bff}), 65504.0f);
+  EXPECT_EQ(cpu::to_float(Half{0x0001}), std::ldexp(1.0f, -24));
+  EXPECT_EQ(cpu::to_float(Half{0x03ff}), std::ldexp(1023.0f, -24));
+  EXPECT_EQ(cpu::to_half(65519.9f).bits, 0x7bff);
+  EXPECT_EQ(cpu::to_half(65520.0f).bits, 0x7c00);
+  // Ties to even: 1 + 2^-11 lies between 0x3c00 and 0x3c01.
+  EXPECT_EQ(cpu::to_half(1.0f + std::ldexp(1.0f, -11)).bits, 0x3c00);
+  EXPECT_EQ(cpu::to_half(1.0f + std::ldexp(3.0f, -11)).bits, 0x3c02);
+  EXPECT_EQ(cpu::to_half(std::ldexp(1.0f, -25)).bits, 0x0000);
+  EXPECT_EQ(cpu::to_half(std::ldexp(1.5f, -25)).bits, 0x0001);
+  EXPECT_EQ(cpu::to_half(-0.0f).bits, 0x8000);
+}
+
+TEST(Storage, BFloat16ByHand) {
+  EXPECT_EQ(cpu::to_float(BFloat16{0x3f80}), 1.0f);
+  EXPECT_EQ(cpu::to_bfloat16(1.0f + std::ldexp(1.0f, -8)).bits, 0x3f80);
+  EXPECT_EQ(cpu::to_bfloat16(1.0f + std::ldexp(3.0f, -8)).bits, 0x3f82);
+  EXPECT_EQ(cpu::to_bfloat16(INFINITY).bits, 0x7f80);
+  EXPECT_TRUE(std::isnan(cpu::to_float(cpu::to_bfloat16(NAN))));
+}
+
+}  // namespace
+}  // namespace aimetpp::kernels

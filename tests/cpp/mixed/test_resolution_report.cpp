@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a resolution refuses, and what it tells.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "mixed/resolver.h"
+#include "resolver_models.h"
+
+namespace aimetpp::mixed::testing {
+namespace {
+
+Precision int_of(int bitwidth) { return Precision::integer(bitwidth); }
+
+TEST(ResolverConflict, NamesBothRequestsByNumberAndSourceLine) {
+  const std::string message =
+      error_of(residual(),
+               {leaf("fc", {"int16"}), leaf("conv3", {"int16"}),
+                leaf("conv2", {"int4"})},
+               ErrorKind::runtime);
+  EXPECT_TRUE(mentions(message, "request 2 (conv3, demo.py:12)")) << message;
+  EXPECT_TRUE(mentions(message, "request 3 (conv2, demo.py:13)")) << message;
+  EXPECT_TRUE(mentions(message, "quantizer relu1")) << message;
+  EXPECT_FALSE(mentions(message, "request 1 ")) << message;
+}
+
+TEST(ResolverConflict, ProducerAndReaderInBothOrders) {
+  error_of(residual(), {leaf("relu1", {"int4"}), leaf("conv3", {"int16"})},
+           ErrorKind::runtime);
+  error_of(residual(), {leaf("conv3", {"int16"}), leaf("relu1", {"int4"})},
+           ErrorKind::runtime);
+}
+
+TEST(ResolverConflict, OneRequestThatWantsTwoPrecisionsOfTiedInputs) {
+  const std::string message = error_of(
+      two_inputs(), {leaf("/cat_0", {"int16", "int4"})}, ErrorKind::runtime);
+  EXPECT_TRUE(mentions(message, "request 1 (/cat_0, demo.py:11) asks"))
+      << message;
+}
+
+TEST(ResolverConflict, ModelInputAndAReaderThatSharesIt) {
+  error_of(shared_input(), {model_input({"int16"}), leaf("q", {"int4"})},
+           ErrorKind::runtime);
+  const Model model = shared_input();
+  const Resolution resolution =
+      resolve(model, {model_input({"int16"}), leaf("q", {"int4"})}, false);
+  EXPECT_EQ(changed(model, resolution),
+            (std::map<std::string, std::string>{{"p.input.0", "int4"},
+                                                {"q", "int4"}}));
+  EXPECT_TRUE(has_line(resolution.overruled, 0, "p input 0", "int16"))
+      << to_text(resolution);
+}
+
+TEST(ResolverConflict, NotBetweenTwoCallsOfOneModule) {
+  const Model model = reused();
+  const Resolution resolution =
+      resolve(model, {leaf("act", {"int16"}), leaf("act:1", {"int4"})});
+  EXPECT_EQ(
+      changed(model, resolution),
+      (std::map<std::string, std::string>{
+          {"u", "int16"}, {"act", "int16"}, {"v", "int4"}, {"act:1", "int4"}}));
+}
+
+TEST(ResolverConflict, NotWithWhatCameThroughAContainerOrAType) {
+  const Model model = residual();
+  EXPECT_NO_THROW(resolve(
+      model, {leaf("conv3", {"int16"}), type({"conv1", "conv2"}, {"int4"})}));
+  EXPECT_NO_THROW(resolve(model, {container({"conv2", "relu2"}, "int4"),
+                                  leaf("conv3", {"int16"})}));
+}
+
+TEST(ResolverIneffective, IsAValueErrorThatSaysWhy) {
+  const Model model = residual();
+  std::string message =
+      error_of(model, {leaf("conv3", {"int16"}, {{"wieght", "int4"}})},
+               ErrorKind::value);
+  EXPECT_TRUE(mentions(message, "request 1 (conv3, demo.py:11)")) << message;
+  EXPECT_TRUE(mentions(message, "no parameter \"wieght\"")) << message;
+  EXPECT_TRUE(mentions(message, "bias, weight")) << message;
+
+  message = error_of(model, {leaf("conv3", {}, {{"bias", "int4"}})},
+                     ErrorKind::value);
+  EXPECT_TRUE(mentions(message, "\"bias\" has no quantizer (params: off)"))
+      << message;
+
+  message = error_of(model, {leaf("relu1", {"int16"}), type({}, {"int16"})},
+                     ErrorKind::value);
+  EXPECT_TRUE(mentions(message, "request 2")) << message;
+  EXPECT_TRUE(mentions(message, "matches no layer")) << message;
+}
+
+TEST(ResolverIneffective, NoQuantizerForTheActivation) {
+  Model model;
+  GraphBuilder& b = model.builder;
+  const int soft = b.leaf("softmax", "soft", {b.input()});
+  const int scaled = b.functional("mul", "", {soft, b.constant()});
+  b.output(b.leaf("softmax", "last", {scaled}));
+  model.off("soft").off("/mul_0").off("last");
+  model.place();
+  std::string message =
+      error_of(model, {leaf("last", {"int16"})}, ErrorKind::value);
+  EXPECT_TRUE(mentions(message, "activation (int16) finds no quantizer"))
+      << message;
+  message = error_of(model, {leaf("/mul_0", {"", "int16"})}, ErrorKind::value);
+  EXPECT_TRUE(mentions(message, "entry 1 of activation")) << message;
+}
+
+TEST(ResolverIneffective, OneLeafOfATypeIsEnough) {
+  const Model model = residual();
+  EXPECT_NO_THROW(resolve(
+      model, {container({"conv3", "pool"}, "int16", {{"weight", "int4"}})}));
+}
+
+TEST(ResolverIneffective, IsAReportLineWhereNotStrict) {
+  const Model model = residual();
+  const Resolution resolution = resolve(
+      model, {type({}, {"int16"}), leaf("conv3", {}, {{"bias", "int4"}})},
+      false);
+  EXPECT_TRUE(has_line(resolution.overruled, 0, "nothing", "matches no layer"));
+  EXPECT_TRUE(has_line(resolution.overruled, 1, "conv3", "has no quantizer"));
+  EXPECT_TRUE(resolution.changes.empty());
+}
+
+TEST(ResolverIneffective, AskingForNothingIsFine) {
+  EXPECT_TRUE(resolve(residual(), {leaf("conv3", {""})}).changes.empty());
+}
+
+TEST(ResolverArguments, LengthOfActivations) {
+  const Model model = residual();
+  EXPECT_TRUE(mentions(
+      error_of(model, {leaf("conv3", {"int8", "int8"})}, ErrorKind::value),
+      "conv3 has 1 inputs"));
+  EXPECT_TRUE(mentions(
+      error_of(model, {model_input({"int8", "int8"})}, ErrorKind::value),
+      "the model has 1 inputs"));
+  EXPECT_TRUE(
+      mentions(error_of(model, {model_output({"int8", ""})}, ErrorKind::value),
+               "the model has 1 outputs"));
+}
+
+TEST(ResolverArguments, LengthOfCurrentAndRangeOfOps) {
+  const Model model = residual();
+  EXPECT_THROW(resolve_requests(model.graph, model.placement, {}, {}, true),
+               Error);
+  std::vector<Request> requests = requests_of(model, {leaf("fc", {"int8"})});
+  requests.front().ops = {99};
+  EXPECT_THROW(resolve_requests(model.graph, model.placement, current_of(model),
+                                requests, true),
+               Error);
+}
+
+TEST(ResolverKernels, WeightWithTheActivationItReads) {
+  Model model = residual();
+  model.placement.kernels_of_op[model.op("conv3")] = {{int_of(8), int_of(8)},
+                                                      {int_of(16), int_of(8)}};
+  EXPECT_NO_THROW(resolve(model, {leaf("conv3", {"int16"})}));
+  const std::string message =
+      error_of(model, {leaf("conv3", {"int16"}, {{"weight", "int4"}})},
+               ErrorKind::runtime);
+  EXPECT_TRUE(mentions(message,
+                       "conv3: no supported kernel for int16 input "
+                       "with int4 weight; supported: (int8, int8), "
+                       "(int16, int8)"))
+      << message;
+}
+
+TEST(ResolverKernels, ASiblingIsCheckedToo) {
+  Model model = residual();
+  model.placement.kernels_of_op[model.op("conv2")] = {{int_of(8), int_of(8)}};
+  const std::string message =
+      error_of(model, {leaf("conv3", {"int16"})}, ErrorKind::runtime);
+  EXPECT_TRUE(mentions(message, "conv2: no supported kernel")) << message;
+  EXPECT_NO_THROW(resolve(model, {leaf("fc", {"int16"})}));
+}
+
+TEST(ResolverKernels, WeightlessByWhatItPutsOut) {
+  Model model = residual();
+  model.placement.kernels_of_op[model.op("/add_0")] = {
+      {int_of(8), std::nullopt}, {int_of(16), int_of(8)}};
+  EXPECT_NO_THROW(resolve(model, {leaf("/add_0", {"int16"})}));
+  EXPECT_TRUE(
+      mentions(error_of(model, {leaf("/add_0", {"fp16"})}, ErrorKind::runtime),
+               "/add_0: no supported kernel for fp16 output"));
+}
+
+TEST(ResolverKernels, IsAReportLineWhereNotStrict) {
+  Model model = residual();
+  model.placement.kernels_of_op[model.op("fc")] = {{int_of(8), int_of(8)}};
+  const Resolution resolution =
+      resolve(model, {leaf("fc", {}, {{"weight", "int4"}})}, false);
+  EXPECT_EQ(changed(model, resolution),
+            (std::map<std::string, std::string>{{"fc.weight", "int4"}}));
+  EXPECT_TRUE(
+      has_line(resolution.overruled, kNone, "fc", "no supported kernel"));
+}
+
+TEST(Resolver, AQuantizerThatIsOffComesBack) {
+  const Model model = residual();
+  std::vector<Precision> current = current_of(model);
+  const int quantizer =
+      model.placement.quantizer_of_site[model.graph.ops[model.op("fc")]
+                                            .output_sites.front()];
+  current[quantizer] = Precision::fp32();
+  const Resolution resolution =
+      resolve_requests(model.graph, model.placement, current,
+                       requests_of(model, {model_output({"int8"})}), true);
+  ASSERT_EQ(resolution.changes.size(), 1u);
+  EXPECT_EQ(resolution.changes[0].quantizer, quantizer);
+  EXPECT_EQ(resolution.changes[0].before, Precision::fp32());
+  EXPECT_EQ(resolution.changes[0].after, int_of(8));
+  EXPECT_EQ(resolution.changes[0].request, 0);
+}
+
+TEST(Resolver, ModelInputThatIsViewedFirst) {
+  Model model;
+  GraphBuilder& b = model.builder;
+  const int x = b.input();
+  const int viewed = b.bare("view", {x});
+  b.output(b.leaf("linear", "fc", {viewed}, with_weight()));
+  model.place();
+  // The quantizer of the viewed model input stands at its first computing
+  // reader, as config placement puts it.
+  const int site = model.graph.ops[model.op("fc")].input_sites.front();
+  model.placement.quantizer_of_site[site] =
+      static_cast<int>(model.placement.quantizers.size());
+  model.placement.quantizers.push_back({int_of(8),
+                                        false,
+                                        false,
+                                        false,
+                                        kNone,
+                                        {},
+                                        graph::SiteKind::input,
+                                        {site}});
+  EXPECT_EQ(changed(model, resolve(model, {model_input({"int16"})})),
+            (std::map<std::string, std::string>{{"fc.input.0", "int16"}}));
+}
+
+TEST(ResolutionReport, SectionsSayWhatBecameOfARequest) {
+  const Model model = residual();
+  const Resolution resolution = resolve(
+      model,
+      {leaf("fc", {"int16"}), leaf("conv3", {"int16"}, {{"weight", "int4"}}),
+       container({"conv2", "relu2"}, "int8")},
+      true);
+  const std::string text = to_text(resolution);
+  EXPECT_TRUE(has_line(resolution.requests, 1, "conv3",
+                       "activation int16, weight int4 at demo.py:12"))
+      << text;
+  EXPECT_TRUE(has_line(resolution.inferred, 1, "conv3",
+                       "input int16, output int16, weight int4"))
+      << text;
+  EXPECT_TRUE(has_line(resolution.propagated, 0, "fc input 0",
+                       "int16 -> /add_0, through flat, pool"))
+      << text;
+  EXPECT_TRUE(
+      has_line(resolution.propagated, 2, "conv2 output", "int8 -> relu2"))
+      << text;
+  EXPECT_TRUE(has_line(resolution.realized, 1, "conv3.weight", "int8 -> int4"))
+      << text;
+  EXPECT_TRUE(has_line(resolution.realized, 2, "relu2", "int8 already"))
+      << text;
+  EXPECT_TRUE(has_line(resolution.overruled, 1, "conv3 input 0",
+                       "int16; relu1 is int8 by request 3 (conv2 input 0)"))
+      << text;
+  for (const char* title : {"\nRequests\n", "\nInferred\n", "\nPropagated\n",
+                            "\nRealized\n", "\nOverruled\n"}) {
+    EXPECT_TRUE(mentions(text, title)) << text;
+  }
+}
+
+TEST(ResolutionReport, SiblingsAndTiedProducersThatSeeAChange) {
+  const Model shared = residual();
+  Resolution resolution = resolve(shared, {leaf("conv3", {"int16"})});
+  EXPECT_TRUE(
+      has_line(resolution.propagated, 0, "relu1", "int16 is seen too by conv2"))
+      << to_text(resolution);
+  const Model tied = two_inputs();
+  resolution = resolve(tied, {leaf("a", {"int16"})});
+  EXPECT_TRUE(has_line(resolution.propagated, 0, "a, b, /cat_0",
+                       "int16 is seen too by b, /cat_0, c, d"))
+      << to_text(resolution);
+}
+
+TEST(ResolutionReport, ReplacedRequestIsOverruledLeafByLeaf) {
+  const Resolution resolution =
+      resolve(residual(), {leaf("conv3", {"int16"}, {{"weight", "int16"}}),
+                           leaf("conv3", {"int4"})});
+  EXPECT_TRUE(has_line(resolution.overruled, 0, "conv3",
+                       "input int16, output int16; request 2 speaks of it "
+                       "later"))
+      << to_text(resolution);
+  EXPECT_TRUE(has_line(resolution.inferred, 0, "conv3", "weight int16"));
+  EXPECT_TRUE(has_line(resolution.inferred, 1, "conv3", "input int4"));
+}
+
+TEST(ResolutionReport, InsideOfASupergroup) {
+  const Resolution resolution = resolve(residual(), {leaf("relu1", {"int16"})});
+  EXPECT_TRUE(has_line(resolution.propagated, 0, "relu1 input 0",
+                       "inside its supergroup"))
+      << to_text(resolution);
+  EXPECT_TRUE(resolution.overruled.empty());
+}
+
+}  // namespace
+}  // namespace aimetpp::mixed::testing

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "mixed/resolver.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "resolver_models.h"
+
+namespace aimetpp::mixed::testing {
+namespace {
+
+using Changes = std::map<std::string, std::string>;
+
+struct Case {
+  const char* name;
+  Model (*model)();
+  std::vector<Ask> asks;
+  Changes expected;  // what is not int8 afterwards
+  bool strict = true;
+};
+
+class ResolverTable : public ::testing::TestWithParam<Case> {};
+
+TEST_P(ResolverTable, EveryQuantizer) {
+  const Case& test = GetParam();
+  const Model model = test.model();
+  const Resolution resolution = resolve(model, test.asks, test.strict);
+  EXPECT_EQ(changed(model, resolution), test.expected) << to_text(resolution);
+  // Nothing depends on anything but the arguments.
+  EXPECT_EQ(to_text(resolution),
+            to_text(resolve(model, test.asks, test.strict)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, ResolverTable,
+    ::testing::ValuesIn(std::vector<Case>{
+        Case{"no_request", residual, {}, {}},
+        // A supergroup, as the API page words it.
+        Case{"first_of_supergroup_sets_its_input_and_the_supergroups_output",
+             residual,
+             {leaf("conv1", {"int16"}, {{"weight", "int4"}})},
+             {{"conv1.input.0", "int16"},
+              {"conv1.weight", "int4"},
+              {"relu1", "int16"}}},
+        Case{"last_of_supergroup_sets_its_output_only",
+             residual,
+             {leaf("relu1", {"int16"})},
+             {{"relu1", "int16"}}},
+        Case{"activation_alone_leaves_params",
+             residual,
+             {leaf("conv1", {"int16"})},
+             {{"conv1.input.0", "int16"}, {"relu1", "int16"}}},
+        Case{"params_alone_leave_activations",
+             residual,
+             {leaf("conv1", {}, {{"weight", "int4"}})},
+             {{"conv1.weight", "int4"}}},
+        Case{"none_as_activation_leaves_it",
+             residual,
+             {leaf("conv1", {""}, {{"weight", "int4"}})},
+             {{"conv1.weight", "int4"}}},
+        // Inputs are realized at the producer.
+        Case{"input_at_producing_supergroup",
+             residual,
+             {leaf("conv3", {"int16"}, {{"weight", "int16"}})},
+             {{"relu1", "int16"},
+              {"conv3", "int16"},
+              {"conv3.weight", "int16"}}},
+        Case{"input_through_data_movement_to_a_functional_op",
+             residual,
+             {leaf("fc", {"int16"})},
+             {{"/add_0", "int16"}, {"fc", "int16"}}},
+        Case{"functional_op",
+             residual,
+             {leaf("/add_0", {"int16"})},
+             {{"relu2", "int16"}, {"conv3", "int16"}, {"/add_0", "int16"}}},
+        Case{"list_gives_inputs_one_by_one_and_the_output_its_first",
+             residual,
+             {leaf("/add_0", {"int16", "int4"})},
+             {{"relu2", "int16"}, {"conv3", "int4"}, {"/add_0", "int16"}}},
+        Case{"none_in_a_list_skips",
+             residual,
+             {leaf("/add_0", {"", "int4"})},
+             {{"conv3", "int4"}}},
+        Case{"data_movement_leaf_is_where_its_values_were_made",
+             residual,
+             {leaf("pool", {"int16"})},
+             {{"/add_0", "int16"}}},
+        // Latest wins, aspect by aspect.
+        Case{"same_leaf_twice",
+             residual,
+             {leaf("conv3", {"int16"}), leaf("conv3", {"int4"})},
+             {{"relu1", "int4"}, {"conv3", "int4"}}},
+        Case{"aspects_are_apart",
+             residual,
+             {leaf("conv3", {"int16"}, {{"weight", "int4"}}),
+              leaf("conv3", {}, {{"weight", "int16"}})},
+             {{"relu1", "int16"},
+              {"conv3", "int16"},
+              {"conv3.weight", "int16"}}},
+        Case{"later_activation_keeps_earlier_param",
+             residual,
+             {leaf("conv3", {"int16"}, {{"weight", "int16"}}),
+              leaf("conv3", {"int4"})},
+             {{"relu1", "int4"}, {"conv3", "int4"}, {"conv3.weight", "int16"}}},
+        Case{"input_slots_are_apart",
+             residual,
+             {leaf("/add_0", {"int16"}), leaf("/add_0", {"", "int4"})},
+             {{"relu2", "int16"}, {"conv3", "int4"}, {"/add_0", "int16"}}},
+        Case{"leaf_after_container",
+             residual,
+             {container({"conv2", "relu2"}, "int16", {{"weight", "int16"}}),
+              leaf("conv3", {"int4"})},
+             {{"relu1", "int4"},
+              {"conv2.weight", "int16"},
+              {"relu2", "int16"},
+              {"conv3", "int4"}}},
+        Case{"leaf_inside_the_container",
+             residual,
+             {container({"conv1", "relu1", "conv3"}, "int16",
+                        {{"weight", "int16"}}),
+              leaf("conv3", {"int4"}, {{"weight", "int4"}})},
+             {{"conv1.input.0", "int16"},
+              {"conv1.weight", "int16"},
+              {"relu1", "int4"},
+              {"conv3", "int4"},
+              {"conv3.weight", "int4"}}},
+        Case{"container_after_leaf",
+             residual,
+             {leaf("conv3", {"int4"}), container({"conv2", "relu2"}, "int16")},
+             {{"relu1", "int16"}, {"relu2", "int16"}, {"conv3", "int4"}}},
+        Case{"container_after_container",
+             residual,
+             {container({"conv2", "relu2"}, "int16"),
+              container({"conv3"}, "int4")},
+             {{"relu1", "int4"}, {"relu2", "int16"}, {"conv3", "int4"}}},
+        Case{"type",
+             residual,
+             {type({"conv1", "conv2", "conv3"}, {"int16"},
+                   {{"weight", "int4"}})},
+             {{"conv1.input.0", "int16"},
+              {"conv1.weight", "int4"},
+              {"relu1", "int16"},
+              {"conv2.weight", "int4"},
+              {"relu2", "int16"},
+              {"conv3", "int16"},
+              {"conv3.weight", "int4"}}},
+        Case{"type_then_leaf",
+             residual,
+             {type({"conv1", "conv2", "conv3"}, {"int16"}),
+              leaf("conv3", {"fp16"})},
+             {{"conv1.input.0", "int16"},
+              {"relu1", "fp16"},
+              {"relu2", "int16"},
+              {"conv3", "fp16"}}},
+        Case{"same_precision_twice_is_no_conflict",
+             residual,
+             {leaf("conv2", {"int16"}), leaf("conv3", {"int16"})},
+             {{"relu1", "int16"}, {"relu2", "int16"}, {"conv3", "int16"}}},
+        Case{"same_precision_as_now_is_no_error",
+             residual,
+             {leaf("conv3", {"int8"})},
+             {}},
+        // Conflicts: the latest wins where not strict, and nothing else
+        // changes.
+        Case{"siblings",
+             residual,
+             {leaf("conv3", {"int16"}, {{"weight", "int16"}}),
+              leaf("conv2", {"int4"})},
+             {{"relu1", "int4"},
+              {"relu2", "int4"},
+              {"conv3", "int16"},
+              {"conv3.weight", "int16"}},
+             false},
+        Case{"siblings_the_other_way_round",
+             residual,
+             {leaf("conv2", {"int4"}),
+              leaf("conv3", {"int16"}, {{"weight", "int16"}})},
+             {{"relu1", "int16"},
+              {"relu2", "int4"},
+              {"conv3", "int16"},
+              {"conv3.weight", "int16"}},
+             false},
+        Case{"producer_after_reader",
+             residual,
+             {leaf("conv3", {"int16"}), leaf("relu1", {"int4"})},
+             {{"relu1", "int4"}, {"conv3", "int16"}},
+             false},
+        Case{"reader_after_producer",
+             residual,
+             {leaf("relu1", {"int4"}), leaf("conv3", {"int16"})},
+             {{"relu1", "int16"}, {"conv3", "int16"}},
+             false},
+        // Precisions.
+        Case{"off",
+             residual,
+             {leaf("fc", {"fp32"}, {{"weight", "bf16"}})},
+             {{"/add_0", "fp32"}, {"fc", "fp32"}, {"fc.weight", "bf16"}}},
+        // Model inputs and outputs.
+        Case{"model_input",
+             residual,
+             {model_input({"int16"})},
+             {{"conv1.input.0", "int16"}}},
+        Case{"model_output",
+             residual,
+             {model_output({"int16"})},
+             {{"fc", "int16"}}},
+        Case{"one_model_input",
+             two_inputs,
+             {model_input({"", "int16"})},
+             {{"b.input.0", "int16"}}},
+        Case{"all_model_inputs",
+             two_inputs,
+             {model_input({"int16"})},
+             {{"a.input.0", "int16"}, {"b.input.0", "int16"}}},
+        Case{"one_model_output_seen_through_a_view",
+             two_inputs,
+             {model_output({"", "int16"})},
+             {{"d", "int16"}}},
+        Case{"model_input_read_twice",
+             shared_input,
+             {model_input({"int16"})},
+             {{"p.input.0", "int16"}}},
+        Case{"model_input_then_its_one_reader",
+             residual,
+             {model_input({"int16"}), leaf("conv1", {"int4"})},
+             {{"conv1.input.0", "int4"}, {"relu1", "int4"}}},
+        Case{"leaf_then_model_output",
+             residual,
+             {leaf("fc", {"int4"}), model_output({"int16"})},
+             {{"/add_0", "int4"}, {"fc", "int16"}}},
+        // Tied and reused.
+        Case{"tied_outputs_change_together",
+             two_inputs,
+             {leaf("a", {"int16"})},
+             {{"a", "int16"}, {"a.input.0", "int16"}}},
+        Case{"tied_op_itself",
+             two_inputs,
+             {leaf("/cat_0", {"int16"})},
+             {{"a", "int16"}}},
+        Case{"reused_module_is_one_leaf",
+             reused,
+             {type({"act", "act:1"}, {"int16"})},
+             {{"u", "int16"},
+              {"act", "int16"},
+              {"v", "int16"},
+              {"act:1", "int16"}}},
+        // A leaf that the config leaves alone still has its input.
+        Case{"unquantized_output",
+             shared_input,
+             {leaf("soft", {"int16"})},
+             {{"p", "int16"}}},
+        // Nothing to change, tolerated.
+        Case{"unknown_param",
+             residual,
+             {leaf("conv3", {"int16"}, {{"wieght", "int4"}})},
+             {{"relu1", "int16"}, {"conv3", "int16"}},
+             false},
+        Case{"unquantized_param",
+             residual,
+             {leaf("conv3", {}, {{"bias", "int4"}})},
+             {},
+             false},
+        Case{"no_match", residual, {type({}, {"int16"})}, {}, false}}),
+    [](const ::testing::TestParamInfo<Case>& info) {
+      return std::string(info.param.name);
+    });
+
+}  // namespace
+}  // namespace aimetpp::mixed::testing

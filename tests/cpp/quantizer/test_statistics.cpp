@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "quantizer/statistics.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+
+namespace aimetpp::quantizer {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+std::vector<float> random_values(std::size_t count, unsigned seed = 1) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(generator);
+  return values;
+}
+
+template <typename Call>
+std::string error_of(ErrorKind kind, const Call& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind);
+    return error.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return "";
+}
+
+constexpr auto kSchemes = {Scheme::min_max, Scheme::tf_enhanced,
+                           Scheme::percentile, Scheme::mse};
+
+void expect_same(const Statistics& one, const Statistics& other) {
+  EXPECT_EQ(one.mins(), other.mins());
+  EXPECT_EQ(one.maxs(), other.maxs());
+  ASSERT_EQ(one.histograms().size(), other.histograms().size());
+  for (std::size_t channel = 0; channel < one.histograms().size(); ++channel) {
+    EXPECT_EQ(one.histograms()[channel].counts,
+              other.histograms()[channel].counts);
+    EXPECT_EQ(one.histograms()[channel].lo, other.histograms()[channel].lo);
+    EXPECT_EQ(one.histograms()[channel].hi, other.histograms()[channel].hi);
+  }
+}
+
+TEST(Statistics, StartEmpty) {
+  const Statistics statistics(3, 16, 3);
+  EXPECT_TRUE(statistics.empty());
+  EXPECT_EQ(statistics.num_channels(), 3);
+  EXPECT_EQ(statistics.num_bins(), 16);
+  EXPECT_EQ(statistics.mins(), (std::vector<float>(3, kInfinity)));
+  EXPECT_EQ(statistics.maxs(), (std::vector<float>(3, -kInfinity)));
+}
+
+TEST(Statistics, KeepExtremesOfEachChannel) {
+  Statistics statistics(2, 0, 1);
+  // [outer 2, channel 2, inner 3]
+  const std::vector<float> data = {1, 2, 3, 4, 5, 6, -1, -2, -3, 7, 8, 9};
+  statistics.update(data.data(), 2, 3);
+  EXPECT_EQ(statistics.mins(), (std::vector<float>{-3, 4}));
+  EXPECT_EQ(statistics.maxs(), (std::vector<float>{3, 9}));
+  EXPECT_TRUE(statistics.histograms().empty());
+}
+
+TEST(Statistics, BatchesAreAsGoodAsOneUpdateForExtremes) {
+  const std::vector<float> data = random_values(6 * 5 * 40);
+  Statistics at_once(5, 0, 1);
+  at_once.update(data.data(), 6, 40);
+  Statistics in_batches(5, 0, 1);
+  for (std::size_t batch = 0; batch < 6; ++batch) {
+    in_batches.update(data.data() + batch * 5 * 40, 1, 40);
+  }
+  expect_same(at_once, in_batches);
+}
+
+TEST(Statistics, ChannelsAreThoseOfSeparateStatistics) {
+  const std::vector<float> data = random_values(4 * 3 * 50);
+  Statistics together = Statistics::for_scheme(3, Scheme::tf_enhanced);
+  together.update(data.data(), 4, 50);
+  for (std::size_t channel = 0; channel < 3; ++channel) {
+    std::vector<float> values;
+    for (std::size_t row = 0; row < 4; ++row) {
+      const auto begin =
+          data.begin() + static_cast<std::ptrdiff_t>((row * 3 + channel) * 50);
+      values.insert(values.end(), begin, begin + 50);
+    }
+    Statistics alone = Statistics::for_scheme(1, Scheme::tf_enhanced);
+    alone.update(values.data(), 1, 200);
+    EXPECT_EQ(alone.histograms()[0].counts,
+              together.histograms()[channel].counts);
+    EXPECT_EQ(alone.mins()[0], together.mins()[channel]);
+    for (const int bitwidth : {4, 8}) {
+      EXPECT_EQ(ranges_from_statistics(alone, Scheme::tf_enhanced, bitwidth,
+                                       Symmetry::symmetric, 100)[0],
+                ranges_from_statistics(together, Scheme::tf_enhanced, bitwidth,
+                                       Symmetry::symmetric, 100)[channel]);
+    }
+  }
+}
+
+TEST(Statistics, EmptyTensorsChangeNothing) {
+  for (const Scheme scheme : kSchemes) {
+    Statistics statistics = Statistics::for_scheme(2, scheme);
+    statistics.update(nullptr, 0, 5);
+    statistics.update(nullptr, 5, 0);
+    EXPECT_TRUE(statistics.empty());
+    const std::vector<float> data = random_values(20);
+    statistics.update(data.data(), 1, 10);
+    const Statistics before = statistics;
+    statistics.update(nullptr, 0, 0);
+    expect_same(statistics, before);
+  }
+}
+
+TEST(Statistics, NanIsAnErrorAndChangesNothing) {
+  for (const Scheme scheme : kSchemes) {
+    Statistics statistics = Statistics::for_scheme(1, scheme);
+    std::vector<float> data = random_values(100);
+    statistics.update(data.data(), 1, 100);
+    const Statistics before = statistics;
+    data[50] = 1000;
+    data[99] = std::nanf("");
+    EXPECT_EQ(error_of(ErrorKind::value,
+                       [&] { statistics.update(data.data(), 1, 100); }),
+              "calibration data must not hold NaN, got 1 in 100 values, the "
+              "first at flat index 99");
+    expect_same(statistics, before);
+  }
+}
+
+TEST(Statistics, InfinitiesAreLeftOutOfTheRange) {
+  for (const Scheme scheme : kSchemes) {
+    std::vector<float> data = random_values(1000);
+    data[1] = kInfinity;
+    data[2] = -kInfinity;
+    Statistics statistics = Statistics::for_scheme(1, scheme);
+    statistics.update(data.data(), 1, 1000);
+    EXPECT_TRUE(std::isfinite(statistics.mins()[0]));
+    const Range range = ranges_from_statistics(statistics, scheme, 8,
+                                               Symmetry::asymmetric, 100)[0];
+    EXPECT_GT(range.min, -6);
+    EXPECT_LT(range.max, 6);
+    if (scheme != Scheme::min_max) {
+      EXPECT_EQ(statistics.histograms()[0].total(), 1000);
+    }
+  }
+}
+
+TEST(Statistics, RefuseSizesThatMakeNoSense) {
+  EXPECT_THROW(Statistics(0, 0, 1), Error);
+  EXPECT_THROW(Statistics(1, -1, 1), Error);
+  EXPECT_THROW(Statistics(1, 1 << 20, 1), Error);
+  EXPECT_THROW(Statistics(1, 16, 0.5), Error);
+  EXPECT_THROW(Statistics(1, 16, std::nan("")), Error);
+  Statistics statistics(1, 0, 1);
+  const float value = 1;
+  EXPECT_THROW(statistics.update(&value, -1, 1), Error);
+  EXPECT_THROW(statistics.update(&value, 1, -1), Error);
+}
+
+TEST(Statistics, GoThroughNumbersUnchanged) {
+  for (const Scheme scheme : kSchemes) {
+    Statistics statistics = Statistics::for_scheme(3, scheme);
+    expect_same(Statistics::deserialize(statistics.serialize()), statistics);
+    const std::vector<float> first = random_values(300, 1);
+    const std::vector<float> second = random_values(600, 2);
+    statistics.update(first.data(), 1, 100);
+    Statistics copy = Statistics::deserialize(statistics.serialize());
+    expect_same(copy, statistics);
+    EXPECT_EQ(copy.serialize(), statistics.serialize());
+    // The growth limits went along.
+    copy.update(second.data(), 2, 100);
+    statistics.update(second.data(), 2, 100);
+    expect_same(copy, statistics);
+  }
+}
+
+TEST(Statistics, RefuseNumbersThatTheyDidNotWrite) {
+  Statistics statistics = Statistics::for_scheme(2, Scheme::tf_enhanced);
+  const std::vector<float> data = random_values(20);
+  statistics.update(data.data(), 1, 10);
+  const std::vector<double> state = statistics.serialize();
+  const auto refuse = [](const std::vector<double>& numbers) {
+    const std::string message = error_of(ErrorKind::value, [&numbers] {
+      (void)Statistics::deserialize(numbers);
+    });
+    EXPECT_FALSE(message.empty());
+  };
+  refuse({});
+  refuse({2, 1, 0, 1, 0, 1});                // another format
+  refuse({1, 1e9, 0, 1});                    // channels that are not there
+  refuse({1, 0.5, 0, 1, 0, 1});              // half a channel
+  refuse({1, std::nan(""), 0, 1, 0, 1});     // no number of channels
+  refuse({state.begin(), state.end() - 1});  // too short
+  std::vector<double> longer = state;
+  longer.push_back(0);
+  refuse(longer);
+}
+
+TEST(RangesFromStatistics, NeedValues) {
+  for (const Scheme scheme : kSchemes) {
+    Statistics statistics = Statistics::for_scheme(2, scheme);
+    const auto ask = [&] {
+      (void)ranges_from_statistics(statistics, scheme, 8, Symmetry::symmetric,
+                                   100);
+    };
+    EXPECT_EQ(error_of(ErrorKind::runtime, ask),
+              "calibration statistics must hold at least one finite value, got "
+              "none");
+    const std::vector<float> data = {1, 2, kInfinity, kInfinity};
+    statistics.update(data.data(), 1, 2);
+    EXPECT_EQ(error_of(ErrorKind::runtime, ask),
+              "calibration statistics: channel 1 of 2 must hold at least one "
+              "finite value, got none");
+  }
+}
+
+TEST(RangesFromStatistics, NeedHistogramsForAllButMinMax) {
+  Statistics statistics(1, 0, 1);
+  const float value = 1;
+  statistics.update(&value, 1, 1);
+  for (const Scheme scheme :
+       {Scheme::tf_enhanced, Scheme::percentile, Scheme::mse}) {
+    EXPECT_EQ(error_of(ErrorKind::runtime,
+                       [&] {
+                         (void)ranges_from_statistics(statistics, scheme, 8,
+                                                      Symmetry::symmetric, 100);
+                       }),
+              "calibration statistics must hold histograms for any scheme but "
+              "min_max, got extremes only");
+  }
+}
+
+TEST(RangesFromStatistics, CheckThePercentile) {
+  Statistics statistics = Statistics::for_scheme(1, Scheme::percentile);
+  const std::vector<float> data = random_values(100);
+  statistics.update(data.data(), 1, 100);
+  for (const double percentile : {49.9, 100.1, -1.0, std::nan("")}) {
+    const std::string message = error_of(ErrorKind::value, [&] {
+      (void)ranges_from_statistics(statistics, Scheme::percentile, 8,
+                                   Symmetry::symmetric, percentile);
+    });
+    EXPECT_EQ(message.find("percentile must be between 50 and 100, got "), 0U);
+  }
+}
+
+TEST(RangesFromStatistics, MinMaxIsOfTheExtremes) {
+  Statistics statistics(2, 0, 1);
+  const std::vector<float> data = {-4, 7, 1, 3};
+  statistics.update(data.data(), 1, 2);
+  EXPECT_EQ(
+      ranges_from_statistics(statistics, Scheme::min_max, 4,
+                             Symmetry::symmetric, 100),
+      (std::vector<Range>{range_from_min_max(-4, 7, 4, Symmetry::symmetric),
+                          range_from_min_max(1, 3, 4, Symmetry::symmetric)}));
+}
+
+TEST(RangesFromStatistics, ChannelsShareTheGridOfUnsignedSymmetric) {
+  const std::vector<float> one_negative = {1, 2, -1, 3};
+  const std::vector<float> none_negative = {1, 2, 0, 3};
+  for (const Scheme scheme : kSchemes) {
+    const auto ranges = [scheme](const std::vector<float>& data) {
+      Statistics statistics = Statistics::for_scheme(2, scheme);
+      statistics.update(data.data(), 1, 2);
+      return ranges_from_statistics(statistics, scheme, 8,
+                                    Symmetry::unsigned_symmetric, 100);
+    };
+    for (const Range& range : ranges(one_negative)) EXPECT_LT(range.min, 0);
+    for (const Range& range : ranges(none_negative)) EXPECT_EQ(range.min, 0);
+  }
+}
+
+TEST(RangesFromStatistics, Percentile100IsMinMax) {
+  Statistics statistics = Statistics::for_scheme(2, Scheme::percentile);
+  const std::vector<float> data = random_values(2000);
+  statistics.update(data.data(), 1, 1000);
+  for (const Symmetry symmetry : {Symmetry::asymmetric, Symmetry::symmetric}) {
+    EXPECT_EQ(
+        ranges_from_statistics(statistics, Scheme::percentile, 8, symmetry,
+                               100),
+        ranges_from_statistics(statistics, Scheme::min_max, 8, symmetry, 100));
+  }
+}
+
+TEST(RangesFromStatistics, HigherPercentilesGiveWiderRanges) {
+  Statistics statistics = Statistics::for_scheme(1, Scheme::percentile);
+  const std::vector<float> data = random_values(5000);
+  statistics.update(data.data(), 1, 5000);
+  Range narrower{0, 0};
+  for (const double percentile : {50.0, 80.0, 95.0, 99.0, 99.9, 100.0}) {
+    const Range range = ranges_from_statistics(
+        statistics, Scheme::percentile, 8, Symmetry::asymmetric, percentile)[0];
+    EXPECT_LE(range.min, narrower.min);
+    EXPECT_GT(range.max, narrower.max);
+    narrower = range;
+  }
+}
+
+// randn(10000) with one value of 9, 8 bits: what the reference chooses, within
+// what another random sample may differ.
+TEST(RangesFromStatistics, AreNearTheReferenceOnABellWithAnOutlier) {
+  std::vector<float> data = random_values(10000);
+  data[77] = 9;
+  const auto ranges = [&data](Scheme scheme, int bitwidth, Symmetry symmetry,
+                              double percentile) {
+    Statistics statistics = Statistics::for_scheme(1, scheme);
+    statistics.update(data.data(), 1, 10000);
+    return ranges_from_statistics(statistics, scheme, bitwidth, symmetry,
+                                  percentile)[0];
+  };
+  const Range min_max = ranges(Scheme::min_max, 8, Symmetry::symmetric, 100);
+  EXPECT_NEAR(min_max.min, -9.071, 1e-3);
+  EXPECT_EQ(min_max.max, 9);
+  const Range enhanced =
+      ranges(Scheme::tf_enhanced, 8, Symmetry::symmetric, 100);
+  EXPECT_NEAR(enhanced.min, -8.945, 0.1);
+  EXPECT_NEAR(enhanced.max, 8.875, 0.1);
+  const Range four_bits =
+      ranges(Scheme::tf_enhanced, 4, Symmetry::asymmetric, 100);
+  EXPECT_NEAR(four_bits.min, -3.076, 0.8);
+  EXPECT_NEAR(four_bits.max, 3.516, 0.8);
+  const Range cut = ranges(Scheme::percentile, 8, Symmetry::asymmetric, 99.9);
+  EXPECT_NEAR(cut.min, -3.270, 0.3);
+  EXPECT_NEAR(cut.max, 3.052, 0.3);
+}
+
+}  // namespace
+}  // namespace aimetpp::quantizer
