@@ -4,8 +4,8 @@
 The exporter leaves one marker node where each quantizer stands. Each becomes, with
 the quantizer's encoding:
   - an activation on an integer grid: [Clip ->] QuantizeLinear -> DequantizeLinear,
-    in the narrowest of ONNX's 4, 8 and 16-bit types that holds the grid; Clip only
-    where the grid is narrower than the type (5 bits in int8);
+    in the narrowest of ONNX's 4, 8 and 16-bit types that holds the grid; Clip (Max
+    and Min) only where the grid is narrower than the type (5 bits in int8);
   - a parameter: its integers as an initializer -> DequantizeLinear;
   - fp16, bf16: Cast -> Cast.
 QuantizeLinear computes what the simulation does: round half to even, then saturate.
@@ -23,6 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from aimetpp.export.data_movement import spread_encodings
 from aimetpp.export.encodings import Encoding
+from aimetpp.export.graph_editor import GraphEditor
+from aimetpp.export.guards import add_guards, grid_end
 
 MARKER_DOMAIN = "aimetpp.marker"
 # The exporter names a node's output after its type, and the marker's output is
@@ -130,23 +132,19 @@ class _Rewriter:
         self._encodings = encodings
         self._site_names = site_names
         self._param_sites = param_sites
-        self._initializers = {t.name: t for t in self._graph.initializer}
-        self._outputs = {value.name for value in self._graph.output}
-        self._producers = {
-            name: node for node in self._graph.node for name in node.output if name
-        }
-        self._names = set(self._initializers) | set(self._producers)
+        self._editor = GraphEditor(model.graph)
+        self._producers = self._editor.producers()
         self._renamed: dict[str, str] = {}
         self._made: dict[tuple[str, int, Encoding], str] = {}
-        # Dequantized activation tensors and their encodings.
+        # Dequantized activation tensors, and tensors that QuantizeLinear reads.
         self._on_grid: dict[str, Encoding] = {}
+        self._quantized: dict[str, Encoding] = {}
         self.result = QdqResult()
 
     def rewrite(self) -> None:
         nodes: list[onnx.NodeProto] = []
         for node in self._graph.node:
-            for index, name in enumerate(node.input):
-                node.input[index] = self._renamed.get(name, name)
+            self._rename_inputs(node)
             if node.domain == MARKER_DOMAIN:
                 nodes.extend(self._replace(node))
             else:
@@ -157,15 +155,23 @@ class _Rewriter:
         for name, encoding in moved.items():
             self._on_grid[name] = encoding
             self.result.activations.setdefault(name, encoding)
-        self._guard_max_pools()
-        self._drop_unused_initializers()
         kept = [o for o in self._model.opset_import if o.domain != MARKER_DOMAIN]
         del self._model.opset_import[:]
         self._model.opset_import.extend(kept)
-        if kept[0].version >= WIDE_TYPES_OPSET:
+        opset = next(o.version for o in kept if not o.domain)
+        add_guards(self._editor, self._on_grid, self._quantized, opset)
+        self._editor.drop_unused()
+        if opset >= WIDE_TYPES_OPSET:
             self._model.ir_version = max(
                 self._model.ir_version, _IR_VERSION_OF_WIDE_TYPES
             )
+
+    def _rename_inputs(self, node: onnx.NodeProto) -> None:
+        for index, name in enumerate(node.input):
+            node.input[index] = self._renamed.get(name, name)
+        for attribute in node.attribute:
+            for inner in attribute.g.node:
+                self._rename_inputs(inner)
 
     # -- one marker ---------------------------------------------------------
 
@@ -183,7 +189,7 @@ class _Rewriter:
         encoding = self._encodings[marker.site]
         # Two readers of one tensor share one pair of nodes.
         key = (marker.source, marker.elem_type, encoding)
-        if key in self._made and marker.output not in self._outputs:
+        if key in self._made and marker.output not in self._editor.outputs:
             self._renamed[marker.output] = self._made[key]
             return []
         self._made.setdefault(key, marker.output)
@@ -205,7 +211,7 @@ class _Rewriter:
     def _record_activation(self, marker: _Marker, encoding: Encoding) -> None:
         self._on_grid[marker.output] = encoding
         # A model output keeps its name, which then is the quantized tensor's.
-        name = marker.output if marker.output in self._outputs else marker.source
+        name = marker.output if marker.output in self._editor.outputs else marker.source
         if name in self.result.activations:  # read by others with another encoding
             name = marker.output
         self.result.activations[name] = encoding
@@ -214,12 +220,12 @@ class _Rewriter:
         """The initializer behind `name`, through Identity nodes."""
         while name in self._producers and self._producers[name].op_type == "Identity":
             name = self._producers[name].input[0]
-        return self._initializers.get(name)
+        return self._editor.initializers.get(name)
 
     def _activation_nodes(
         self, marker: _Marker, encoding: Encoding
     ) -> list[onnx.NodeProto]:
-        chain = _Chain(self, marker)
+        chain = _Chain(self._editor, marker)
         if encoding.is_float:
             chain.cast(_FLOAT_TYPES[encoding.precision], "narrowed")
             chain.cast(marker.elem_type, "widened")
@@ -227,13 +233,30 @@ class _Rewriter:
         if marker.elem_type != TensorProto.FLOAT:
             chain.cast(TensorProto.FLOAT, "float")
         if self._is_narrower_than_type(marker, encoding):
-            chain.add("Clip", self._grid_ends(marker.source, encoding), "clipped")
+            self._clip(chain, marker, encoding)
         scale, zero_point, axis = self._grid_initializers(marker, encoding)
+        self._quantized[chain.current] = encoding
         chain.add("QuantizeLinear", [scale, zero_point], "quantized", **axis)
         chain.add("DequantizeLinear", [scale, zero_point], "dequantized", **axis)
         if marker.elem_type != TensorProto.FLOAT:
             chain.cast(marker.elem_type, "cast")
         return chain.finish()
+
+    def _clip(self, chain: _Chain, marker: _Marker, encoding: Encoding) -> None:
+        if encoding.channel_axis is not None:
+            raise ValueError(
+                f"ONNX export: {self._site_names[marker.site]!r} is computed in the "
+                f"graph, so that its per-channel {encoding.precision} grid cannot be "
+                "expressed; set it to int4, int8, int16, fp16, bf16 or fp32"
+            )
+        low = self._editor.add_scalar(f"{marker.source}_min", grid_end(encoding, False))
+        high = self._editor.add_scalar(f"{marker.source}_max", grid_end(encoding, True))
+        if encoding.bitwidth > 4:
+            chain.add("Clip", [low, high], "clipped")
+            return
+        # onnxruntime's fusion of Clip and QuantizeLinear refuses 4-bit types.
+        chain.add("Max", [low], "clipped_below")
+        chain.add("Min", [high], "clipped")
 
     def _param_nodes(
         self, marker: _Marker, encoding: Encoding, initializer: onnx.TensorProto
@@ -243,16 +266,17 @@ class _Rewriter:
             dtype = helper.tensor_dtype_to_np_dtype(_FLOAT_TYPES[encoding.precision])
             with np.errstate(over="ignore"):
                 narrowed = numpy_helper.from_array(values.astype(dtype))
-            stored = self._add_initializer(f"{marker.source}_narrowed", narrowed)
-            chain = _Chain(self, marker, start=stored)
+            stored = self._editor.add_initializer(f"{marker.source}_narrowed", narrowed)
+            chain = _Chain(self._editor, marker, start=stored)
             chain.cast(marker.elem_type, "widened")
             return chain.finish()
         integers = quantize_array(values, encoding)
         elem_type = self._integer_type(marker, encoding)
-        tensor = helper.make_tensor("", elem_type, integers.shape, integers.flatten())
-        stored = self._add_initializer(f"{marker.source}_quantized", tensor)
+        stored_type = helper.tensor_dtype_to_np_dtype(elem_type)
+        tensor = numpy_helper.from_array(integers.astype(stored_type))
+        stored = self._editor.add_initializer(f"{marker.source}_quantized", tensor)
         scale, zero_point, axis = self._grid_initializers(marker, encoding)
-        chain = _Chain(self, marker, start=stored)
+        chain = _Chain(self._editor, marker, start=stored)
         chain.add("DequantizeLinear", [scale, zero_point], "dequantized", **axis)
         if marker.elem_type != TensorProto.FLOAT:
             chain.cast(marker.elem_type, "cast")
@@ -277,82 +301,10 @@ class _Rewriter:
         zero = helper.make_tensor("", elem_type, shape, encoding.zero_point)
         axis = {} if encoding.channel_axis is None else {"axis": encoding.channel_axis}
         return (
-            self._add_initializer(f"{marker.source}_scale", scale),
-            self._add_initializer(f"{marker.source}_zero_point", zero),
+            self._editor.add_initializer(f"{marker.source}_scale", scale),
+            self._editor.add_initializer(f"{marker.source}_zero_point", zero),
             axis,
         )
-
-    # -- names and initializers ---------------------------------------------
-
-    def unique_name(self, wanted: str) -> str:
-        name, count = wanted, 0
-        while name in self._names:
-            count += 1
-            name = f"{wanted}_{count}"
-        self._names.add(name)
-        return name
-
-    def _add_initializer(self, name: str, tensor: onnx.TensorProto) -> str:
-        tensor.name = self.unique_name(name)
-        self._graph.initializer.append(tensor)
-        return tensor.name
-
-    def _drop_unused_initializers(self) -> None:
-        """Drops float parameters that integers have replaced.
-
-        Identity nodes that stood between go too.
-        """
-        while True:
-            used = {name for node in self._graph.node for name in node.input}
-            used |= self._outputs
-            dead = [
-                node
-                for node in self._graph.node
-                if node.op_type == "Identity" and node.output[0] not in used
-            ]
-            if not dead:
-                break
-            for node in dead:
-                self._graph.node.remove(node)
-        kept = [t for t in self._graph.initializer if t.name in used]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)
-
-    # -- tensors between markers --------------------------------------------
-
-    def _guard_max_pools(self) -> None:
-        """Clips 4-bit tensors to their own range before a MaxPool.
-
-        It changes no value. Without it onnxruntime pulls the integers through the
-        MaxPool, for which it has no 4-bit kernel, and refuses the model.
-        """
-        for index in reversed(range(len(self._graph.node))):
-            node = self._graph.node[index]
-            encoding = self._on_grid.get(node.input[0]) if node.input else None
-            if node.op_type != "MaxPool" or encoding is None or encoding.is_float:
-                continue
-            if container_bitwidth(encoding, node.name) != 4:
-                continue
-            source = node.input[0]
-            node.input[0] = self.unique_name(f"{source}_guarded")
-            ends = self._grid_ends(source, encoding)
-            guard = helper.make_node(
-                "Clip", [source, *ends], [node.input[0]], f"{node.name}_guard"
-            )
-            self._graph.node.insert(index, guard)
-
-    def _grid_ends(self, tensor: str, encoding: Encoding) -> list[str]:
-        """Scalars of the grid's lowest and highest value, exactly as dequantized."""
-        scale, offset = np.float32(encoding.scale[0]), encoding.offset[0]
-        return [
-            self._add_initializer(
-                f"{tensor}_{side}",
-                helper.make_tensor(
-                    "", TensorProto.FLOAT, [], [float(scale * np.float32(q + offset))]
-                ),
-            )
-            for side, q in (("min", encoding.qmin), ("max", encoding.qmax))
-        ]
 
 
 def quantize_array(values: np.ndarray, encoding: Encoding) -> np.ndarray:
@@ -371,20 +323,20 @@ class _Chain:
     """Nodes one after the other, from a marker's source to its output."""
 
     def __init__(
-        self, rewriter: _Rewriter, marker: _Marker, start: str | None = None
+        self, editor: GraphEditor, marker: _Marker, start: str | None = None
     ) -> None:
-        self._rewriter = rewriter
+        self._editor = editor
         self._marker = marker
-        self._current = marker.source if start is None else start
+        self.current = marker.source if start is None else start
         self._nodes: list[onnx.NodeProto] = []
 
     def add(self, op: str, inputs: list[str], suffix: str, **attributes: Any) -> None:
-        output = self._rewriter.unique_name(f"{self._marker.source}_{suffix}")
+        output = self._editor.unique_name(f"{self._marker.source}_{suffix}")
         name = f"{self._marker.name}_{suffix}"
         self._nodes.append(
-            helper.make_node(op, [self._current, *inputs], [output], name, **attributes)
+            helper.make_node(op, [self.current, *inputs], [output], name, **attributes)
         )
-        self._current = output
+        self.current = output
 
     def cast(self, elem_type: int, suffix: str) -> None:
         self.add("Cast", [], suffix, to=elem_type)

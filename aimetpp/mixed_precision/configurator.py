@@ -33,7 +33,7 @@ __all__ = [
     "ReportLine",
 ]
 
-_PACKAGE_FOLDER = str(Path(__file__).resolve().parent.parent) + os.sep
+_PACKAGE_FOLDER = str(Path(__file__).parent.parent) + os.sep
 
 
 def _caller() -> str:

@@ -86,7 +86,11 @@ STATE = RuntimeState()
 
 def is_markable(value: object) -> bool:
     """True for what can be a site: a floating tensor that is not a scalar."""
-    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.dim() > 0
+    return (
+        isinstance(value, torch.Tensor)
+        and value.is_floating_point()
+        and value.dim() > 0
+    )
 
 
 def map_markable(fn: Callable[[int, torch.Tensor], torch.Tensor], tree: Any) -> Any:
@@ -103,6 +107,7 @@ def map_markable(fn: Callable[[int, torch.Tensor], torch.Tensor], tree: Any) -> 
 
 
 def has_markable(tree: Any) -> bool:
+    """True where a nested structure holds a markable tensor."""
     if isinstance(tree, torch.Tensor):
         return is_markable(tree)
     return any(is_markable(leaf) for leaf in pytree.tree_leaves(tree))

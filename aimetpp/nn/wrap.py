@@ -22,10 +22,11 @@ _LEAF_CLASSES: dict[type, type] = {}
 _FRAME_CLASSES: dict[type, type] = {}
 
 
-class BaseQuantizationMixin:
+class BaseQuantizationMixin(torch.nn.Module):
     """Mixin of every quantized module."""
 
     _aimetpp: ModuleRecord
+    functional_quantizers: torch.nn.ModuleDict
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made at run time: name the original one instead.
@@ -36,7 +37,7 @@ class BaseQuantizationMixin:
 
     def get_original_module(self) -> torch.nn.Module:
         """The module as it was, sharing parameters and children with this one."""
-        original_class = type(self).__mro__[1]
+        original_class: Any = type(self).__mro__[1]
         module = original_class.__new__(original_class)
         module.__dict__ = self.__dict__.copy()
         module._modules = {
@@ -64,7 +65,7 @@ class QuantizationMixin(BaseQuantizationMixin):
     param_quantizers: torch.nn.ModuleDict
 
 
-def _rebuild(original_class: type, kind: str, params: tuple[str, ...]) -> Any:
+def _rebuild(original_class: Any, kind: str, params: tuple[str, ...]) -> Any:
     if kind == "frame":
         cls = _frame_class(original_class)
     else:
@@ -179,7 +180,7 @@ def _iterating_frame_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
             self._modules["functional_quantizers"] = held
 
 
-def _leaf_class(cls: type) -> type:
+def _leaf_class(cls: Any) -> Any:
     if cls not in _LEAF_CLASSES:
         _LEAF_CLASSES[cls] = type(
             f"Quantized{cls.__name__}",
@@ -194,7 +195,7 @@ def _leaf_class(cls: type) -> type:
     return _LEAF_CLASSES[cls]
 
 
-def _frame_class(cls: type) -> type:
+def _frame_class(cls: Any) -> Any:
     if cls not in _FRAME_CLASSES:
         _FRAME_CLASSES[cls] = type(
             cls.__name__,
@@ -213,16 +214,18 @@ def _frame_class(cls: type) -> type:
     return _FRAME_CLASSES[cls]
 
 
-def _with_param_properties(cls: type, names: tuple[str, ...]) -> type:
-    missing = [name for name in names if not isinstance(getattr(cls, name, None), property)]
+def _with_param_properties(cls: Any, names: tuple[str, ...]) -> Any:
+    missing = [
+        name for name in names if not isinstance(getattr(cls, name, None), property)
+    ]
     for name in missing:
         setattr(cls, name, _param_property(name))
     if issubclass(cls, torch.nn.RNNBase):
-        cls._flat_weights = _flat_weights_property()  # type: ignore[assignment]
+        cls._flat_weights = _flat_weights_property()
         names = (*names, "_flat_weights")
     # TorchScript would try to compile properties of a traced module.
     unused = set(getattr(cls, "__jit_unused_properties__", ())) | set(names)
-    cls.__jit_unused_properties__ = sorted(unused)  # type: ignore[attr-defined]
+    cls.__jit_unused_properties__ = sorted(unused)
     return cls
 
 
@@ -237,7 +240,7 @@ def wrap_leaf(module: torch.nn.Module, name: str) -> None:
     cls = _leaf_class(type(module))
     _with_param_properties(cls, tuple(module._parameters))
     module.__class__ = cls
-    module._aimetpp = ModuleRecord(name)  # type: ignore[assignment]
+    module.__dict__["_aimetpp"] = ModuleRecord(name)
     module.input_quantizers = torch.nn.ModuleList()
     module.output_quantizers = torch.nn.ModuleList()
     module.param_quantizers = torch.nn.ModuleDict()
@@ -246,7 +249,7 @@ def wrap_leaf(module: torch.nn.Module, name: str) -> None:
 def wrap_frame(module: torch.nn.Module, name: str) -> None:
     """Makes `module`'s forward a frame in which functional ops are seen."""
     module.__class__ = _frame_class(type(module))
-    module._aimetpp = ModuleRecord(name)  # type: ignore[assignment]
+    module.__dict__["_aimetpp"] = ModuleRecord(name)
 
 
 def unwrap(module: torch.nn.Module) -> None:

@@ -281,7 +281,9 @@ class AffineQuantizerBase(QuantizerBase):
         if not self._initialized:
             return None
         values = [self.get_min(), self.get_max(), self.get_scale(), self.get_offset()]
-        low, high, scale, offset = (v.flatten().tolist() for v in values if v is not None)
+        low, high, scale, offset = (
+            v.flatten().tolist() for v in values if v is not None
+        )
         return {
             "dtype": "int",
             "bitwidth": self._bitwidth,
@@ -326,7 +328,11 @@ class AffineQuantizerBase(QuantizerBase):
 
     def extra_repr(self) -> str:
         kind = "symmetric" if self.symmetric else "asymmetric"
-        axis = "" if self.channel_axis is None else f", per-channel axis {self.channel_axis}"
+        axis = (
+            ""
+            if self.channel_axis is None
+            else f", per-channel axis {self.channel_axis}"
+        )
         state = "" if self._initialized else ", not calibrated"
         return f"{self.precision}, {kind}{axis}{state}"
 

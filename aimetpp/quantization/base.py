@@ -24,7 +24,7 @@ class QuantizerBase(torch.nn.Module):
 
     @property
     def precision(self) -> str:
-        """ "int8", "fp16", "bf16": what the quantizer maps to."""
+        """What the quantizer maps to: "int8", "fp16", "bf16"."""
         raise NotImplementedError
 
     def is_initialized(self) -> bool:
@@ -33,9 +33,10 @@ class QuantizerBase(torch.nn.Module):
 
     @contextlib.contextmanager
     def compute_encodings(self) -> Iterator[None]:
-        """Within the context the quantizer passes tensors through unquantized and
-        observes them; on leaving, its range is computed from what it saw. A
-        quantizer that saw nothing keeps its state.
+        """A context in which tensors pass through unquantized and are observed.
+
+        On leaving, the range is computed from what was seen; a quantizer that saw
+        nothing keeps its state.
         """
         yield
 

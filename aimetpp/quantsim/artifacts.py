@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -18,6 +18,7 @@ from aimetpp.quantization import QuantizeDequantize, QuantizerBase
 if TYPE_CHECKING:
     from aimetpp import _C
     from aimetpp.quantsim.bank import QuantizerBank, Slot
+    from aimetpp.quantsim.simulation import QuantizationSimModel
 
 _PROFILE_VERSION = 1
 
@@ -113,7 +114,7 @@ class ArtifactMethods:
         from aimetpp import export
 
         export.export(
-            self,
+            cast("QuantizationSimModel", self),
             path,
             filename_prefix,
             self.dummy_input if dummy_input is None else dummy_input,
@@ -140,7 +141,12 @@ class ArtifactMethods:
         """
         from aimetpp.export.torchscript import export_torchscript
 
-        export_torchscript(self, path, portable=portable, example_inputs=example_inputs)
+        export_torchscript(
+            cast("QuantizationSimModel", self),
+            path,
+            portable=portable,
+            example_inputs=example_inputs,
+        )
 
     @contextlib.contextmanager
     def portable_mode(self) -> Iterator[None]:
@@ -158,7 +164,9 @@ class ArtifactMethods:
         """Writes `<path>/<prefix>.json`: every encoding, keyed by module."""
         from aimetpp.export.encodings import save_encodings_to_json
 
-        save_encodings_to_json(self, path, filename_prefix)
+        save_encodings_to_json(
+            cast("QuantizationSimModel", self), path, filename_prefix
+        )
 
     def load_encodings(
         self,
@@ -180,7 +188,12 @@ class ArtifactMethods:
         """
         from aimetpp.export.encodings import load_encodings
 
-        load_encodings(self, encodings, strict=strict, partial=partial)
+        load_encodings(
+            cast("QuantizationSimModel", self),
+            encodings,
+            strict=strict,
+            partial=partial,
+        )
 
     def save_precision_profile(self, path: str | os.PathLike[str]) -> None:
         """Writes the precision of every quantizer as JSON, by the name of its first
@@ -207,8 +220,8 @@ class ArtifactMethods:
             raise ValueError(f"{os.fspath(path)} is not a precision profile") from error
         if document.get("version") != _PROFILE_VERSION:
             raise ValueError(
-                f"{os.fspath(path)}: profile version {_PROFILE_VERSION} is required, got "
-                f"{document.get('version')}"
+                f"{os.fspath(path)}: profile version {_PROFILE_VERSION} is required, "
+                f"got {document.get('version')}"
             )
         labels = [entry.label for entry in self._bank.entries]
         unknown = sorted(set(precisions) - set(labels))

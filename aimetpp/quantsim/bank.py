@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The quantizers of a simulation, one per entry of the placement, and the slots of
-the model in which each stands.
-"""
+"""The quantizers of a simulation, one per entry of the placement, and their slots."""
 
 from __future__ import annotations
 
@@ -13,7 +11,11 @@ import torch
 
 from aimetpp import _C
 from aimetpp.nn.wrap import BaseQuantizationMixin, QuantizationMixin
-from aimetpp.quantization import FloatQuantizeDequantize, QuantizeDequantize, QuantizerBase
+from aimetpp.quantization import (
+    FloatQuantizeDequantize,
+    QuantizeDequantize,
+    QuantizerBase,
+)
 from aimetpp.quantsim.tracing import Tracer, functional_key
 
 _FLOAT_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -21,9 +23,7 @@ _FLOAT_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass
 class Slot:
-    """One place in the model where a quantizer stands: an entry of a ModuleList or
-    ModuleDict of a quantized module.
-    """
+    """Where a quantizer stands: an entry of a quantized module's list or dict."""
 
     site: int
     container: torch.nn.Module
@@ -143,9 +143,13 @@ class QuantizerBank:
     # -- precisions ---------------------------------------------------------
 
     def precision(self, index: int) -> str:
-        """ "int8", "fp16", ... or "fp32" where the quantizer is off."""
+        """The precision of an entry: "int8", "fp16"; "fp32" where it is off."""
         current = self.entries[index].current()
         return "fp32" if current is None else current.precision
+
+    def precisions(self) -> list[str]:
+        """The precision of every entry."""
+        return [self.precision(index) for index in range(len(self.entries))]
 
     def set_precision(self, index: int, precision: str) -> None:
         """Switches the quantizer, deriving the range from kept statistics."""
@@ -154,7 +158,9 @@ class QuantizerBank:
         quantizer: QuantizerBase | None = None
         if precision in _FLOAT_DTYPES:
             if precision not in entry.floats:
-                entry.floats[precision] = FloatQuantizeDequantize(_FLOAT_DTYPES[precision])
+                entry.floats[precision] = FloatQuantizeDequantize(
+                    _FLOAT_DTYPES[precision]
+                )
                 entry.floats[precision].label = entry.label
             quantizer = entry.floats[precision]
         elif precision != "fp32":

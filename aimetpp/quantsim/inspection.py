@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from aimetpp import _C
+from aimetpp.nn.runtime import ModuleRecord
+from aimetpp.nn.wrap import BaseQuantizationMixin, QuantizationMixin
+from aimetpp.quantization import QuantizerBase
+
 if TYPE_CHECKING:
-    from aimetpp.quantsim.simulation import QuantizationSimModel
+    from aimetpp.quantsim.bank import QuantizerBank
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-def list_sites(sim: QuantizationSimModel) -> list[Site]:
+def list_sites(sim: InspectionMethods) -> list[Site]:
     """The sites of a simulation in graph order."""
     graph, placement = sim.graph, sim.placement
     standing = {
@@ -93,23 +100,157 @@ def _state(quantizer: torch.nn.Module | None) -> str:
     if quantizer is None:
         return "-"
     text = str(quantizer.extra_repr())
-    encoding = quantizer.get_encodings() if hasattr(quantizer, "get_encodings") else None
+    if not isinstance(quantizer, QuantizerBase):
+        return text
+    encoding = quantizer.get_encodings()
     if encoding and "min" in encoding:
         low, high = min(encoding["min"]), max(encoding["max"])
         text += f", range [{low:.4g}, {high:.4g}]"
     return text
 
 
-def report(sim: QuantizationSimModel) -> str:
+def report(sim: InspectionMethods) -> str:
     """A table of every call and what is quantized around it."""
     sites = list_sites(sim)
     on = [site for site in sites if site.quantizer is not None]
     lines = [
-        f"QuantizationSimModel of {type(sim.model).__name__}: {len(on)} of {len(sites)} "
-        f"sites quantized by {len(sim.quantizers_by_index)} quantizers, config "
+        f"QuantizationSimModel of {type(sim.model).__name__}: {len(on)} of "
+        f"{len(sites)} sites quantized by {len(sim._bank.entries)} quantizers, config "
         f"{sim.config_name}, scheme {sim.quant_scheme}",
         f"{'site':<40} {'op':<16} quantizer",
     ]
-    shown = (site for site in sites if site.quantizer is not None or site.kind == "output")
+    shown = (
+        site for site in sites if site.quantizer is not None or site.kind == "output"
+    )
     lines += [f"{s.name:<40} {s.op:<16} {_state(s.quantizer)}" for s in shown]
     return "\n".join(lines)
+
+
+class InspectionMethods:
+    """The part of QuantizationSimModel that only looks."""
+
+    model: torch.nn.Module
+    graph: _C.OpGraph
+    placement: _C.Placement
+    quant_scheme: str
+    config_name: str
+    _config_text: str
+    _bank: QuantizerBank
+
+    @property
+    def untraced_ops(self) -> str:
+        """What a functional op that was not traced does: "error" or "warn"."""
+        return next((record.untraced for record in self._records()), "error")
+
+    @untraced_ops.setter
+    def untraced_ops(self, action: str) -> None:
+        if action not in ("error", "warn"):
+            raise ValueError(f'untraced_ops must be "error" or "warn", got {action!r}')
+        for record in self._records():
+            record.untraced = action
+
+    def _records(self) -> Iterator[ModuleRecord]:
+        for module in self.model.modules():
+            if isinstance(module, BaseQuantizationMixin):
+                yield module._aimetpp
+
+    def sites(self) -> list[Site]:
+        """Every site of the model, in graph order."""
+        return list_sites(self)
+
+    def explain(self, site_or_module: Site | str | torch.nn.Module) -> Any:
+        """Which rule of which config section turned a site on or off.
+
+        Args:
+            site_or_module: a Site or its name: one Explanation; a module of
+                `sim.model` or its dotted name: a list of them, one per site.
+
+        Raises:
+            ValueError: no such site or module.
+        """
+        if isinstance(site_or_module, torch.nn.Module):
+            names = [n for n, m in self.model.named_modules() if m is site_or_module]
+            if not names:
+                raise ValueError("explain: the module is not part of sim.model")
+            site_or_module = names[0]
+        sites = self.sites()
+        if isinstance(site_or_module, Site):
+            site_or_module = site_or_module.name
+        for site in sites:
+            if site.name == site_or_module and site.kind != "output":
+                return self._explain(site)
+        inside = [site for site in sites if site.module == site_or_module]
+        if not inside:
+            inside = [site for site in sites if site.name == site_or_module]
+        if not inside:
+            raise ValueError(f"explain: no site or module is named {site_or_module!r}")
+        found = [self._explain(site) for site in inside]
+        return found[0] if len(found) == 1 else found
+
+    def _explain(self, site: Site) -> Explanation:
+        on = self.placement.quantizer_of_site[site.id] >= 0
+        return Explanation(site.name, on, self.placement.rules(site.id))
+
+    @property
+    def functional_quantizers(self) -> dict[str, torch.nn.Module | None]:
+        """Output quantizers of functional ops, by site name."""
+        return {
+            site.name: site.quantizer
+            for site in self.sites()
+            if self.graph.calls[self.graph.sites[site.id].call].functional
+            and site.kind == "output"
+        }
+
+    def named_qmodules(self) -> Iterator[tuple[str, QuantizationMixin]]:
+        """(dotted name, module) of every quantized leaf module."""
+        for name, module in self.model.named_modules():
+            if isinstance(module, QuantizationMixin):
+                yield name, module
+
+    def qmodules(self) -> Iterator[QuantizationMixin]:
+        """Every quantized leaf module."""
+        return (module for _, module in self.named_qmodules())
+
+    def named_quantizers(self) -> Iterator[tuple[str, QuantizerBase]]:
+        """(dotted name, quantizer) of every quantizer that is on, shared ones once."""
+        for name, module in self.model.named_modules():
+            if isinstance(module, QuantizerBase):
+                yield name, module
+
+    def quantizer_parameters(self) -> Iterator[torch.nn.Parameter]:
+        """The learnable range ends of all quantizers, for an optimizer group."""
+        for _, quantizer in self.named_quantizers():
+            yield from quantizer.parameters()
+
+    def quantizer_groups(self) -> list[Any]:
+        """The quantizer groups that automatic mixed precision searches over."""
+        from aimetpp.amp.quantizer_groups import find_quantizer_group
+
+        return find_quantizer_group(self)[1]
+
+    def bit_ops(self) -> float:
+        """Bit-operations of one sample: sum of MACs x activation x param bits."""
+        model = _C.build_cost_model(self.graph, self.placement)
+        return float(model.bit_ops(self._bank.precisions()))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of graph, weights, config, scheme and calibration statistics."""
+        digest = hashlib.sha256()
+        for text in (self.graph.to_text(), self._config_text, self.quant_scheme):
+            digest.update(text.encode())
+        own = {id(p) for p in self.quantizer_parameters()}
+        for name, parameter in self.model.state_dict(keep_vars=True).items():
+            if not isinstance(parameter, torch.Tensor) or "_quantizers." in name:
+                continue
+            if id(parameter) not in own:
+                digest.update(name.encode())
+                data = parameter.detach().cpu().contiguous()
+                digest.update(data.flatten().view(torch.uint8).numpy().tobytes())
+        for entry in self._bank.entries:
+            statistics = entry.integer.statistics
+            if statistics is not None:
+                digest.update(repr(statistics.serialize()).encode())
+        return digest.hexdigest()
+
+    def __str__(self) -> str:
+        return report(self)

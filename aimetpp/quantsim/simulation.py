@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import inspect
 import os
 import warnings
@@ -17,14 +16,13 @@ import torch
 
 from aimetpp import _C
 from aimetpp.common.defs import QuantizationDataType, QuantScheme
-from aimetpp.nn.runtime import STATE
 from aimetpp.nn.wrap import BaseQuantizationMixin, QuantizationMixin, unwrap
-from aimetpp.quantization import QuantizeDequantize, QuantizerBase
+from aimetpp.quantization import QuantizerBase
 from aimetpp.quantsim import tracing
 from aimetpp.quantsim.artifacts import ArtifactMethods
 from aimetpp.quantsim.bank import QuantizerBank, Slot
 from aimetpp.quantsim.config import find_config
-from aimetpp.quantsim.inspection import Explanation, Site, list_sites, report
+from aimetpp.quantsim.inspection import InspectionMethods
 
 
 class _SimReference:
@@ -40,13 +38,16 @@ class _SimReference:
         return _SimReference, ()
 
 
-def _default_precision(bitwidth: int, dtype: QuantizationDataType, argument: str) -> str:
+def _default_precision(
+    bitwidth: int, dtype: QuantizationDataType, argument: str
+) -> str:
     if not isinstance(bitwidth, int) or isinstance(bitwidth, bool):
         raise TypeError(f"{argument} must be an int, got {type(bitwidth).__name__}")
     if dtype == QuantizationDataType.float:
         if bitwidth not in (16, 32):
             raise ValueError(
-                f"{argument} must be 16 or 32 with default_data_type float, got {bitwidth}"
+                f"{argument} must be 16 or 32 with default_data_type float, "
+                f"got {bitwidth}"
             )
         return f"fp{bitwidth}"
     if not 2 <= bitwidth <= 32:
@@ -54,7 +55,7 @@ def _default_precision(bitwidth: int, dtype: QuantizationDataType, argument: str
     return f"int{bitwidth}"
 
 
-class QuantizationSimModel(ArtifactMethods):
+class QuantizationSimModel(InspectionMethods, ArtifactMethods):
     """Simulates a quantized version of a model.
 
     Every leaf module's call, every functional op (`x + y`, `torch.cat`) outside
@@ -104,7 +105,9 @@ class QuantizationSimModel(ArtifactMethods):
         activation = _default_precision(
             default_output_bw, default_data_type, "default_output_bw"
         )
-        param = _default_precision(default_param_bw, default_data_type, "default_param_bw")
+        param = _default_precision(
+            default_param_bw, default_data_type, "default_param_bw"
+        )
         self.quant_scheme = QuantScheme.parse(quant_scheme)
         path = find_config(config_file)
         self._config_text = path.read_text(encoding="utf-8")
@@ -135,7 +138,9 @@ class QuantizationSimModel(ArtifactMethods):
     # -- calibration --------------------------------------------------------
 
     def compute_encodings(
-        self, forward_pass_callback: Callable[..., Any], forward_pass_callback_args: Any = None
+        self,
+        forward_pass_callback: Callable[..., Any],
+        forward_pass_callback_args: Any = None,
     ) -> None:
         """Calibrates: runs data through the model and sets every quantizer's range.
 
@@ -202,7 +207,9 @@ class QuantizationSimModel(ArtifactMethods):
             ValueError: outside that range, or another scheme.
         """
         if not 50 <= percentile_value <= 100:
-            raise ValueError(f"percentile must be between 50 and 100, got {percentile_value}")
+            raise ValueError(
+                f"percentile must be between 50 and 100, got {percentile_value}"
+            )
         if self.quant_scheme != "percentile":
             raise ValueError(
                 "set_percentile_value has no effect with quant_scheme "
@@ -222,7 +229,7 @@ class QuantizationSimModel(ArtifactMethods):
 
     def precisions(self) -> list[str]:
         """The precision of each placement entry: "int8", "fp16", "fp32" for off."""
-        return [self._bank.precision(i) for i in range(len(self._bank.entries))]
+        return self._bank.precisions()
 
     def apply_precisions(self, precisions: list[str]) -> None:
         """Sets the precision of every placement entry; ranges of new bit-widths come
@@ -255,147 +262,33 @@ class QuantizationSimModel(ArtifactMethods):
         with self._bank.swapped(lambda slot, quantizer: _Marker(slot)):
             yield
 
-    # -- looking inside -----------------------------------------------------
-
-    @property
-    def untraced_ops(self) -> str:
-        """ "error" or "warn": what a functional op that was not traced does."""
-        records = [m._aimetpp for m in self.model.modules() if hasattr(m, "_aimetpp")]
-        return records[0].untraced if records else "error"
-
-    @untraced_ops.setter
-    def untraced_ops(self, action: str) -> None:
-        if action not in ("error", "warn"):
-            raise ValueError(f'untraced_ops must be "error" or "warn", got {action!r}')
-        for module in self.model.modules():
-            if hasattr(module, "_aimetpp"):
-                module._aimetpp.untraced = action
-
-    def sites(self) -> list[Site]:
-        """Every site of the model, in graph order."""
-        return list_sites(self)
-
-    def explain(self, site_or_module: Site | str | torch.nn.Module) -> Any:
-        """Which rule of which config section turned a site on or off.
-
-        Args:
-            site_or_module: a Site or its name: one Explanation; a module of
-                `sim.model` or its dotted name: a list of them, one per site.
-
-        Raises:
-            ValueError: no such site or module.
-        """
-        if isinstance(site_or_module, torch.nn.Module):
-            names = [n for n, m in self.model.named_modules() if m is site_or_module]
-            if not names:
-                raise ValueError("explain: the module is not part of sim.model")
-            site_or_module = names[0]
-        sites = self.sites()
-        if isinstance(site_or_module, Site):
-            site_or_module = site_or_module.name
-        for site in sites:
-            if site.name == site_or_module and site.kind != "output":
-                return self._explain(site)
-        inside = [site for site in sites if site.module == site_or_module]
-        if not inside:
-            inside = [site for site in sites if site.name == site_or_module]
-        if not inside:
-            raise ValueError(f"explain: no site or module is named {site_or_module!r}")
-        found = [self._explain(site) for site in inside]
-        return found[0] if len(found) == 1 else found
-
-    def _explain(self, site: Site) -> Explanation:
-        on = self.placement.quantizer_of_site[site.id] >= 0
-        return Explanation(site.name, on, self.placement.rules(site.id))
-
-    @property
-    def functional_quantizers(self) -> dict[str, torch.nn.Module | None]:
-        """Output quantizers of functional ops, by site name."""
-        return {
-            site.name: site.quantizer
-            for site in self.sites()
-            if self.graph.calls[self.graph.sites[site.id].call].functional
-            and site.kind == "output"
-        }
-
-    def named_qmodules(self) -> Iterator[tuple[str, QuantizationMixin]]:
-        """(dotted name, module) of every quantized leaf module."""
-        for name, module in self.model.named_modules():
-            if isinstance(module, QuantizationMixin):
-                yield name, module
-
-    def qmodules(self) -> Iterator[QuantizationMixin]:
-        """Every quantized leaf module."""
-        return (module for _, module in self.named_qmodules())
-
-    def named_quantizers(self) -> Iterator[tuple[str, QuantizerBase]]:
-        """(dotted name, quantizer) of every quantizer that is on, shared ones once."""
-        for name, module in self.model.named_modules():
-            if isinstance(module, QuantizerBase):
-                yield name, module
-
-    def quantizer_parameters(self) -> Iterator[torch.nn.Parameter]:
-        """The learnable range ends of all quantizers, for an optimizer group."""
-        for _, quantizer in self.named_quantizers():
-            yield from quantizer.parameters()
-
-    def quantizer_groups(self) -> list[Any]:
-        """The quantizer groups that automatic mixed precision searches over."""
-        from aimetpp.amp.quantizer_groups import find_quantizer_group
-
-        return find_quantizer_group(self)[1]
-
-    def bit_ops(self) -> float:
-        """Bit-operations of one sample: sum of MACs x activation x param bits."""
-        model = _C.build_cost_model(self.graph, self.placement)
-        return float(model.bit_ops(self.precisions()))
-
-    def fingerprint(self) -> str:
-        """SHA-256 of graph, weights, config, scheme and calibration statistics."""
-        digest = hashlib.sha256()
-        for text in (self.graph.to_text(), self._config_text, self.quant_scheme):
-            digest.update(text.encode())
-        own = {id(p) for p in self.quantizer_parameters()}
-        for name, parameter in self.model.state_dict(keep_vars=True).items():
-            if not isinstance(parameter, torch.Tensor) or "_quantizers." in name:
-                continue
-            if id(parameter) not in own:
-                digest.update(name.encode())
-                data = parameter.detach().cpu().contiguous()
-                digest.update(data.flatten().view(torch.uint8).numpy().tobytes())
-        for entry in self._bank.entries:
-            statistics = entry.integer.statistics
-            if statistics is not None:
-                digest.update(repr(statistics.serialize()).encode())
-        return digest.hexdigest()
-
-    def __str__(self) -> str:
-        return report(self)
-
     # -- taking apart -------------------------------------------------------
 
-    def exclude_layers_from_quantization(self, layers: Iterable[torch.nn.Module]) -> None:
+    def exclude_layers_from_quantization(
+        self, layers: Iterable[torch.nn.Module]
+    ) -> None:
         """Turns off every quantizer of the given modules of `sim.model`.
 
         Raises:
             ValueError: a module that is not a quantized one of this simulation.
         """
-        layers = list(layers)
-        known = {id(module) for module in self.qmodules()}
+        known = {id(module): module for module in self.qmodules()}
+        excluded = []
         for layer in layers:
             if id(layer) not in known:
                 raise ValueError(
                     "exclude_layers_from_quantization: not a quantized module of this "
                     f"simulation: {type(layer).__name__}"
                 )
-        for layer in layers:
-            for slots in (
-                layer.input_quantizers,
-                layer.output_quantizers,
-                layer.param_quantizers,
+            excluded.append(known[id(layer)])
+        for module in excluded:
+            for container in (
+                module.input_quantizers,
+                module.output_quantizers,
+                module.param_quantizers,
             ):
-                for key in slots._modules:  # type: ignore[union-attr]
-                    slots._modules[key] = None  # type: ignore[union-attr, index]
+                for key in container._modules:
+                    container._modules[key] = None
 
     @staticmethod
     def get_original_model(model: Any, qdq_weights: bool = False) -> torch.nn.Module:
@@ -414,7 +307,8 @@ class QuantizationSimModel(ArtifactMethods):
                         for name, quantizer in module.param_quantizers.items():
                             if quantizer is not None:
                                 parameter = module._parameters[name]
-                                parameter.copy_(quantizer(parameter))  # type: ignore
+                                assert parameter is not None
+                                parameter.copy_(quantizer(parameter))
         QuantizationSimModel._unwrap_all(original)
         return original
 
@@ -431,13 +325,14 @@ def _call(callback: Callable[..., Any], model: torch.nn.Module, args: Any) -> No
         callback(model, args)
         return
     try:
-        parameters = inspect.signature(callback).parameters.values()
+        parameters = list(inspect.signature(callback).parameters.values())
     except (TypeError, ValueError):  # a builtin without a signature
-        parameters = []  # type: ignore[assignment]
+        parameters = []
     required = [
         p
         for p in parameters
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        if p.default is p.empty
+        and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
     if len(required) >= 2:
         callback(model, None)
@@ -454,6 +349,3 @@ class _Marker(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.ops.aimetpp.site(x, self.site)
-
-
-__all__ = ["STATE", "QuantizationSimModel", "QuantizeDequantize"]

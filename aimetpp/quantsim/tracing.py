@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Model + example input -> OpGraph: one traced forward in which every site's tensor
-passes through a marker op, so that the IR says which value belongs to which site.
+"""Model + example input -> OpGraph.
+
+In one traced forward every site's tensor passes through a marker op, so that the IR
+says which value belongs to which site.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from aimetpp.nn.runtime import (
 from aimetpp.nn.wrap import (
     is_leaf,
     may_call_functional_ops,
-    unwrap,
     wrap_frame,
     wrap_leaf,
 )
@@ -64,7 +65,7 @@ def split_dummy_input(dummy_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]
 
 
 def _user_source() -> str:
-    """ "file.py:line" of the innermost frame that is the user's code."""
+    """The innermost frame that is the user's code, as "file.py:line"."""
     current = sys._getframe(1)
     while current is not None:
         name = current.f_code.co_filename.replace("\\", "/")
@@ -109,7 +110,9 @@ class Tracer:
             return parameter
         return self._mark_param(self._call_stack[-1], name, parameter)
 
-    def _mark_param(self, call: int, name: str, parameter: torch.Tensor) -> torch.Tensor:
+    def _mark_param(
+        self, call: int, name: str, parameter: torch.Tensor
+    ) -> torch.Tensor:
         key = (call, name)
         if key not in self._param_sites:
             self._param_sites[key] = len(self.sites)
@@ -145,7 +148,10 @@ class Tracer:
         traced = self._traced(call, func, args, kwargs)
         self.functional.setdefault(name, {})[op, ordinal] = FunctionalCall(
             [functional_key(op, ordinal, "input", k) for k in range(traced.num_inputs)],
-            [functional_key(op, ordinal, "output", k) for k in range(traced.num_outputs)],
+            [
+                functional_key(op, ordinal, "output", k)
+                for k in range(traced.num_outputs)
+            ],
             traced.overwrites,
             self.calls[call].source,
         )
@@ -289,14 +295,17 @@ def trace(model: torch.nn.Module, dummy_input: Any) -> TracedModel:
         for module, mode in training.items():
             module.training = mode
     graph = _C.read_graph(ir, tracer.calls, tracer.sites, len(tensors))
-    return TracedModel(graph, tracer, _numbered(args, kwargs), flattened.output_structure)
+    return TracedModel(
+        graph, tracer, _numbered(args, kwargs), flattened.output_structure
+    )
 
 
 def settle(model: torch.nn.Module, tracer: Tracer) -> None:
-    """After tracing: gives every wrapped module its slots, and gives modules that
-    call no functional ops their own class back.
+    """Gives every wrapped module its slots, after tracing.
+
+    Modules that called no functional op stay wrapped, so that one they call later
+    is noticed.
     """
-    repeated = any(count > 1 for count in tracer.num_calls.values())
     for name, module in list(model.named_modules()):
         record = getattr(module, "_aimetpp", None)
         if record is None:
@@ -312,8 +321,7 @@ def settle(model: torch.nn.Module, tracer: Tracer) -> None:
             )
             continue
         record.functional = tracer.functional.get(name, {})
-        if not record.functional and not (name == "" and repeated):
-            unwrap(module)
+        if not record.functional:
             continue
         module.functional_quantizers = record.quantizers
         for call in record.functional.values():

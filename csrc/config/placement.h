@@ -64,7 +64,7 @@ struct RuleEffect {
   std::string section;  // "defaults", "params", "op_type", "supergroups",
                         // "model_input", "model_output", "graph"
   std::string rule;     // "supergroups[0] [Conv, Relu]"
-  std::string effect;   // "off: relu1 quantizes the result of the chain"
+  std::string effect;   // "off: the result of the chain is at relu1"
   friend bool operator==(const RuleEffect&, const RuleEffect&) = default;
 };
 

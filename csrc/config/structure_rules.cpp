@@ -74,7 +74,7 @@ void apply_batch_norm_folds(const OpGraph& graph, RuleSheet& sheet) {
     sheet.take_over(before, after, "supergroups", rule,
                     "as " + op.name + " was");
     sheet.set_off(before, "supergroups", rule,
-                  batch_norm.name + " quantizes the result");
+                  "the result is at " + batch_norm.name);
     for (const graph::Param& param : batch_norm.params) {
       if (param.site != kNone) {
         sheet.set_off(param.site, "supergroups", rule, "part of " + op.name);
@@ -90,7 +90,7 @@ void apply_supergroups(const OpGraph& graph, const QuantConfig& config,
     const std::string rule = "supergroups[" + std::to_string(group.pattern) +
                              "] " + to_text(config.supergroups[group.pattern]);
     const Op& last = graph.ops[group.ops.back()];
-    const std::string why = last.name + " quantizes the result of the chain";
+    const std::string why = "the result of the chain is at " + last.name;
     for (std::size_t i = 0; i + 1 < group.ops.size(); ++i) {
       const int inside = graph.ops[group.ops[i]].outputs.front();
       if (const int site = sheet.output_site(inside); site != kNone) {

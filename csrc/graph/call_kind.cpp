@@ -13,7 +13,7 @@ namespace aimetpp::graph {
 namespace {
 
 // Ends of class names under which one known op is often written out in parts.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 8>
+constexpr std::array<std::pair<std::string_view, std::string_view>, 11>
     kComposites = {{{"rmsnorm", "rms_norm"},
                     {"layernorm", "layer_norm"},
                     {"frozenbatchnorm2d", "batch_norm"},
@@ -21,7 +21,10 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 8>
                     {"geluactivation", "gelu"},
                     {"hardswish", "hardswish"},
                     {"swish", "silu"},
-                    {"mish", "mish"}}};
+                    {"mish", "mish"},
+                    {"lstmcell", "lstm_cell"},
+                    {"grucell", "gru_cell"},
+                    {"rnncell", "rnn_cell"}}};
 
 std::string composite_kind(const std::string& class_name) {
   std::string name = class_name;

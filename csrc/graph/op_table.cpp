@@ -18,7 +18,7 @@ constexpr OpRow kCompute[] = {
     {"Attention", "scaled_dot_product_attention multi_head_attention_forward"},
     {"LSTM", "lstm lstm_cell"},
     {"GRU", "gru gru_cell"},
-    {"RNN", "rnn_tanh rnn_relu rnn_tanh_cell rnn_relu_cell"},
+    {"RNN", "rnn_tanh rnn_relu rnn_cell rnn_tanh_cell rnn_relu_cell"},
     // Lookups, whose result has the table's grid but not its input's.
     {"Gather", "embedding"},
     {"", "embedding_bag"},

@@ -40,7 +40,7 @@ json parse(const std::string& text, const std::string& origin) {
   };
   try {
     return json::parse(text, check_duplicates);
-  } catch (const json::parse_error& error) {
+  } catch (const json::exception& error) {
     // Without the library's "[json.exception.parse_error.101] ".
     const std::string_view what = error.what();
     const std::size_t end = what.find("] ");

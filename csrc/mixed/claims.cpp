@@ -39,7 +39,7 @@ class Expander {
   }
 
  private:
-  const Request& current() const { return requests_[request_]; }
+  [[nodiscard]] const Request& current() const { return requests_[request_]; }
 
   void add(int entry, int op, Aspect aspect, int slot, Precision precision) {
     QuantizerRoute route;

@@ -24,7 +24,8 @@ class RouteFinder {
     }
     route.fused = holds_fused_values(graph_.ops[op].inputs[slot]);
     // A model input that is viewed before anyone quantizes it.
-    if (!route.fused && graph_.ops[op].role == graph::OpRole::grid_preserving) {
+    if (!route.fused && !graph_.ops[op].outputs.empty() &&
+        graph_.ops[op].role == graph::OpRole::grid_preserving) {
       add_readers(graph_.ops[op].outputs.front(), route);
     }
     finish(route);

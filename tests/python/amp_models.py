@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import nn
 
+from aimetpp.amp.results import ParetoList
 from aimetpp.common.defs import QuantizationDataType
 from aimetpp.mixed_precision import choose_mixed_precision
 from aimetpp.quantsim import QuantizationSimModel
@@ -81,8 +84,17 @@ class Closeness:
         return -float(distance)
 
 
-def choose(sim: Any, folder: Path, drop: float | None = None, **options: Any) -> Any:
-    """choose_mixed_precision with the arguments that a test does not care about."""
+def choose(
+    sim: Any,
+    folder: Path,
+    drop: float | None = None,
+    pages: bool = False,
+    **options: Any,
+) -> ParetoList:
+    """choose_mixed_precision with the arguments that a test does not care about.
+
+    Without `pages` no HTML is written, which takes longer than the search.
+    """
     metric = options.pop("metric", None) or Closeness()
     settings: dict[str, Any] = {
         "dummy_input": images()[:1],
@@ -94,9 +106,11 @@ def choose(sim: Any, folder: Path, drop: float | None = None, **options: Any) ->
         "progress": False,
         **options,
     }
-    return choose_mixed_precision(
-        sim, allowed_accuracy_drop=drop, results_dir=folder, **settings
-    )
+    quick = mock.patch("aimetpp.amp.mixed_precision_algo.write_pages")
+    with contextlib.nullcontext() if pages else quick:
+        return choose_mixed_precision(
+            sim, allowed_accuracy_drop=drop, results_dir=folder, **settings
+        )
 
 
 def bits(sim: Any) -> dict[str, str]:

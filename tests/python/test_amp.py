@@ -20,6 +20,7 @@ from amp_models import (
     CANDIDATES,
     FLOAT,
     Closeness,
+    choose,
     forward_pass,
     images,
     make_sim,
@@ -162,26 +163,26 @@ def test_dominated_points_are_marked(tmp_path: Path) -> None:
         assert point.dominated == bool(better)
 
 
-def test_early_ends_return_results_and_write_files(
-    tmp_path: Path, real_pages: None
-) -> None:
+def test_early_ends_return_results_and_write_files(tmp_path: Path) -> None:
     """AIMET returns None from both and writes nothing."""
     sim = make_sim()
-    met = choose(sim, tmp_path / "met", 1e6)
+    met = choose(sim, tmp_path / "met", 1e6, pages=True)
     assert met.stop_reason == "target_met_by_all_narrow"
     assert list(met) == [] and met.sensitivities == []
     assert met.chosen is met.points[1] and met.evaluations == 3
     assert set(sim.precisions()) == {"int4"}
 
     sim = make_sim()
-    missed = choose(sim, tmp_path / "missed", 0.0)
+    missed = choose(sim, tmp_path / "missed", 0.0, pages=True)
     assert missed.stop_reason == "target_unreachable"
     assert missed.chosen is None and missed.evaluations == 2
     assert missed.final_score == missed.baseline_score
     assert set(sim.precisions()) == {"int16"}
 
     sim = make_sim()
-    single = choose(sim, tmp_path / "single", candidates=[A8W8])  # AIMET: IndexError
+    single = choose(
+        sim, tmp_path / "single", pages=True, candidates=[A8W8]
+    )  # AIMET: IndexError
     assert single.stop_reason == "nothing_to_narrow"
     assert set(sim.precisions()) == {"int8"}
     for name in ("met", "missed", "single"):
@@ -195,8 +196,8 @@ def test_early_ends_return_results_and_write_files(
         }
 
 
-def test_files_hold_the_result(tmp_path: Path, real_pages: None) -> None:
-    result = choose(make_sim(), tmp_path)
+def test_files_hold_the_result(tmp_path: Path) -> None:
+    result = choose(make_sim(), tmp_path, pages=True)
     rows = json.loads((tmp_path / "pareto_list.json").read_text())
     assert [(row[0], row[1]) for row in rows] == [(c, s) for c, s, _, _ in result]
     assert rows[0][2] == [list(pair) for pair in result[0][2].to_list()]
@@ -213,10 +214,10 @@ def test_files_hold_the_result(tmp_path: Path, real_pages: None) -> None:
         assert re.search(r'<(script|link)[^>]+(src|href)="http', page) is None
 
 
-def test_infinite_scores_reach_every_file(tmp_path: Path, real_pages: None) -> None:
+def test_infinite_scores_reach_every_file(tmp_path: Path) -> None:
     sim = make_sim()
     sqnr = EvalCallbackFactory([images()]).sqnr(sim)
-    result = choose(sim, tmp_path, metric=sqnr)
+    result = choose(sim, tmp_path, pages=True, metric=sqnr)
     assert result.fp32_score == math.inf
     assert "inf" in format_pareto_table(result)
     info = json.loads(

@@ -89,7 +89,9 @@ def test_quantizers_off_equals_float(sim, residual, images):
 
 
 def test_wide_quantization_is_close_to_float(residual, images):
-    sim = QuantizationSimModel(residual, images[:1], default_output_bw=16, default_param_bw=16)
+    sim = QuantizationSimModel(
+        residual, images[:1], default_output_bw=16, default_param_bw=16
+    )
     sim.compute_encodings(lambda model: model(images))
     assert torch.allclose(sim.model(images), residual(images), atol=1e-3)
 
@@ -226,7 +228,11 @@ def test_exclude_layers(sim):
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"default_output_bw": 1}, ValueError, "default_output_bw must be between 2 and 32"),
+        (
+            {"default_output_bw": 1},
+            ValueError,
+            "default_output_bw must be between 2 and 32",
+        ),
         ({"default_param_bw": 33}, ValueError, "default_param_bw"),
         ({"default_param_bw": "8"}, TypeError, "default_param_bw must be an int"),
         ({"quant_scheme": "best"}, ValueError, "quant_scheme"),

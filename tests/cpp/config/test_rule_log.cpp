@@ -61,23 +61,23 @@ TEST(RuleLog, EverySectionInOrder) {
                    "params | bias.is_quantized | off"}));
   EXPECT_EQ(rules("conv"),
             (Lines{"defaults | ops.is_output_quantized | on", asymmetric,
-                   "supergroups | bn folds into conv | off: bn quantizes the "
-                   "result",
-                   "supergroups | supergroups[0] [Conv, Relu] | off: relu "
-                   "quantizes the result of the chain"}));
+                   "supergroups | bn folds into conv | off: the result is "
+                   "at bn",
+                   "supergroups | supergroups[0] [Conv, Relu] | off: the "
+                   "result of the chain is at relu"}));
   EXPECT_EQ(rules("bn.weight").back(),
             "supergroups | bn folds into conv | off: part of conv");
   EXPECT_EQ(rules("bn"),
             (Lines{"defaults | ops.is_output_quantized | on", asymmetric,
                    "supergroups | bn folds into conv | on: as conv was",
-                   "supergroups | supergroups[0] [Conv, Relu] | off: relu "
-                   "quantizes the result of the chain"}));
+                   "supergroups | supergroups[0] [Conv, Relu] | off: the "
+                   "result of the chain is at relu"}));
   EXPECT_EQ(rules("relu.input.0"),
             (Lines{input_off, asymmetric,
                    "op_type | Relu.is_symmetric | "
                    "symmetric",
-                   "supergroups | supergroups[0] [Conv, Relu] | off: relu "
-                   "quantizes the result of the chain"}));
+                   "supergroups | supergroups[0] [Conv, Relu] | off: the "
+                   "result of the chain is at relu"}));
   EXPECT_EQ(rules("relu"),
             (Lines{"defaults | ops.is_output_quantized | on", asymmetric,
                    "op_type | Relu.is_symmetric | symmetric",

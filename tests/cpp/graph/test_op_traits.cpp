@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "graph/op_traits.h"
-
 #include <gtest/gtest.h>
 
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "graph/op_traits.h"
 
 namespace aimetpp::graph {
 namespace {
@@ -64,10 +64,11 @@ TEST(OpTraits, RoleDecidesWhatIsASite) {
     EXPECT_EQ(op_traits(kind).role, OpRole::grid_preserving) << kind;
   }
   for (const char* kind :
-       {"__get__", "size", "__eq__", "gt", "argmax", "__len__", "zeros",
-        "randn", "new_zeros", "new_full", "zeros_like", "rand_like", "tensor",
-        "as_tensor", "arange", "eye", "linspace", "numel", "item",
-        "is_floating_point", "hann_window", "fill_", "zero_"}) {
+       {"__get__",     "size",      "__eq__", "gt",        "argmax",
+        "__len__",     "zeros",     "randn",  "new_zeros", "new_full",
+        "zeros_like",  "rand_like", "tensor", "as_tensor", "arange",
+        "eye",         "linspace",  "numel",  "item",      "is_floating_point",
+        "hann_window", "fill_",     "zero_"}) {
     EXPECT_EQ(op_traits(kind).role, OpRole::metadata) << kind;
   }
 }
@@ -121,13 +122,32 @@ TEST(OnnxTypes, EveryTypeInTheTableIsKnown) {
 }
 
 TEST(OnnxTypes, TypesOfTheShippedConfigsAreKnown) {
-  for (const char* type :
-       {"Conv", "ConvTranspose", "Gemm", "MatMul", "PRelu",
-        "BatchNormalization", "Cast", "Add", "Relu", "Clip", "HardSwish",
-        "LeakyRelu", "LayerNormalization", "GroupNormalization",
-        "InstanceNormalization", "RMSNormalization", "ChannelShuffle", "Gather",
-        "NonMaxSuppression", "Sigmoid", "Softmax", "Sin", "Cos", "Tanh",
-        "Transpose", "Resize"}) {
+  for (const char* type : {"Conv",
+                           "ConvTranspose",
+                           "Gemm",
+                           "MatMul",
+                           "PRelu",
+                           "BatchNormalization",
+                           "Cast",
+                           "Add",
+                           "Relu",
+                           "Clip",
+                           "HardSwish",
+                           "LeakyRelu",
+                           "LayerNormalization",
+                           "GroupNormalization",
+                           "InstanceNormalization",
+                           "RMSNormalization",
+                           "ChannelShuffle",
+                           "Gather",
+                           "NonMaxSuppression",
+                           "Sigmoid",
+                           "Softmax",
+                           "Sin",
+                           "Cos",
+                           "Tanh",
+                           "Transpose",
+                           "Resize"}) {
     EXPECT_TRUE(is_known_onnx_type(type)) << type;
   }
   EXPECT_FALSE(is_known_onnx_type("conv"));

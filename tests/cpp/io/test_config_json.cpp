@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <random>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -152,6 +154,9 @@ INSTANTIATE_TEST_SUITE_P(
     Cases, ParseErrors,
     ::testing::Values(
         ErrorCase{"NotJson", "{\"defaults\": ", {"not valid JSON", "line 1"}},
+        ErrorCase{"NumberTooLarge",
+                  with_section("params", "1e999"),
+                  {"not valid JSON", "1e999"}},
         ErrorCase{"DuplicateKey",
                   R"({"params": {}, "params": {}})",
                   {"key \"params\" stands twice"}},
@@ -259,6 +264,29 @@ INSTANTIATE_TEST_SUITE_P(
                                    {"bitwidth": "8", "dtype": "int"}}]}})"),
                   {"activation.bitwidth: found \"8\" (string)", "integer"}}),
     [](const auto& param_info) { return std::string(param_info.param.name); });
+
+// Damaged text is a value error, or still a config; nothing else comes out.
+TEST(ParseQuantConfig, DamagedText) {
+  const std::string whole = shipped("accelerator_example.json");
+  const std::size_t end = whole.find_last_of('}');
+  for (std::size_t length = 0; length <= end; ++length) {
+    EXPECT_THROW(parse_quant_config(whole.substr(0, length), "c"), Error);
+  }
+  std::mt19937 random(0);
+  int num_accepted = 0;
+  constexpr int kNumTrials = 2000;
+  for (int trial = 0; trial < kNumTrials; ++trial) {
+    std::string damaged = whole;
+    damaged[random() % end] = static_cast<char>(random() % 256);
+    try {
+      parse_quant_config(damaged, "c");
+      ++num_accepted;  // white space, the value of a number or a boolean
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::value);
+    }
+  }
+  EXPECT_LT(num_accepted, kNumTrials / 2);
+}
 
 TEST(ShippedConfigs, DefaultIsPerChannelAndPerTensorIsTheSameWithout) {
   QuantConfig per_channel =

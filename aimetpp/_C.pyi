@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The bindings of csrc/python/module.cpp. Precisions are names ("int8", "fp16",
+# "bf16", "fp32" for off); index fields are -1 where there is no such thing.
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+torch_version: str
+
+class Call:
+    module: str
+    ordinal: int
+    functional: bool
+    type: str
+    source: str
+    name: str
+    def __init__(
+        self, module: str, ordinal: int, functional: bool, type: str, source: str
+    ) -> None: ...
+
+class Site:
+    id: int
+    kind: str
+    call: int
+    slot: int
+    param: str
+    def __init__(
+        self, id: int, kind: str, call: int, slot: int, param: str
+    ) -> None: ...
+
+class Param:
+    site: int
+    name: str
+    shape: list[int]
+
+class Tensor:
+    origin: str
+    producer: int
+    model_input: int
+    is_model_output: bool
+    is_floating: bool
+    shape: list[int]
+    uses: list[tuple[int, int]]
+
+class Op:
+    kind: str
+    onnx_type: str
+    role: str
+    call: int
+    name: str
+    source: str
+    inputs: list[int]
+    input_sites: list[int]
+    outputs: list[int]
+    output_sites: list[int]
+    params: list[Param]
+    macs: int
+
+class OpGraph:
+    calls: list[Call]
+    sites: list[Site]
+    ops: list[Op]
+    tensors: list[Tensor]
+    model_inputs: list[int]
+    model_outputs: list[int]
+    def site_name(self, site: int) -> str: ...
+    def op_of_site(self, site: int) -> int: ...
+    def tensor_of_site(self, site: int) -> int: ...
+    def value_source(self, tensor: int) -> int: ...
+    def to_text(self) -> str: ...
+
+class QuantConfig: ...
+
+class QuantizerSpec:
+    precision: str
+    symmetric: bool
+    strict_symmetric: bool
+    unsigned_symmetric: bool
+    channel_axis: int
+    constraints: tuple[float | None, float | None]
+    kind: str
+    sites: list[int]
+
+class Placement:
+    quantizers: list[QuantizerSpec]
+    quantizer_of_site: list[int]
+    def rules(self, site: int) -> list[tuple[str, str, str]]: ...
+
+class Statistics:
+    empty: bool
+    num_channels: int
+    mins: list[float]
+    maxs: list[float]
+    histograms: list[tuple[float, float, list[float]]]
+    def __init__(self, num_channels: int, num_bins: int, max_growth: float) -> None: ...
+    def update(self, tensor: torch.Tensor, channel_axis: int | None = None) -> None: ...
+    def serialize(self) -> list[float]: ...
+    @staticmethod
+    def deserialize(state: list[float]) -> Statistics: ...
+
+class QuantizerGroup:
+    name: str
+    activation_quantizers: list[int]
+    param_quantizers: list[int]
+    ops: list[int]
+
+class CostModel:
+    def bit_ops(self, precisions: Sequence[str]) -> float: ...
+
+class Sensitivity:
+    group: int
+    candidate: int
+    score: float
+    bit_ops_reduction: float
+
+class FrontPoint:
+    relative_bit_ops: float
+    score: float
+    group: int
+    candidate: int
+    assignment: list[int]
+    dominated: bool
+
+class SearchResult:
+    fp32_score: float
+    baseline_score: float
+    final_score: float
+    baseline_candidate: int
+    sensitivities: list[Sensitivity]
+    walk: list[FrontPoint]
+    points: list[FrontPoint]
+    chosen: int
+    final_assignment: list[int]
+    stop_reason: str
+    evaluations: int
+
+class Request:
+    def __init__(
+        self,
+        target: str,
+        subject: str,
+        source: str,
+        ops: list[int],
+        activations: Sequence[str | None],
+        params: dict[str, str],
+    ) -> None: ...
+
+class ReportLine:
+    request: int
+    subject: str
+    detail: str
+
+class Change:
+    quantizer: int
+    before: str
+    after: str
+    request: int
+
+class Resolution:
+    precisions: list[str]
+    changes: list[Change]
+    requests: list[ReportLine]
+    inferred: list[ReportLine]
+    propagated: list[ReportLine]
+    realized: list[ReportLine]
+    overruled: list[ReportLine]
+
+def parse_precision(name: str) -> str: ...
+def integer_grid(bitwidth: int, symmetric: bool) -> tuple[int, int]: ...
+def op_role(kind: str) -> str: ...
+def canonical_kind(name: str) -> str: ...
+def read_graph(
+    ir: object, calls: list[Call], sites: list[Site], num_inputs: int
+) -> OpGraph: ...
+def parse_quant_config(text: str, origin: str) -> QuantConfig: ...
+def place_quantizers(
+    graph: OpGraph, config: QuantConfig, activation: str, param: str
+) -> Placement: ...
+def ranges_from_statistics(
+    statistics: Statistics,
+    scheme: str,
+    bitwidth: int,
+    symmetry: str,
+    percentile: float,
+) -> list[tuple[float, float]]: ...
+def build_groups(graph: OpGraph, placement: Placement) -> list[QuantizerGroup]: ...
+def supported_candidates(
+    group: QuantizerGroup,
+    graph: OpGraph,
+    placement: Placement,
+    candidates: Sequence[tuple[str, str]],
+    use_all: bool,
+) -> list[int]: ...
+def build_cost_model(graph: OpGraph, placement: Placement) -> CostModel: ...
+def greedy_search(
+    candidates: Sequence[tuple[str, str]],
+    groups: Sequence[dict[str, object]],
+    cost_model: CostModel,
+    fixed_precisions: Sequence[str],
+    allowed_drop: float | None,
+    algo: int,
+    evaluate: Callable[[str, list[int]], float],
+    progress: Callable[[str, int, int], None] | None = None,
+    known: Callable[[str, list[int]], float | None] | None = None,
+) -> SearchResult: ...
+def resolve_requests(
+    graph: OpGraph,
+    placement: Placement,
+    current: Sequence[str],
+    requests: Sequence[Request],
+    strict: bool,
+) -> Resolution: ...
+def resolution_text(resolution: Resolution) -> str: ...

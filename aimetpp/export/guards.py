@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Nodes that keep onnxruntime from rewriting what it then cannot run.
+
+onnxruntime 1.31, with its default optimizations, moves QuantizeLinear and
+DequantizeLinear through data movement and fuses them with what stands there. With
+4-bit tensors it so makes MaxPool and QLinearConv nodes that it has no kernel for,
+and drops a ReLU whatever the zero point is; with signed 8-bit tensors in opset 21 it
+makes QuantizeLinear nodes of contradicting types. A Min or Max with an end of the
+tensor's own grid changes no value, and stops it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from aimetpp.export.encodings import Encoding
+from aimetpp.export.graph_editor import GraphEditor
+
+# Data movement that onnxruntime passes through, by their first input.
+_PASSED_THROUGH = frozenset(
+    ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze", "Flatten")
+)
+
+
+def grid_end(encoding: Encoding, highest: bool) -> float:
+    """The lowest or highest value of a per-tensor grid, as it is dequantized."""
+    q = encoding.qmax if highest else encoding.qmin
+    return float(np.float32(encoding.scale[0]) * np.float32(q + encoding.offset[0]))
+
+
+def add_guards(
+    editor: GraphEditor,
+    on_grid: Mapping[str, Encoding],
+    quantized: Mapping[str, Encoding],
+    opset: int,
+) -> None:
+    """Adds the guards that a graph needs.
+
+    Args:
+        editor: of the graph, already with QuantizeLinear and DequantizeLinear nodes.
+        on_grid: dequantized tensors, and those that data movement makes of them.
+        quantized: encodings by the name of the tensor that QuantizeLinear reads.
+        opset: of the model.
+    """
+    producers = editor.producers()
+    nodes: list[onnx.NodeProto] = []
+    for node in editor.graph.node:
+        source = node.input[0] if node.input else ""
+        if node.op_type == "QuantizeLinear":
+            encoding = quantized.get(source)
+            if encoding is not None and _hides_a_clamp(source, encoding, producers):
+                nodes.append(_guard(editor, node, "Max", grid_end(encoding, False)))
+        elif source in on_grid and _is_refused(node, on_grid[source], opset):
+            nodes.append(_guard(editor, node, "Min", grid_end(on_grid[source], True)))
+        nodes.append(node)
+    del editor.graph.node[:]
+    editor.graph.node.extend(nodes)
+
+
+def _is_refused(node: onnx.NodeProto, encoding: Encoding, opset: int) -> bool:
+    if encoding.is_float:
+        return False
+    if encoding.bitwidth <= 4:
+        return node.op_type in ("MaxPool", "Conv")
+    signed_bytes = encoding.bitwidth <= 8 and encoding.qmin < 0
+    return signed_bytes and opset >= 21 and node.op_type in _PASSED_THROUGH
+
+
+def _hides_a_clamp(
+    tensor: str, encoding: Encoding, producers: Mapping[str, onnx.NodeProto]
+) -> bool:
+    """True where a 4-bit tensor comes from a MaxPool, or a ReLU that cuts the grid."""
+    if encoding.is_float or encoding.bitwidth > 4:
+        return False
+    while tensor in producers:
+        node = producers[tensor]
+        if node.op_type == "MaxPool":
+            return True
+        if node.op_type == "Relu":
+            return encoding.qmin + encoding.offset[0] < 0
+        if node.op_type not in _PASSED_THROUGH:
+            return False
+        tensor = node.input[0]
+    return False
+
+
+def _guard(
+    editor: GraphEditor, reader: onnx.NodeProto, op: str, bound: float
+) -> onnx.NodeProto:
+    """A node between `reader` and its first input; `reader` is rewired."""
+    source = reader.input[0]
+    reader.input[0] = editor.unique_name(f"{source}_guarded")
+    end = editor.add_scalar(f"{source}_guard", bound)
+    name = f"{reader.name}_guard"
+    return helper.make_node(op, [source, end], [reader.input[0]], name)
