@@ -84,8 +84,8 @@ sanitize:
 check: setup-check
 	@echo "aimetpp: clang-format"
 	@$(RUN)/clang-format --dry-run -Werror $(CPP_FILES)
-	@echo "aimetpp: includes"
-	@scripts/check_includes.sh
+	@echo "aimetpp: includes and source lists"
+	@scripts/check_sources.sh
 	@echo "aimetpp: clang-tidy on the torch-free part"
 	@$(CMAKE) -S . -B build/tidy $(TORCH_FREE) >/dev/null
 	@$(MAKE) -j $(JOBS) tidy

@@ -16,6 +16,9 @@ function(aimetpp_add_test name)
   target_compile_definitions(${name} PRIVATE
     AIMETPP_TEST_DIR="${PROJECT_SOURCE_DIR}/tests/cpp"
     AIMETPP_CONFIG_DIR="${PROJECT_SOURCE_DIR}/aimetpp/configs")
+  if(NOT AIMETPP_SANITIZE)
+    target_compile_options(${name} PRIVATE -O1)  # half the compile time of -O2
+  endif()
   target_link_libraries(${name} PRIVATE
     aimetpp_options GTest::gtest GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
@@ -30,6 +33,9 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/core/test_quant_math.cpp
   tests/cpp/core/test_types.cpp
   tests/cpp/kernels/test_fake_quant.cpp
+  tests/cpp/graph/test_mac_count.cpp
+  tests/cpp/graph/test_op_graph.cpp
+  tests/cpp/graph/test_op_traits.cpp
   tests/cpp/groups/test_build_groups.cpp
   tests/cpp/groups/test_supported_candidates.cpp
   tests/cpp/io/test_config_json.cpp
@@ -47,6 +53,13 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/quantizer/test_range_search.cpp
   tests/cpp/quantizer/test_statistics.cpp
 )
-set(AIMETPP_TORCH_TEST_SOURCES
-  tests/cpp/graph/test_jit_reader.cpp
-)
+aimetpp_add_test(aimetpp_core_tests ${AIMETPP_CORE_TEST_SOURCES})
+target_link_libraries(aimetpp_core_tests PRIVATE aimetpp_kernels)
+
+if(AIMETPP_TORCH)
+  set(AIMETPP_TORCH_TEST_SOURCES
+    tests/cpp/graph/test_jit_reader.cpp
+  )
+  aimetpp_add_test(aimetpp_torch_tests ${AIMETPP_TORCH_TEST_SOURCES})
+  target_link_libraries(aimetpp_torch_tests PRIVATE aimetpp)
+endif()

@@ -15,6 +15,8 @@ EPOCHS = 30
 FINE_TUNE_EPOCHS = 8
 _BATCH_SIZE = 64
 _LEARNING_RATE = 3e-3
+_FINE_TUNE_RATE = 2e-4
+_TEMPERATURE = 2.0
 
 
 @dataclass(frozen=True)
@@ -114,16 +116,22 @@ def train_float(data: Digits, seed: int) -> DigitsNet:
     return model.eval()
 
 
-def fine_tune(
-    model: nn.Module, data: Digits, seed: int, learning_rate: float = 5e-4
-) -> None:
+def fine_tune(model: nn.Module, teacher: torch.Tensor, data: Digits, seed: int) -> None:
     """QAT: trains a simulation's model, weights and ranges, in place.
 
-    Batch norm keeps its statistics: a few epochs at a small rate move them less than
-    one batch's noise does.
+    The targets are the float model's softened answers: the labels are all learnt
+    already, and say less about each image (Hinton et al. 2015). Batch norm keeps
+    its statistics, which a few epochs at a small rate hardly move.
+
+    Args:
+        model: the simulation's model.
+        teacher: logits of the float model for the training images. [1200, 10]
+        data: images.
+        seed: of the order of the images.
     """
+    soft_targets = F.log_softmax(teacher / _TEMPERATURE, dim=1)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    optimizer = torch.optim.Adam(parameters, lr=_FINE_TUNE_RATE)
     steps = FINE_TUNE_EPOCHS * -(-NUM_TRAIN // _BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
@@ -132,7 +140,11 @@ def fine_tune(
         for batch in torch.randperm(NUM_TRAIN, generator=generator).split(_BATCH_SIZE):
             optimizer.zero_grad()
             logits = model(data.train_images[batch])
-            F.cross_entropy(logits, data.train_labels[batch]).backward()
+            answers = F.log_softmax(logits / _TEMPERATURE, dim=1)
+            loss = F.kl_div(
+                answers, soft_targets[batch], reduction="batchmean", log_target=True
+            )
+            (loss * _TEMPERATURE**2).backward()
             optimizer.step()
             schedule.step()
 

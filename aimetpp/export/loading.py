@@ -91,14 +91,20 @@ def _flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield from content.get("param_encodings", {}).items()
 
 
-def _sites_by_key(sim: QuantizationSimModel) -> dict[str, int]:
-    keys: dict[str, int] = {}
+def _quantizers_by_key(sim: QuantizationSimModel) -> dict[str, set[int]]:
+    """Indices in the placement by key; none where the site has no quantizer.
+
+    A parameter that is read in several calls has a site in each.
+    """
+    indices: dict[str, set[int]] = {}
     for site in sim.graph.sites:
         if site.kind == "param":
-            keys.setdefault(param_key(sim.graph, site), site.id)
+            key = param_key(sim.graph, site)
         else:
-            keys[".".join(activation_keys(sim.graph, site))] = site.id
-    return keys
+            key = ".".join(activation_keys(sim.graph, site))
+        index = sim.placement.quantizer_of_site[site.id]
+        indices.setdefault(key, set()).update([index] if index >= 0 else [])
+    return indices
 
 
 def load_encodings(
@@ -130,10 +136,9 @@ def load_encodings(
         ValueError: not such a file; two entries that disagree on one quantizer.
     """
     leaves = dict(_flatten(_read(source)))
-    sites = _sites_by_key(sim)
-    index_of_site = sim.placement.quantizer_of_site
-    unknown = [key for key in leaves if key not in sites]
-    without = [k for k in leaves if k in sites and index_of_site[sites[k]] < 0]
+    quantizers = _quantizers_by_key(sim)
+    unknown = [key for key in leaves if key not in quantizers]
+    without = [key for key in leaves if key in quantizers and not quantizers[key]]
     if strict and (unknown or without):
         parts = []
         if unknown:
@@ -145,13 +150,14 @@ def load_encodings(
     for key, entry in leaves.items():
         if key in unknown or key in without:
             continue
-        index, leaf = index_of_site[sites[key]], _Leaf.parse(key, entry)
-        other = chosen.setdefault(index, (key, leaf))
-        if other[1] != leaf:
-            raise ValueError(
-                f"load_encodings: {other[0]} and {key} share one quantizer, but their "
-                "encodings differ"
-            )
+        leaf = _Leaf.parse(key, entry)
+        for index in quantizers[key]:
+            other = chosen.setdefault(index, (key, leaf))
+            if other[1] != leaf:
+                raise ValueError(
+                    f"load_encodings: {other[0]} and {key} share one quantizer, but "
+                    "their encodings differ"
+                )
     for index, (key, leaf) in chosen.items():
         _check_channels(sim._bank.entries[index].integer, key, leaf)
     precisions = sim.precisions()

@@ -7,7 +7,6 @@ encodings file is keyed by the tensor names of the ONNX file.
 
 from __future__ import annotations
 
-import inspect
 import os
 import tempfile
 import warnings
@@ -23,6 +22,7 @@ from onnx import version_converter
 from torch.onnx import symbolic_helper
 from torch.utils import _pytree as pytree
 
+from aimetpp.export.calling import eval_mode, flat_forward, tensors_by_name
 from aimetpp.export.encodings import (
     FileHeader,
     check_version,
@@ -144,9 +144,9 @@ class _Signature:
         from aimetpp.quantsim.tracing import split_dummy_input
 
         args, kwargs = split_dummy_input(example)
-        with torch.no_grad(), _eval_mode(sim.model), sim.marker_mode():
+        with torch.no_grad(), eval_mode(sim.model), sim.marker_mode():
             result = sim.model(*args, **kwargs)
-        inputs = _tensors_by_name(_bound_arguments(sim.model, args, kwargs))
+        inputs = tensors_by_name(sim.model, args, kwargs)
         outputs = [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
         single = len(outputs) == 1
         default = [
@@ -173,42 +173,6 @@ def _chosen_names(what: str, given: list[str] | None, default: list[str]) -> lis
             f"{what} must name {len(default)} tensors (flattened), got {len(given)}"
         )
     return list(given)
-
-
-def _bound_arguments(
-    model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    """Arguments by their names in the model's own forward."""
-    forward = getattr(type(model), "_aimetpp_original_forward", type(model).forward)
-    bound = inspect.signature(forward).bind(model, *args, **kwargs)
-    named = dict(list(bound.arguments.items())[1:])  # without self
-    for name, parameter in inspect.signature(forward).parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            named.update(named.pop(name, {}))
-    return named
-
-
-def _tensors_by_name(arguments: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Flattened tensors: "x", "boxes_0", "boxes_1", "state_h"."""
-    named: dict[str, torch.Tensor] = {}
-    for argument, value in arguments.items():
-        leaves, _ = pytree.tree_flatten_with_path(value)
-        for path, leaf in leaves:
-            if isinstance(leaf, torch.Tensor):
-                parts = [str(getattr(k, "idx", getattr(k, "key", k))) for k in path]
-                named["_".join([argument, *parts])] = leaf
-    return named
-
-
-@contextmanager
-def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, was in training.items():
-            module.training = was
 
 
 @contextmanager
@@ -238,8 +202,9 @@ def _export_with_markers(
     with (
         tempfile.TemporaryDirectory(prefix="aimetpp-onnx-") as folder,
         warnings.catch_warnings(),
-        _eval_mode(sim.model),
+        eval_mode(sim.model),
         sim.marker_mode(),
+        flat_forward(sim.model, signature.args, signature.kwargs) as tensors,
         _marker_symbolic(opset),
     ):
         warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
@@ -247,8 +212,7 @@ def _export_with_markers(
         path = os.path.join(folder, "model.onnx")
         torch.onnx.export(
             sim.model,
-            # The last dict is the keyword arguments, even where there are none.
-            (*signature.args, signature.kwargs),
+            tensors,
             path,
             input_names=signature.input_names,
             output_names=signature.output_names,

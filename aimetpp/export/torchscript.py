@@ -14,6 +14,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from aimetpp.common.files import atomic_write
+from aimetpp.export.calling import eval_mode, named_forward
 from aimetpp.export.files import require_writable_folder
 
 if TYPE_CHECKING:
@@ -77,26 +78,20 @@ def trace_simulation(
 
     example = sim.dummy_input if example_inputs is None else example_inputs
     args, kwargs = split_dummy_input(example)
-    training = {module: module.training for module in sim.model.modules()}
-    sim.model.eval()
-    try:
-        mode = sim.portable_mode() if portable else contextlib.nullcontext()
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
-            warnings.simplefilter("ignore", category=DeprecationWarning)
-            expected = sim.model(*args, **kwargs)
-            with mode:
-                traced = torch.jit.trace(
-                    sim.model,
-                    example_inputs=args if not kwargs else None,
-                    example_kwarg_inputs=kwargs or None,
-                    check_trace=False,
-                    strict=False,
-                )
-            got = traced(*args, **kwargs)
-    finally:
-        for module, was in training.items():
-            module.training = was
+    mode = sim.portable_mode() if portable else contextlib.nullcontext()
+    with torch.no_grad(), warnings.catch_warnings(), eval_mode(sim.model):
+        warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", category=DeprecationWarning)
+        expected = sim.model(*args, **kwargs)
+        with mode, named_forward(sim.model):
+            traced = torch.jit.trace(
+                sim.model,
+                example_inputs=args if not kwargs else None,
+                example_kwarg_inputs=kwargs or None,
+                check_trace=False,
+                strict=False,
+            )
+        got = traced(*args, **kwargs)
     if portable:
         _require_aten_only(traced)
     _require_equal(got, expected, portable)
@@ -133,8 +128,11 @@ def torchscript_bytes(
     sim: QuantizationSimModel, example_inputs: Any = None, portable: bool = False
 ) -> bytes:
     """The content of a TorchScript file; see `trace_simulation`."""
+    traced = trace_simulation(sim, example_inputs, portable)
     buffer = io.BytesIO()
-    torch.jit.save(trace_simulation(sim, example_inputs, portable), buffer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=DeprecationWarning)
+        torch.jit.save(traced, buffer)
     return buffer.getvalue()
 
 

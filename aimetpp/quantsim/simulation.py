@@ -287,8 +287,9 @@ class QuantizationSimModel(InspectionMethods, ArtifactMethods):
                 module.output_quantizers,
                 module.param_quantizers,
             ):
-                for key in container._modules:
-                    container._modules[key] = None
+                slots: dict[str, Any] = container._modules
+                for key in slots:
+                    slots[key] = None
 
     @staticmethod
     def get_original_model(model: Any, qdq_weights: bool = False) -> torch.nn.Module:

@@ -59,6 +59,25 @@ void join_readers(const OpGraph& graph, RuleSheet& sheet, SiteSets& sets) {
   }
 }
 
+// A parameter read in several calls, or by several modules, is quantized once.
+void join_params(const OpGraph& graph, RuleSheet& sheet, SiteSets& sets) {
+  std::map<int, int> first_site;  // by parameter
+  for (const Op& op : graph.ops) {
+    for (const graph::Param& param : op.params) {
+      if (param.parameter == kNone || !sheet[param.site].on) {
+        continue;
+      }
+      const auto [entry, added] =
+          first_site.try_emplace(param.parameter, param.site);
+      if (!added && entry->second != param.site) {
+        sets.join(param.site, entry->second);
+        sheet.log(param.site, "graph", "same parameter",
+                  "shares the quantizer of " + graph.site_name(entry->second));
+      }
+    }
+  }
+}
+
 // A concatenation's inputs and output lie on one grid.
 void join_ties(const OpGraph& graph, RuleSheet& sheet, SiteSets& sets) {
   for (const Op& op : graph.ops) {
@@ -165,6 +184,21 @@ std::vector<std::vector<SupportedKernel>> kernels_by_op(
   return kernels;
 }
 
+// Ops whose result another op of their chain quantizes.
+std::vector<bool> fused_ops(const OpGraph& graph,
+                            const std::vector<Supergroup>& supergroups) {
+  std::vector<bool> fused(graph.ops.size(), false);
+  for (const auto& [before, batch_norm] : foldable_batch_norms(graph)) {
+    fused[before] = true;
+  }
+  for (const Supergroup& group : supergroups) {
+    for (std::size_t i = 0; i + 1 < group.ops.size(); ++i) {
+      fused[group.ops[i]] = true;
+    }
+  }
+  return fused;
+}
+
 }  // namespace
 
 std::vector<int> sites_in_graph_order(const OpGraph& graph) {
@@ -205,6 +239,7 @@ Placement place_quantizers(const OpGraph& graph, const QuantConfig& config,
 
   SiteSets sets(graph.sites.size());
   join_readers(graph, sheet, sets);
+  join_params(graph, sheet, sets);
   join_ties(graph, sheet, sets);
   std::map<int, std::size_t> index_of_set;
   std::vector<std::vector<int>> members;  // of each quantizer, in graph order
@@ -228,6 +263,7 @@ Placement place_quantizers(const OpGraph& graph, const QuantConfig& config,
     placement.quantizers.push_back(
         make_spec(graph, sheet, config, defaults, sites));
   }
+  placement.is_fused = fused_ops(graph, placement.supergroups);
   placement.rules = sheet.take_log();
   placement.kernels_of_op = kernels_by_op(graph, config);
   return placement;

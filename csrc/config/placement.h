@@ -75,6 +75,9 @@ struct Placement {
   std::vector<std::vector<RuleEffect>> rules;               // by site
   std::vector<std::vector<SupportedKernel>> kernels_of_op;  // empty: anything
   std::vector<Supergroup> supergroups;                      // as matched
+  // By op: its result stays inside a chain that hardware runs as one; the last
+  // op of the chain quantizes.
+  std::vector<bool> is_fused;
 };
 
 struct PlacementDefaults {

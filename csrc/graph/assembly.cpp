@@ -246,11 +246,13 @@ class Assembly {
       const bool known = std::ranges::any_of(
           op.params, [&](const Param& param) { return param.site == site; });
       if (known) continue;
-      const auto& shape = ir_.values[node.args[0].tensors.front()].shape;
+      const int parameter = node.args[0].tensors.front();
+      const auto& shape = ir_.values[parameter].shape;
       // A functional call names a parameter by its path in the model.
       const std::string& path = graph_.sites[site].param;
       op.params.push_back({site, path.substr(path.find_last_of('.') + 1),
-                           shape.value_or(std::vector<std::int64_t>{})});
+                           shape.value_or(std::vector<std::int64_t>{}),
+                           parameter});
     }
   }
 

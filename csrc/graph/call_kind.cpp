@@ -13,9 +13,10 @@ namespace aimetpp::graph {
 namespace {
 
 // Ends of class names under which one known op is often written out in parts.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 11>
+constexpr std::array<std::pair<std::string_view, std::string_view>, 12>
     kComposites = {{{"rmsnorm", "rms_norm"},
                     {"layernorm", "layer_norm"},
+                    {"localresponsenorm", "local_response_norm"},
                     {"frozenbatchnorm2d", "batch_norm"},
                     {"gelu", "gelu"},
                     {"geluactivation", "gelu"},

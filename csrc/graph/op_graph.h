@@ -71,6 +71,9 @@ struct Param {
   int site = kNone;
   std::string name;  // as registered in the module: "weight"
   std::vector<std::int64_t> shape;
+  // Which parameter of the model it is: two calls of one module, or two modules
+  // with tied weights, read the same number at sites of their own.
+  int parameter = kNone;
 };
 
 struct Op {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "mixed/cost_model.h"
 
+#include <cmath>
 #include <functional>
 #include <numeric>
 
@@ -62,7 +63,7 @@ class TermBuilder {
   }
 
  private:
-  int operand(int op, int slot) const {
+  [[nodiscard]] int operand(int op, int slot) const {
     const auto& inputs = graph_.ops[static_cast<std::size_t>(op)].inputs;
     if (slot >= static_cast<int>(inputs.size())) return kNone;
     return config::quantizer_of_input(graph_, placement_, op, slot);
@@ -101,9 +102,8 @@ class TermBuilder {
       if (param.shape.size() < 2) continue;
       const std::int64_t size = numel(param.shape);
       const auto share = static_cast<std::int64_t>(
-          static_cast<double>(left) * static_cast<double>(size) /
-              static_cast<double>(total) +
-          0.5);
+          std::llround(static_cast<double>(left) * static_cast<double>(size) /
+                       static_cast<double>(total)));
       terms_->push_back({share, lhs, quantizer_at(placement_, param.site)});
       left -= share;
       total -= size;

@@ -43,8 +43,7 @@ struct SearchGroup {
   std::string name;
   std::vector<int> activation_quantizers;  // indices in the cost model
   std::vector<int> param_quantizers;
-  std::vector<int>
-      candidates;  // supported indices in SearchProblem::candidates
+  std::vector<int> candidates;  // supported ones, by index
 };
 
 struct SearchProblem {

@@ -13,7 +13,7 @@ class RouteFinder {
   RouteFinder(const graph::OpGraph& graph, const config::Placement& placement)
       : graph_(graph), placement_(placement) {}
 
-  QuantizerRoute input(int op, int slot) const {
+  [[nodiscard]] QuantizerRoute input(int op, int slot) const {
     QuantizerRoute route;
     const int quantizer =
         config::quantizer_of_input(graph_, placement_, op, slot);
@@ -32,7 +32,7 @@ class RouteFinder {
     return route;
   }
 
-  QuantizerRoute output(int op, int slot) const {
+  [[nodiscard]] QuantizerRoute output(int op, int slot) const {
     const int own = quantizer_at(graph_.ops[op].output_sites[slot]);
     if (own != kNone) return {{own}, {}, false};
     QuantizerRoute route;
@@ -50,7 +50,7 @@ class RouteFinder {
   }
 
  private:
-  int quantizer_at(int site) const {
+  [[nodiscard]] int quantizer_at(int site) const {
     return site == kNone ? kNone : placement_.quantizer_of_site[site];
   }
 
@@ -60,24 +60,20 @@ class RouteFinder {
     found.erase(std::unique(found.begin(), found.end()), found.end());
   }
 
-  // `tensor` has no quantizer because a supergroup's rule came last, and not
-  // because the config wants none there.
-  bool is_fused(int tensor) const {
+  // `tensor` has no quantizer because it lies inside a chain of fused ops, and
+  // not because the config wants none there.
+  [[nodiscard]] bool is_fused(int tensor) const {
     const int producer = graph_.tensors[tensor].producer;
-    if (producer == kNone) return false;
+    if (producer == kNone || !placement_.is_fused[producer]) return false;
     const graph::Op& op = graph_.ops[producer];
     for (std::size_t slot = 0; slot < op.outputs.size(); ++slot) {
-      const int site = op.output_sites[slot];
-      if (op.outputs[slot] != tensor || site == kNone) continue;
-      const auto& rules = placement_.rules[site];
-      return quantizer_at(site) == kNone && !rules.empty() &&
-             rules.back().section == "supergroups" &&
-             rules.back().effect.rfind("off", 0) == 0;
+      if (op.outputs[slot] != tensor) continue;
+      return quantizer_at(op.output_sites[slot]) == kNone;
     }
     return false;
   }
 
-  bool holds_fused_values(int tensor) const {
+  [[nodiscard]] bool holds_fused_values(int tensor) const {
     while (!is_fused(tensor)) {
       const int producer = graph_.tensors[tensor].producer;
       if (producer == kNone) return false;
@@ -90,7 +86,8 @@ class RouteFinder {
     return true;
   }
 
-  std::vector<int> path_upstream(int op, int slot, int quantizer) const {
+  [[nodiscard]] std::vector<int> path_upstream(int op, int slot,
+                                               int quantizer) const {
     std::vector<int> path;
     if (quantizer_at(graph_.ops[op].input_sites[slot]) == quantizer) {
       return path;

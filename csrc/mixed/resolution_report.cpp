@@ -31,7 +31,8 @@ class ReportWriter {
         claims_(claims),
         verdicts_(verdicts) {}
 
-  std::vector<ReportLine> requests(const std::vector<Request>& requests) const {
+  [[nodiscard]] std::vector<ReportLine> requests(
+      const std::vector<Request>& requests) const {
     std::vector<ReportLine> lines;
     for (int index = 0; index < static_cast<int>(requests.size()); ++index) {
       const Request& asked = requests[index];
@@ -58,13 +59,13 @@ class ReportWriter {
   }
 
   // Leaf by leaf, what is left of each request once later ones have spoken.
-  std::vector<ReportLine> inferred() const {
+  [[nodiscard]] std::vector<ReportLine> inferred() const {
     return grouped([](const Claim& claim) {
       return claim.replaced_by == kNone ? std::string() : std::string(kSkip);
     });
   }
 
-  std::vector<ReportLine> replaced() const {
+  [[nodiscard]] std::vector<ReportLine> replaced() const {
     return grouped([this](const Claim& claim) {
       if (claim.replaced_by == kNone) return std::string(kSkip);
       const Claim& later = claims_[claim.replaced_by];
@@ -74,7 +75,7 @@ class ReportWriter {
     });
   }
 
-  std::vector<ReportLine> propagated(
+  [[nodiscard]] std::vector<ReportLine> propagated(
       const std::vector<Precision>& before) const {
     std::vector<ReportLine> lines;
     for (const Claim& claim : claims_) {
@@ -99,7 +100,8 @@ class ReportWriter {
     return lines;
   }
 
-  std::vector<ReportLine> realized(const std::vector<Precision>& before) const {
+  [[nodiscard]] std::vector<ReportLine> realized(
+      const std::vector<Precision>& before) const {
     std::vector<ReportLine> lines;
     for (const Verdict& verdict : verdicts_) {
       const Claim& winner = claims_[verdict.winner];
@@ -113,7 +115,7 @@ class ReportWriter {
   }
 
   // Claims that lost a quantizer to another leaf's claim.
-  std::vector<ReportLine> outvoted() const {
+  [[nodiscard]] std::vector<ReportLine> outvoted() const {
     std::vector<ReportLine> lines;
     for (const Verdict& verdict : verdicts_) {
       const Claim& winner = claims_[verdict.winner];
@@ -142,11 +144,11 @@ class ReportWriter {
                     : "";
   }
 
-  std::string quantizer_name(int quantizer) const {
+  [[nodiscard]] std::string quantizer_name(int quantizer) const {
     return describe_quantizer(graph_, placement_, quantizer);
   }
 
-  std::string aspect_word(const Claim& claim) const {
+  [[nodiscard]] std::string aspect_word(const Claim& claim) const {
     const graph::Op& op = graph_.ops[claim.op];
     switch (claim.aspect) {
       case Aspect::input:
@@ -164,23 +166,23 @@ class ReportWriter {
   // One line per request and leaf: "input int16, output int16, weight int4" and
   // the ending that `ending_of` gives; kSkip leaves a claim out.
   template <typename EndingOf>
-  std::vector<ReportLine> grouped(EndingOf ending_of) const {
+  [[nodiscard]] [[nodiscard]] std::vector<ReportLine> grouped(
+      EndingOf ending_of) const {
     std::vector<ReportLine> lines;
     int last_op = kNone;
     std::string last_ending;
     for (const Claim& claim : claims_) {
       const std::string ending = ending_of(claim);
       if (ending == kSkip) continue;
-      const std::string word =
-          aspect_word(claim) + " " + claim.precision.name();
+      const std::string word = detail::concat(aspect_word(claim), " ",
+                                              claim.precision.name(), ending);
       if (!lines.empty() && lines.back().request == claim.request &&
           last_op == claim.op && last_ending == ending) {
-        std::string& detail = lines.back().detail;
-        detail.resize(detail.size() - ending.size());
-        detail += ", " + word + ending;
+        std::string& words = lines.back().detail;
+        words.resize(words.size() - ending.size());
+        words.append(", ").append(word);
       } else {
-        lines.push_back(
-            {claim.request, graph_.ops[claim.op].name, word + ending});
+        lines.push_back({claim.request, graph_.ops[claim.op].name, word});
       }
       last_op = claim.op;
       last_ending = ending;
@@ -189,7 +191,7 @@ class ReportWriter {
   }
 
   // Empty where the claim is realized at the leaf's own site.
-  std::string propagation(const Claim& claim) const {
+  [[nodiscard]] std::string propagation(const Claim& claim) const {
     const QuantizerRoute& route = claim.route;
     if (route.quantizers.empty()) {
       return route.fused ? ": inside its supergroup, nothing to quantize"
@@ -208,7 +210,7 @@ class ReportWriter {
                           through.empty() ? "" : ", through ", join(through));
   }
 
-  std::map<int, std::vector<int>> readers_of_quantizers() const {
+  [[nodiscard]] std::map<int, std::vector<int>> readers_of_quantizers() const {
     std::map<int, std::vector<int>> readers;
     for (int op = 0; op < static_cast<int>(graph_.ops.size()); ++op) {
       if (graph_.ops[op].role != graph::OpRole::compute) continue;
@@ -224,8 +226,8 @@ class ReportWriter {
 
   // Ops that read the quantizer's values, or put theirs out through it where it
   // is tied, and did not ask for its new precision.
-  std::vector<std::string> bystanders(const Verdict& verdict,
-                                      const std::vector<int>& readers) const {
+  [[nodiscard]] std::vector<std::string> bystanders(
+      const Verdict& verdict, const std::vector<int>& readers) const {
     const Precision precision = claims_[verdict.winner].precision;
     std::set<int> ops(readers.begin(), readers.end());
     const std::vector<int>& sites =

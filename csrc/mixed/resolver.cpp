@@ -138,7 +138,7 @@ class KernelCheck {
     for (const Verdict& verdict : verdicts) reached_[verdict.quantizer] = true;
   }
 
-  std::vector<ReportLine> run() const {
+  [[nodiscard]] std::vector<ReportLine> run() const {
     std::vector<ReportLine> lines;
     for (int op = 0; op < static_cast<int>(graph_.ops.size()); ++op) {
       if (placement_.kernels_of_op[op].empty()) continue;
@@ -152,7 +152,7 @@ class KernelCheck {
 
  private:
   // Empty where the op has a kernel, or where no request reached it.
-  std::string check(int index) const {
+  [[nodiscard]] std::string check(int index) const {
     const graph::Op& op = graph_.ops[index];
     const int weight = weight_slot(op);
     int activation_quantizer = kNone;

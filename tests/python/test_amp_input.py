@@ -68,14 +68,21 @@ def test_exception_in_a_callback_leaves_the_sim_as_it_was(
 
 
 def test_a_range_set_by_hand_returns_with_its_precision(tmp_path: Path) -> None:
-    sim = make_sim()
-    sim.model.fc.output_quantizers[0].set_range(-3.0, 5.0)
-    metric = Closeness()
-    expected = metric(sim.model)
-    result = choose(sim, tmp_path)
-    assert result.baseline_score == expected
-    choose(sim, tmp_path, candidates=[A16W16])
-    assert sim.precisions() == ["int16"] * len(sim.precisions())
+    sim = make_sim(default_output_bw=8, default_param_bw=8)
+    quantizer = sim.model.fc.output_quantizers[0]
+    quantizer.set_range(-3.0, 5.0)
+    expected = quantizer.get_encodings()
+    seen = []
+
+    def spy(model: torch.nn.Module) -> float:
+        current = model.fc.output_quantizers[0]
+        if current is not None and current.bitwidth == 8:
+            seen.append(current.get_encodings())
+        return 0.0
+
+    choose(sim, tmp_path, candidates=[A16W16, A8W8], metric=spy)
+    assert len(seen) > 1 and all(encoding == expected for encoding in seen)
+    assert sim.model.fc.output_quantizers[0].get_encodings() == expected
 
 
 def test_results_that_are_no_number_name_the_callback(tmp_path: Path) -> None:

@@ -116,9 +116,11 @@ def test_onnxruntime_equals_the_simulation(
     for a, b in zip(got, want, strict=True):
         step = float((b.max() - b.min()) / 2**10)
         if activation.startswith("int"):
-            step = float(sim.model.fc.output_quantizers[0].get_scale())
-        # Sums in another order may cross a rounding boundary.
-        assert off_step_share(a, b, step) <= 0.01
+            step = sim.model.fc.output_quantizers[0].get_scale().item()
+        # Sums in another order may cross a rounding boundary; float32 has not many
+        # more digits than a 16-bit grid.
+        width = 3 if activation == "int16" else 1
+        assert off_step_share(a, b, width * step) <= 0.01
 
 
 @pytest.mark.parametrize(
@@ -263,7 +265,7 @@ def test_lower_opset_is_raised_only_where_needed(images):
     raised = build_qdq_model(sim, images[:2], opset_version=17).model
     assert raised.opset_import[0].version == 21
     want = sim.model(images[:2])[0]
-    step = float(sim.model.fc.output_quantizers[0].get_scale())
+    step = sim.model.fc.output_quantizers[0].get_scale().item()
     assert off_step_share(run(raised, {"x": images[:2].numpy()})[0], want, step) <= 0.01
 
 
@@ -378,6 +380,62 @@ def test_nodes_compute_the_grid(encoding, expected):
     fills_type = (encoding.qmin, encoding.qmax) == (-8, 7)
     assert ("Min" in {node.op_type for node in model.graph.node}) is not fills_type
     assert run(model, {"x": VALUES}, optimized=True)[0].tolist() == expected
+
+
+U4 = Encoding("int4", False, (0.5,), (-2,), 0, 15)
+S4 = Encoding("int4", True, (0.5,), (0,), -8, 7)
+S8 = Encoding("int8", True, (0.0625,), (0,), -128, 127)
+U8 = Encoding("int8", False, (0.03125,), (-64,), 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("ops", "before", "after"),
+    [
+        # A ReLU is needed where the grid goes below zero.
+        (["Relu"], U8, S4),
+        (["Relu", "Transpose"], U8, S4),
+        (["Relu"], U8, U4),
+        # No 4-bit MaxPool kernel, in whichever direction the nodes are moved.
+        (["MaxPool"], U4, U8),
+        (["MaxPool"], U8, U4),
+        (["MaxPool"], S4, S4),
+        (["Transpose", "MaxPool"], U4, S4),
+        # No 4-bit QLinearConv.
+        (["Conv"], U4, U4),
+        (["Conv"], S4, S4),
+        (["Transpose", "Conv"], U4, U4),
+        # Signed bytes moved in opset 21.
+        (["MaxPool", "Sigmoid"], S8, U8),
+        (["Transpose", "Sigmoid"], S8, U8),
+    ],
+)
+def test_onnxruntime_optimizes_it_without_harm(ops, before, after):
+    rng = np.random.default_rng(0)
+    weight = np.round(rng.normal(size=(3, 3, 3, 3)), 1).astype(np.float32)
+    initializers = [onnx.numpy_helper.from_array(weight, "w")]
+    byte = Encoding("int8", True, (0.125,), (0,), -128, 127)
+    nodes, last = [marker("x", "a0", 0), marker("w", "v", 1)], "a0"
+    options = {
+        "MaxPool": {"kernel_shape": [2, 2]},
+        "Transpose": {"perm": [0, 1, 3, 2]},
+    }
+    for index, op in enumerate(ops, 1):
+        inputs = [last, "v"] if op == "Conv" else [last]
+        last = f"a{index}"
+        nodes.append(helper.make_node(op, inputs, [last], **options.get(op, {})))
+    nodes.append(marker(last, "y", 2))
+    shapes = [helper.make_tensor_value_info("x", 1, [1, 3, 6, 6])]
+    outputs = [helper.make_tensor_value_info("y", 1, [None] * 4)]
+    graph = helper.make_graph(nodes, "g", shapes, outputs, initializers)
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid(MARKER_DOMAIN, 1)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
+    names = {0: "x", 1: "w", 2: "y"}
+    insert_qdq(model, {0: before, 1: byte, 2: after}, names, [1])
+    onnx.checker.check_model(model, full_check=True)
+    feeds = {"x": rng.normal(size=(1, 3, 6, 6), scale=3).astype(np.float32)}
+    plain, optimized = run(model, feeds)[0], run(model, feeds, optimized=True)[0]
+    assert np.abs(plain - optimized).max() <= after.scale[0] * 1.001
+    assert np.unique(plain).size > 3
 
 
 def test_quantize_array_per_channel():

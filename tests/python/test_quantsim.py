@@ -321,3 +321,24 @@ def test_export_program(sim, images):
     program = torch.export.export(sim.model, (images,))
     with torch.no_grad():
         assert torch.allclose(program.module()(images), sim.model(images), atol=1e-6)
+
+
+def test_reused_and_tied_parameters_have_one_quantizer(images):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.twice = nn.Linear(8, 8)
+            self.other = nn.Linear(8, 8)
+            self.other.weight = self.twice.weight
+
+        def forward(self, x):
+            return self.other(self.twice(torch.relu(self.twice(x))))
+
+    x = images[0, 0]
+    sim = QuantizationSimModel(Tied(), x)
+    quantizer = sim.model.twice.param_quantizers["weight"]
+    assert sim.model.other.param_quantizers["weight"] is quantizer
+    assert sum(spec.kind == "param" for spec in sim.placement.quantizers) == 1
+    sim.compute_encodings(lambda model: model(x))
+    assert sim.is_calibrated()
+    sim.model(x)

@@ -159,6 +159,18 @@ TEST(PlaceQuantizers, GridPreservingOutputsOnlyWhereNamed) {
                    "output int8: conv", "output int8: pool"}));
 }
 
+// The pool quantizes the model input anew, so its reader does not.
+TEST(PlaceQuantizers, ModelInputBehindANamedPool) {
+  GraphBuilder b;
+  const int t = b.leaf("max_pool2d", "pool", {b.input()});
+  b.output(b.leaf("linear", "fc", {t}, with_weight()));
+  QuantConfig config = plain_config();
+  config.op_type["MaxPool"].is_output_quantized = true;
+  EXPECT_EQ(placed(b, config),
+            (Lines{"output int8: pool", "param int4 sym: fc.weight",
+                   "output int8: fc"}));
+}
+
 TEST(PlaceQuantizers, SeveralOutputsAndTheDtypeOfEach) {
   GraphBuilder b;
   const int x = b.input();

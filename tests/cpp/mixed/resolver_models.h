@@ -55,6 +55,7 @@ class Model {
     placement.quantizer_of_site.assign(graph.sites.size(), kNone);
     placement.rules.resize(graph.sites.size());
     placement.kernels_of_op.resize(graph.ops.size());
+    placement.is_fused.assign(graph.ops.size(), false);
     for (std::size_t index = 0; index < graph.ops.size(); ++index) {
       const graph::Op& op = graph.ops[index];
       if (const auto found = kernels_.find(op.name); found != kernels_.end()) {
@@ -81,7 +82,7 @@ class Model {
       if (op.role != graph::OpRole::compute || op.call == kNone) continue;
       const int output = op.output_sites.front();
       if (fused_.count(op.name) > 0) {
-        placement.rules[output] = {{"supergroups", "supergroups[0]", "off"}};
+        placement.is_fused[index] = true;
       } else if (off_.count(op.name) > 0) {
         placement.rules[output] = {{"op_type", op.onnx_type, "off"}};
       } else {

@@ -154,7 +154,7 @@ class GraphBuilder {
       if (added) {
         entry->second = add_site(graph::SiteKind::param, call_index, 0, name);
       }
-      op.params.push_back({entry->second, name, shape});
+      op.params.push_back({entry->second, name, shape, entry->second});
     }
     op.output_sites = {add_site(graph::SiteKind::output, call_index, 0)};
     return finish_op(std::move(op), options.shape);
