@@ -7,7 +7,7 @@ target_include_directories(aimetpp_options INTERFACE
   "${PROJECT_SOURCE_DIR}/csrc")
 # No contraction into fused multiply-adds: CPU and CUDA must round alike.
 target_compile_options(aimetpp_options INTERFACE
-  "$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off;-Wall;-Wextra;-Wpedantic>"
+  "$<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off;-Wall;-Wextra;-Wpedantic;-ffile-prefix-map=${PROJECT_SOURCE_DIR}/=>"
   "$<$<COMPILE_LANGUAGE:CUDA>:--fmad=false;-Xcompiler=-Wall,-Wextra>")
 if(AIMETPP_WERROR)
   target_compile_options(aimetpp_options INTERFACE

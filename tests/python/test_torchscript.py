@@ -96,6 +96,47 @@ def test_keyword_inputs(tmp_path):
     assert torch.equal(got, sim.model(**example))
 
 
+def test_nested_and_keyword_only_inputs(tmp_path):
+    class Nested(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, first, pair, *, mask):
+            return {"sum": self.fc(first) + pair[0], "rest": pair[1] * mask}
+
+    torch.manual_seed(0)
+    a, b, c, mask = torch.randn(4, 3, 4).unbind()
+    example = {"first": a, "pair": (b, c), "mask": mask}
+    sim = QuantizationSimModel(Nested().eval(), example)
+    sim.compute_encodings(lambda m: m(**example))
+    export_torchscript(sim, tmp_path / "nested.pt")
+    loaded = torch.jit.load(tmp_path / "nested.pt")
+    got, want = loaded(first=a, pair=(b, c), mask=mask), sim.model(**example)
+    assert torch.equal(got["sum"], want["sum"])
+    assert torch.equal(got["rest"], want["rest"])
+    assert "forward" not in sim.model.__dict__
+
+
+def test_any_number_of_inputs(tmp_path):
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, *tensors):
+            return self.fc(sum(tensors))
+
+    torch.manual_seed(0)
+    example = tuple(torch.randn(3, 3, 4).unbind())
+    sim = QuantizationSimModel(Sum().eval(), example)
+    sim.compute_encodings(lambda m: m(*example))
+    export_torchscript(sim, tmp_path / "sum.pt")
+    assert torch.equal(
+        torch.jit.load(tmp_path / "sum.pt")(*example), sim.model(*example)
+    )
+
+
 def test_training_flags_survive(sim, tmp_path):
     sim.model.train()
     sim.model.bn.eval()
