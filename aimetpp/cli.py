@@ -44,7 +44,7 @@ def _add_demo(commands: Any) -> None:
         help="accuracy, from 0 to 1, that the search may give away (default 0.01)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the training (default 0)"
+        "--seed", type=int, help="of the training (default: one with a clear trade-off)"
     )
     parser.add_argument(
         "--clean-start",
@@ -55,12 +55,12 @@ def _add_demo(commands: Any) -> None:
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:
-    from aimetpp.demo import run_demo
+    from aimetpp.demo import DEFAULT_SEED, run_demo
 
     return run_demo(
         arguments.results_dir,
         allowed_drop=arguments.allowed_drop,
-        seed=arguments.seed,
+        seed=DEFAULT_SEED if arguments.seed is None else arguments.seed,
         clean_start=arguments.clean_start,
     )
 

@@ -24,6 +24,8 @@ number of threads. There are no second derivatives: asking for one raises.
 import torch
 from torch import Tensor
 
+from aimetpp import _C
+
 
 def integer_grid(
     bitwidth: int, symmetric: bool, device: torch.device | str | None = None
@@ -41,10 +43,8 @@ def integer_grid(
     Raises:
         ValueError: `bitwidth` is not in 2..32.
     """
-    if not 2 <= bitwidth <= 32:
-        raise ValueError(f"integer_grid: bitwidth must be in 2..32, got {bitwidth}")
-    qmin = -(1 << (bitwidth - 1)) if symmetric else 0
-    return torch.tensor([qmin, qmin + (1 << bitwidth) - 1], device=device)
+    ends = _C.integer_grid(bitwidth, "symmetric" if symmetric else "asymmetric")
+    return torch.tensor(ends, device=device)
 
 
 def fake_quantize(

@@ -34,7 +34,7 @@ string(REGEX MATCH "^[0-9]+" _torch_cuda_major "${TORCH_CUDA_VERSION}")
 if(AIMETPP_CUDA STREQUAL "OFF")
   set(_cuda_choice "off, as asked")
 elseif(NOT _nvcc_version)
-  set(_cuda_choice "off, no nvcc that works")
+  set(_cuda_choice "off, no working nvcc was found")
 elseif(NOT _torch_cuda_major)
   set(_cuda_choice
     "not linked, no CUDA PyTorch; nvcc ${_nvcc_version} compiles the kernels to objects (target aimetpp_cuda_objects)")

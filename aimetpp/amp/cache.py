@@ -9,7 +9,6 @@ on the disk before the search goes on. A line that is not whole is never trusted
 from __future__ import annotations
 
 import json
-import math
 import os
 import warnings
 import zlib
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aimetpp.common.files import atomic_write
+from aimetpp.common.text import json_number
 
 _VERSION = 1
 Key = tuple[str, tuple[int, ...]]  # phase, assignment
@@ -132,9 +132,11 @@ class EvaluationCache:
 
 
 def _record(phase: str, assignment: list[int], score: float) -> dict[str, Any]:
-    # JSON has no infinities.
-    value = score if math.isfinite(score) else str(score)
-    return {"phase": phase, "assignment": list(assignment), "score": value}
+    return {
+        "phase": phase,
+        "assignment": list(assignment),
+        "score": json_number(score),
+    }
 
 
 def _fields(record: dict[str, Any]) -> tuple[str, tuple[int, ...], float]:

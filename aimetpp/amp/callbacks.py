@@ -8,12 +8,13 @@ import dis
 import functools
 import hashlib
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from aimetpp.common.defs import CallbackFunc
+from aimetpp.common.inference import inference
 
 
 def check_callback(callback: Any, argument: str) -> Callable[[Any], Any]:
@@ -28,19 +29,6 @@ def check_callback(callback: Any, argument: str) -> Callable[[Any], Any]:
             f"{type(callback).__name__}"
         )
     return callback
-
-
-@contextlib.contextmanager
-def inference(model: torch.nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients; each module's training flag is put back."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def score_of(

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aimetpp import _C
 from aimetpp.common.defs import QuantizationDataType
+from aimetpp.common.precision import Precision, precision_name
 
 # ((activation bitwidth, dtype), (param bitwidth, dtype))
 Candidate = tuple[tuple[int, QuantizationDataType], tuple[int, QuantizationDataType]]
@@ -18,50 +18,10 @@ _WANTED = (
 )
 
 
-def precision_name(half: Any, where: str = "candidate") -> str:
-    """The precision of one half of a candidate.
-
-    Args:
-        half: (bitwidth, dtype), the dtype a QuantizationDataType or "int" or
-            "float"; or a precision's name, such as "int8" or "bf16".
-        where: what the message calls it.
-
-    Raises:
-        TypeError: not of that form.
-        ValueError: a bit-width that the dtype does not have.
-    """
-    if isinstance(half, str):
-        return str(_C.parse_precision(half))
-    if not isinstance(half, Sequence) or len(half) != 2:
-        raise TypeError(f"{where}: required is {_WANTED}, got {half!r}")
-    bitwidth, dtype = half
-    if isinstance(bitwidth, bool) or not isinstance(bitwidth, int):
-        raise TypeError(f"{where}: the bitwidth must be an int, got {bitwidth!r}")
-    if isinstance(dtype, str) and dtype in ("int", "float"):
-        dtype = QuantizationDataType[dtype]
-    if dtype == QuantizationDataType.int:
-        if not 2 <= bitwidth <= 32:
-            raise ValueError(
-                f"{where}: an integer bitwidth must be between 2 and 32, got {bitwidth}"
-            )
-        return f"int{bitwidth}"
-    if dtype == QuantizationDataType.float:
-        if bitwidth not in (16, 32):
-            raise ValueError(
-                f"{where}: a float bitwidth must be 16 or 32, got {bitwidth}"
-            )
-        return f"fp{bitwidth}"
-    raise TypeError(
-        f"{where}: the dtype must be QuantizationDataType.int or .float, got {dtype!r}"
-    )
-
-
-def half_of(precision: str) -> tuple[int, QuantizationDataType] | str:
+def half_of(name: str) -> tuple[int, QuantizationDataType] | str:
     """(bitwidth, dtype) of a precision's name; "bf16", which has none, as it is."""
-    if precision == "bf16":
-        return precision
-    dtype = "int" if precision.startswith("int") else "float"
-    return int(precision.lstrip("intfp")), QuantizationDataType[dtype]
+    precision = Precision.parse(name)
+    return name if precision.is_bfloat else (precision.bitwidth, precision.data_type)
 
 
 def parse_candidates(candidates: Any) -> list[tuple[str, str]]:
@@ -96,7 +56,7 @@ def as_candidate(precisions: tuple[str, str]) -> Any:
 
 def candidate_text(candidate: Any) -> str:
     """A candidate for tables and files: "A8 W4", "Afp16 W8", activation only "A8"."""
-    halves = [precision_name(half) for half in candidate]
+    halves = [precision_name(half, "candidate") for half in candidate]
     letters = ("A", "W")[: len(halves)]
     return " ".join(
         letter + name.removeprefix("int")

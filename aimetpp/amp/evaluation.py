@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from aimetpp.amp.callbacks import inference
 from aimetpp.common.defs import CallbackFunc
+from aimetpp.common.inference import inference
 
 ForwardFn = Callable[[torch.nn.Module, Any], Any]
 

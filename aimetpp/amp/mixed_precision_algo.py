@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,8 @@ from aimetpp.amp.results import (
 )
 from aimetpp.amp.selection import select_groups
 from aimetpp.common.amp.utils import AMPSearchAlgo
+from aimetpp.common.files import make_writable_folder
+from aimetpp.common.text import shortened
 
 __all__ = ["EvalCallbackFactory", "GreedyMixedPrecisionAlgo", "ResultsFolderError"]
 
@@ -98,19 +99,12 @@ class GreedyMixedPrecisionAlgo:
         progress_reporter(progress)  # its errors come now
         self._clean_start = bool(clean_start)
         self._members = select_groups(sim, build_members(sim), include, exclude)
-        self._supported = [
-            _C.supported_candidates(
-                members.native,
-                sim.graph,
-                sim.placement,
-                self._candidates,
-                bool(use_all_amp_candidates),
-            )
-            for members in self._members
-        ]
+        self._supported = self._supported_candidates(bool(use_all_amp_candidates))
         self._folder = _prepare_folder(results_dir)
         _ensure_calibrated(sim, self._members, self._candidates, forward_pass_callback)
         self.groups = [members.group for members in self._members]
+        self._searched = [q for members in self._members for q in members.quantizers]
+        self._cost_model = _C.build_cost_model(sim.graph, sim.placement)
         self.result: ParetoList | None = None
 
     def run(
@@ -145,7 +139,7 @@ class GreedyMixedPrecisionAlgo:
                 found = _C.greedy_search(
                     self._candidates,
                     self._search_groups(),
-                    _C.build_cost_model(self._sim.graph, self._sim.placement),
+                    self._cost_model,
                     state.precisions,
                     drop,
                     int(algo),
@@ -163,6 +157,15 @@ class GreedyMixedPrecisionAlgo:
         self.result = result
         return result
 
+    def _supported_candidates(self, use_all: bool) -> list[list[int]]:
+        graph, placement = self._sim.graph, self._sim.placement
+        return [
+            _C.supported_candidates(
+                members.native, graph, placement, self._candidates, use_all
+            )
+            for members in self._members
+        ]
+
     def _search_groups(self) -> list[dict[str, Any]]:
         return [
             {
@@ -175,11 +178,6 @@ class GreedyMixedPrecisionAlgo:
         ]
 
     def _fingerprint(self, state: SimState) -> dict[str, Any]:
-        searched = {
-            index
-            for members in self._members
-            for index in members.activation_quantizers + members.param_quantizers
-        }
         return {
             "model, weights, config or calibration": self._sim.fingerprint(),
             "candidates": self._candidates,
@@ -190,15 +188,15 @@ class GreedyMixedPrecisionAlgo:
             "precisions outside the groups": {
                 str(index): precision
                 for index, precision in enumerate(state.precisions)
-                if index not in searched
+                if index not in self._searched
             },
             "ranges set by hand": state.fingerprint(),
         }
 
-    def _collect(self, found: Any, evaluator: SimEvaluator) -> ParetoList:
+    def _collect(self, found: _C.SearchResult, evaluator: SimEvaluator) -> ParetoList:
         as_tuples = [as_candidate(candidate) for candidate in self._candidates]
 
-        def point_of(point: Any) -> ParetoPoint:
+        def point_of(point: _C.FrontPoint) -> ParetoPoint:
             step = point.group >= 0
             return ParetoPoint(
                 cost=point.relative_bit_ops,
@@ -213,7 +211,7 @@ class GreedyMixedPrecisionAlgo:
             )
 
         points = [point_of(point) for point in found.points]
-        baseline = list(found.points[0].assignment)
+        baseline = evaluator.precisions("front", found.points[0].assignment)
         return ParetoList(
             walk=points[len(points) - len(found.walk) :],
             points=points,
@@ -232,9 +230,7 @@ class GreedyMixedPrecisionAlgo:
                 baseline_score=found.baseline_score,
                 final_score=found.final_score,
                 baseline_candidate=as_tuples[found.baseline_candidate],
-                baseline_bit_ops=_C.build_cost_model(
-                    self._sim.graph, self._sim.placement
-                ).bit_ops(evaluator.precisions("front", baseline)),
+                baseline_bit_ops=self._cost_model.bit_ops(baseline),
                 stop_reason=found.stop_reason,
                 evaluations=evaluator.evaluations,
                 seconds=evaluator.seconds,
@@ -242,20 +238,17 @@ class GreedyMixedPrecisionAlgo:
             ),
         )
 
-    def _write(self, result: ParetoList, found: Any, evaluator: SimEvaluator) -> None:
-        searched = [
-            index
-            for members in self._members
-            for index in members.activation_quantizers + members.param_quantizers
-        ]
-        baseline = evaluator.precisions("front", list(found.points[0].assignment))
-        final = evaluator.precisions("front", list(found.final_assignment))
-        kinds = [self._sim.placement.quantizers[index].kind for index in searched]
+    def _write(
+        self, result: ParetoList, found: _C.SearchResult, evaluator: SimEvaluator
+    ) -> None:
+        baseline = evaluator.precisions("front", found.points[0].assignment)
+        final = evaluator.precisions("front", found.final_assignment)
+        quantizers = self._sim.placement.quantizers
         info = info_list(
             result,
-            [baseline[index] for index in searched],
-            [final[index] for index in searched],
-            kinds,
+            before=[baseline[index] for index in self._searched],
+            after=[final[index] for index in self._searched],
+            kinds=[quantizers[index].kind for index in self._searched],
         )
         write_json_files(self._folder, result, info)
         write_pages(self._folder, result)
@@ -315,9 +308,7 @@ def _prepare_folder(results_dir: Any) -> Path:
         raise TypeError(f"results_dir must be a path, got {type(results_dir).__name__}")
     folder = Path(results_dir)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        make_writable_folder(folder)
     except OSError as error:
         raise ResultsFolderError(
             f"results_dir {os.fspath(results_dir)!r} must be a folder that can be "
@@ -365,8 +356,7 @@ def _ensure_calibrated(
         raise RuntimeError(
             "automatic mixed precision needs a calibrated simulation: call "
             "sim.compute_encodings first, or give a forward_pass_callback that reaches "
-            f"these {len(missing)} quantizers: {', '.join(missing[:10])}"
-            + (", ..." if len(missing) > 10 else "")
+            f"these {len(missing)} quantizers: {shortened(missing)}"
         )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from aimetpp import _C
-from aimetpp.amp.candidates import half_of, precision_name
+from aimetpp.amp.candidates import half_of
+from aimetpp.common.precision import precision_name
 
 _INPUT_MARK = "_input_quantizer_idx_"
 
@@ -130,7 +131,7 @@ class QuantizerGroup:
         changes = {}
         for half, group in zip(candidate, names, strict=False):
             for name in group:
-                changes[name] = precision_name(half)
+                changes[name] = precision_name(half, "candidate")
         name_to_quantizer_dict.set_precisions(changes)
 
 
@@ -181,9 +182,14 @@ class GroupMembers:
     """A group with the placement indices of those of its quantizers that are on."""
 
     group: QuantizerGroup
-    native: Any  # _C.QuantizerGroup
+    native: _C.QuantizerGroup
     activation_quantizers: list[int]
     param_quantizers: list[int]
+
+    @property
+    def quantizers(self) -> list[int]:
+        """All of them."""
+        return self.activation_quantizers + self.param_quantizers
 
 
 def build_members(sim: Any) -> list[GroupMembers]:

@@ -14,7 +14,6 @@ from typing import Any
 from bokeh.embed import file_html
 from bokeh.layouts import column
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool
-from bokeh.models.annotations import Span
 from bokeh.models.widgets.markups import Div
 from bokeh.plotting import figure
 from bokeh.resources import INLINE
@@ -112,11 +111,15 @@ def _curve(result: ParetoList) -> Any:
             color="#d62728",
             legend_label="chosen",
         )
-    if math.isfinite(result.fp32_score):
-        plot.add_layout(
-            Span(location=result.fp32_score, dimension="width", line_dash="dashed")
+    if points and math.isfinite(result.fp32_score):
+        costs = [point.cost for point in points]
+        plot.line(
+            [min(costs), max(costs)],
+            [result.fp32_score, result.fp32_score],
+            line_dash="dashed",
+            color="black",
+            legend_label="full precision",
         )
-        plot.line([], [], line_dash="dashed", color="black", legend_label="fp32")
     plot.add_tools(
         HoverTool(
             renderers=[dots],
@@ -129,8 +132,14 @@ def _curve(result: ParetoList) -> Any:
             ],
         )
     )
-    plot.legend.location = "bottom_right"
+    _legend_below(plot)
     return plot
+
+
+def _legend_below(plot: Any) -> None:
+    """Moves the legend out of the drawing, where it would hide marks."""
+    plot.legend.orientation = "horizontal"
+    plot.add_layout(plot.legend[0], "below")
 
 
 def _sensitivity(result: ParetoList) -> Any:
@@ -181,6 +190,7 @@ def _sensitivity(result: ParetoList) -> Any:
             ]
         )
     )
+    _legend_below(plot)
     return plot
 
 

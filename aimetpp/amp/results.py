@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from aimetpp.amp.candidates import candidate_text
 from aimetpp.amp.quantizer_groups import QuantizerGroup
 from aimetpp.common.files import atomic_write
+from aimetpp.common.text import json_number
 
 
 @dataclass(frozen=True)
@@ -146,11 +146,6 @@ class ParetoList(list[tuple[float, float, QuantizerGroup, Any]]):
         return self.summary.stop_reason
 
 
-def _number(value: float) -> float | str:
-    """JSON has no infinities: they are written as strings."""
-    return value if math.isfinite(value) else str(value)
-
-
 def point_name(point: ParetoPoint, result: ParetoList) -> str:
     """The group that a point narrowed, or what else it is."""
     if point.group is not None:
@@ -221,10 +216,10 @@ def info_list(
     """
     summary = result.summary
     pairs: list[list[Any]] = [
-        ["fp32 accuracy", _number(result.fp32_score)],
+        ["fp32 accuracy", json_number(result.fp32_score)],
         ["baseline candidate", candidate_text(summary.baseline_candidate)],
-        ["baseline accuracy", _number(result.baseline_score)],
-        ["final score", _number(result.final_score)],
+        ["baseline accuracy", json_number(result.baseline_score)],
+        ["final score", json_number(result.final_score)],
         ["final relative bitops", result.chosen.cost if result.chosen else 1.0],
         ["stop reason", result.stop_reason],
         ["quantizer groups", summary.num_groups],
@@ -260,7 +255,7 @@ def write_json_files(folder: Path, result: ParetoList, info: list[list[Any]]) ->
     rows = [
         [
             cost,
-            _number(score),
+            json_number(score),
             [list(pair) for pair in group.to_list()],
             candidate_text(candidate),
         ]

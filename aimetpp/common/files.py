@@ -40,6 +40,17 @@ def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
     _sync_folder(target.parent)
 
 
+def make_writable_folder(folder: Path) -> None:
+    """Makes a folder, where it is missing, and makes sure that files can go there.
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def _mode_for(target: Path) -> int:
     """The permissions of the file that is replaced, or those a new file would get."""
     try:

@@ -27,6 +27,7 @@ from aimetpp.common.defs import QuantizationDataType
 from aimetpp.common.files import atomic_write
 from aimetpp.demo import check
 from aimetpp.demo.digits import (
+    DEFAULT_SEED,
     Digits,
     accuracy,
     correct_answers,
@@ -48,7 +49,7 @@ _NUM_CALIBRATION = 512
 def run_demo(
     results_dir: str | Path,
     allowed_drop: float = 0.01,
-    seed: int = 0,
+    seed: int = DEFAULT_SEED,
     clean_start: bool = False,
 ) -> int:
     """Runs the demo and prints what it finds.
@@ -211,4 +212,4 @@ def _check_in_new_process(folder: Path) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-__all__ = ["BIT_WIDTHS", "run_demo"]
+__all__ = ["BIT_WIDTHS", "DEFAULT_SEED", "run_demo"]

@@ -11,6 +11,9 @@ from torch import nn
 
 NUM_TRAIN = 1200
 CHANNELS = 8
+# A net that is 97 % right and loses 8 points with 4-bit weights, so that there is
+# something to search; with other seeds it is 94 to 97 % and 0 to 14 points.
+DEFAULT_SEED = 2
 EPOCHS = 30
 FINE_TUNE_EPOCHS = 8
 _BATCH_SIZE = 64

@@ -105,7 +105,7 @@ def named_forward(model: torch.nn.Module) -> Iterator[None]:
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         given = plain.bind(*args, **kwargs).arguments
-        bound = inspect.BoundArguments(original, given)  # type: ignore[arg-type]
+        bound = inspect.BoundArguments(original, given)
         return own_forward(model, *bound.args, **bound.kwargs)
 
     forward.__signature__ = plain  # type: ignore[attr-defined]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ import torch
 
 from aimetpp import _C
 from aimetpp.common.files import atomic_write
+from aimetpp.common.precision import Precision, is_precision, precision_name
+from aimetpp.common.text import source_of_caller
 from aimetpp.mixed_precision.mmp_report import PrecisionChange, Report, ReportLine
-from aimetpp.mixed_precision.precision import Precision, is_precision, precision_name
 from aimetpp.mixed_precision.structure import flatten_activation
 from aimetpp.nn.wrap import QUANTIZER_CONTAINERS
 from aimetpp.quantsim.inspection import Site
@@ -37,13 +37,7 @@ _PACKAGE_FOLDER = str(Path(__file__).parent.parent) + os.sep
 
 
 def _caller() -> str:
-    """Source line ("file.py:12") of the innermost frame outside this package."""
-    frame = sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_PACKAGE_FOLDER):
-        if frame.f_back is None:
-            return ""
-        frame = frame.f_back
-    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+    return source_of_caller((_PACKAGE_FOLDER,))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aimetpp.mixed_precision.precision import is_precision, precision_name
+from aimetpp.common.precision import is_precision, precision_name
 
 
 def flatten_activation(

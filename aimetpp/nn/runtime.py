@@ -56,13 +56,35 @@ class ModuleRecord:
     # "error" or "warn": what a functional call that was not traced does.
     untraced: str = "error"
     warned: bool = False
+    # What the counters were when the module was entered, once per call traced: the
+    # first so many entries of the model's call sequence (module name, op).
+    starts: list[int] = field(default_factory=list)
+    sequence: list[tuple[str, str]] = field(default_factory=list)
 
 
 class Context:
     """Counters of one outermost forward: (module name, op) -> calls so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: ModuleRecord | None = None) -> None:
         self.counts: dict[tuple[str, str], int] = {}
+        self.entered: list[ModuleRecord] = []  # filled under torch.compile
+        if record is not None and record.name:
+            self._continue_at(record)
+
+    def _continue_at(self, record: ModuleRecord) -> None:
+        """Counts what the model's forward runs before a module that runs on its own,
+        as gradient checkpointing does in the backward pass.
+        """
+        if len(record.starts) > 1:
+            raise RuntimeError(
+                f"module {record.name!r} was called on its own, outside the model's "
+                f"forward, which calls it {len(record.starts)} times: which of these "
+                "calls' quantizers to use is not known. Call the whole model, and use "
+                "gradient checkpointing on modules that are called once"
+            )
+        for start in record.starts:
+            for module, op in record.sequence[:start]:
+                self.next(module, op)
 
     def next(self, module: str, op: str) -> int:
         key = (module, op)
@@ -127,9 +149,19 @@ def op_name(func: Any) -> str | None:
     name = getattr(func, "__name__", "")
     if name == "fn":  # F.max_pool2d and its like are dispatchers of this name
         name = "max_pool"
+    kind = _computing_kind(name)
+    # What torch.compile's tracing writes to a dict becomes part of the graph.
+    if not torch.compiler.is_compiling():
+        _OP_NAMES[func] = kind
+    return kind
+
+
+# torch.compile cannot look into the bindings, and may call functions that an eager
+# forward does not.
+@torch.compiler.assume_constant_result
+def _computing_kind(name: str) -> str | None:
     known = name and _C.op_role(name) == "compute"
-    _OP_NAMES[func] = _C.canonical_kind(name) if known else None
-    return _OP_NAMES[func]
+    return _C.canonical_kind(name) if known else None
 
 
 def run_quantized(
@@ -185,6 +217,8 @@ class FunctionalMode(TorchFunctionMode):
             return func(*args, **kwargs)
         op = op_name(func)
         if op is None or not has_markable((args, kwargs)):
+            if func is torch.Tensor.unflatten:  # torch.compile cannot look into it
+                func = torch.unflatten
             return func(*args, **kwargs)
         if STATE.tracer is not None:
             return STATE.tracer.functional_call(module, op, func, args, kwargs)
@@ -229,6 +263,22 @@ def _report_untraced(record: ModuleRecord, op: str, ordinal: int) -> None:
         warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
+def _check_all_seen(context: Context) -> None:
+    """torch.compile does not show every function to a mode (not `torch.relu_` nor
+    `F.hardswish`): one that it kept back must not go unquantized unnoticed.
+    """
+    for record in context.entered:
+        for (op, ordinal), call in record.functional.items():
+            if context.counts.get((record.name, op), 0) <= ordinal:
+                raise RuntimeError(
+                    f"functional op {op!r} (call {ordinal + 1} in "
+                    f"{record.name or 'the root module'}, {call.source}) was traced "
+                    "when the simulation was built, but torch.compile did not show "
+                    "it: call the out-of-place function or use a module instead, or "
+                    "run this input without torch.compile"
+                )
+
+
 class frame:  # noqa: N801 - a context manager, used like a function
     """Puts `module` (None: an opaque leaf) on the frame stack; the outermost frame
     also starts the counters and the functional mode.
@@ -240,13 +290,22 @@ class frame:  # noqa: N801 - a context manager, used like a function
 
     def __enter__(self) -> None:
         if not STATE.frames and self.module is not None:
-            STATE.context = Context()
+            STATE.context = Context(self.module._aimetpp)
             self.mode = FunctionalMode()
             self.mode.__enter__()
         STATE.frames.append(self.module)
+        if self.module is None:
+            return
+        if STATE.tracer is not None:
+            STATE.tracer.frame_entered(self.module)
+        if torch.compiler.is_compiling():
+            assert STATE.context is not None
+            STATE.context.entered.append(self.module._aimetpp)
 
     def __exit__(self, *error: Any) -> None:
         STATE.frames.pop()
         if self.mode is not None:
             self.mode.__exit__(*error)
-            STATE.context = None
+            context, STATE.context = STATE.context, None
+            if context is not None and error[0] is None:
+                _check_all_seen(context)

@@ -33,7 +33,11 @@ class BaseQuantizationMixin(torch.nn.Module):
         cls = type(self)
         kind = "leaf" if issubclass(cls, QuantizationMixin) else "frame"
         names = tuple(self.__dict__["_parameters"])
-        return _rebuild, (cls.__mro__[1], kind, names), self.__dict__
+        # Recurrent layers leave out what cannot be pickled. (Python 3.10's object
+        # has no __getstate__.)
+        getstate = getattr(self, "__getstate__", None)
+        state = self.__dict__ if getstate is None else getstate()
+        return _rebuild, (cls.__mro__[1], kind, names), state
 
     def get_original_module(self) -> torch.nn.Module:
         """The module as it was, sharing parameters and children with this one."""
@@ -118,7 +122,10 @@ def _flat_weights_property() -> property:
         return [getattr(self, name) for name in self._flat_weights_names]
 
     def set_plain(self: Any, value: Any) -> None:
-        self.__dict__["_flat_weights"] = value
+        # A forward that finds other weights than the last one did stores them: the
+        # quantized ones must not stay behind.
+        if not self.__dict__.get("_aimetpp_running"):
+            self.__dict__["_flat_weights"] = value
 
     return property(get, set_plain)
 
@@ -195,6 +202,17 @@ def _leaf_class(cls: Any) -> Any:
     return _LEAF_CLASSES[cls]
 
 
+def _no_fused_path_property() -> property:
+    """nn.TransformerEncoderLayer reads it only to choose its fused path, in which no
+    op is seen and nothing quantized: 0 is "an activation without a fused path".
+    """
+
+    def set_plain(self: Any, value: Any) -> None:
+        self.__dict__["activation_relu_or_gelu"] = value
+
+    return property(lambda self: 0, set_plain)
+
+
 def _frame_class(cls: Any) -> Any:
     if cls not in _FRAME_CLASSES:
         _FRAME_CLASSES[cls] = type(
@@ -211,6 +229,9 @@ def _frame_class(cls: Any) -> Any:
                 "__reduce_ex__": BaseQuantizationMixin.__reduce_ex__,
             },
         )
+        if issubclass(cls, torch.nn.TransformerEncoderLayer):
+            _FRAME_CLASSES[cls].activation_relu_or_gelu = _no_fused_path_property()
+            _add_unused_properties(_FRAME_CLASSES[cls], ("activation_relu_or_gelu",))
     return _FRAME_CLASSES[cls]
 
 
@@ -223,10 +244,14 @@ def _with_param_properties(cls: Any, names: tuple[str, ...]) -> Any:
     if issubclass(cls, torch.nn.RNNBase):
         cls._flat_weights = _flat_weights_property()
         names = (*names, "_flat_weights")
+    _add_unused_properties(cls, names)
+    return cls
+
+
+def _add_unused_properties(cls: Any, names: tuple[str, ...]) -> None:
     # TorchScript would try to compile properties of a traced module.
     unused = set(getattr(cls, "__jit_unused_properties__", ())) | set(names)
     cls.__jit_unused_properties__ = sorted(unused)
-    return cls
 
 
 def may_call_functional_ops(module: torch.nn.Module) -> bool:

@@ -12,10 +12,9 @@ import torch
 from aimetpp import _C
 from aimetpp.quantization.base import QuantizerBase
 
-# Bins that a scheme's range search reads, and how far later batches may extend
-# the first batch's range (in half-ranges on each side), as the schemes define.
-_NUM_BINS = {"min_max": 0, "tf_enhanced": 512, "percentile": 2048, "mse": 2048}
-_MAX_GROWTH = {"tf_enhanced": 3.0}
+# From here on float32 cannot count the steps of a grid, and the kernels compute in
+# float64 (csrc/core/quant_math.h).
+_FIRST_WIDE_BITWIDTH = 22
 
 
 class AffineQuantizerBase(QuantizerBase):
@@ -65,11 +64,7 @@ class AffineQuantizerBase(QuantizerBase):
                 f"{type(self).__name__}: shape must have at most one dimension larger "
                 f"than 1 (the channels), got {self.shape}"
             )
-        if scheme not in _NUM_BINS:
-            raise ValueError(
-                f"{type(self).__name__}: scheme must be one of {sorted(_NUM_BINS)}, "
-                f"got {scheme!r}"
-            )
+        _C.Statistics.for_scheme(1, scheme)  # an unknown scheme is an error now
         if channel_axis is None and wide:
             channel_axis = wide[0]
         # The axis of per-channel ranges; None where there is one range only.
@@ -106,7 +101,8 @@ class AffineQuantizerBase(QuantizerBase):
 
     @bitwidth.setter
     def bitwidth(self, bitwidth: int) -> None:
-        self._set_grid(bitwidth, self.symmetric)
+        # A symmetric grid without sign stays so: only calibration decides that.
+        self._set_grid(bitwidth, self.symmetric and self._signed)
         if self.statistics is not None and not self.statistics.empty:
             self._set_range_from_statistics()
 
@@ -115,13 +111,16 @@ class AffineQuantizerBase(QuantizerBase):
         return f"int{self._bitwidth}"
 
     def _set_grid(self, bitwidth: int, signed: bool) -> None:
-        qmin, qmax = _C.integer_grid(bitwidth, signed)
-        if self.strict_symmetric and signed:
-            qmin = -qmax
+        qmin, qmax = _C.integer_grid(bitwidth, self._grid_symmetry(signed))
         self._bitwidth = bitwidth
         self._signed = signed
         with torch.no_grad():
             self.grid[0], self.grid[1] = qmin, qmax
+
+    def _grid_symmetry(self, signed: bool) -> str:
+        if not signed:
+            return "asymmetric"
+        return "strict_symmetric" if self.strict_symmetric else "symmetric"
 
     # -- range --------------------------------------------------------------
 
@@ -185,11 +184,7 @@ class AffineQuantizerBase(QuantizerBase):
             ValueError: `x` holds a NaN; the message names the quantizer.
         """
         if self.statistics is None:
-            self.statistics = _C.Statistics(
-                num_channels=self.min.numel(),
-                num_bins=_NUM_BINS[self.scheme],
-                max_growth=_MAX_GROWTH.get(self.scheme, float("inf")),
-            )
+            self.statistics = _C.Statistics.for_scheme(self.min.numel(), self.scheme)
         try:
             self.statistics.update(x, self.channel_axis)
         except ValueError as error:
@@ -213,25 +208,23 @@ class AffineQuantizerBase(QuantizerBase):
             self._set_range_from_statistics()
 
     def _symmetry(self) -> str:
-        if not self.symmetric:
-            return "asymmetric"
-        if self.unsigned_symmetric:
+        if self.symmetric and self.unsigned_symmetric:
             return "unsigned_symmetric"
-        return "strict_symmetric" if self.strict_symmetric else "symmetric"
+        return self._grid_symmetry(self.symmetric)
 
     def _set_range_from_statistics(self) -> None:
         if not self._overwrite:
             return
         assert self.statistics is not None
-        if self.unsigned_symmetric and self.symmetric:
-            negative = any(low < 0 for low in self.statistics.mins)
-            self._set_grid(self._bitwidth, negative)
         key = (self._bitwidth, self._symmetry(), self.scheme, self.percentile)
         if key not in self._ranges:
             self._ranges[key] = _C.ranges_from_statistics(
                 self.statistics, self.scheme, self._bitwidth, key[1], self.percentile
             )
         ranges = self._ranges[key]
+        # One grid for all channels; without sign where no channel needs one.
+        signed = self.symmetric and any(low < 0 for low, _ in ranges)
+        self._set_grid(self._bitwidth, signed)
         low = torch.tensor([r[0] for r in ranges])
         high = torch.tensor([r[1] for r in ranges])
         if self.fixed_min is not None:
@@ -242,57 +235,70 @@ class AffineQuantizerBase(QuantizerBase):
 
     # -- encoding -----------------------------------------------------------
 
-    def _num_steps(self) -> float:
-        return float(self.grid[1] - self.grid[0])
+    def _zeros(self) -> torch.Tensor:
+        wide = self._bitwidth >= _FIRST_WIDE_BITWIDTH
+        return torch.zeros_like(self.min, dtype=torch.float64 if wide else None)
+
+    def _zero_point(self, symmetric: bool) -> torch.Tensor:
+        """The integer that zero becomes, of `min`'s shape: minus the offset."""
+        return torch.ops.aimetpp.quantize(self._zeros(), *self._arguments(symmetric))
+
+    def _value_of(self, q: torch.Tensor) -> torch.Tensor:
+        """The real numbers that an integer stands for, of `min`'s shape."""
+        return torch.ops.aimetpp.dequantize(self._zeros() + q, *self._arguments())
 
     def get_scale(self) -> torch.Tensor | None:
-        """Step of the grid, of `min`'s shape; None before calibration."""
+        """Step of the grid, of `min`'s shape; None before calibration.
+
+        float32, as the other tensors here; float64 for grids of 22 bits and more.
+        """
         if not self._initialized:
             return None
-        steps = self._num_steps()
-        smallest = min(torch.finfo(torch.float32).eps, 0.01 / steps)
-        return ((self.max - self.min) / steps).clamp(min=smallest)
+        # The real number one step above zero. Scale does not depend on offset: with
+        # the symmetric one, which no range moves, all of the gradient is scale's.
+        one = self._zero_point(symmetric=True).detach() + 1
+        return torch.ops.aimetpp.dequantize(one, *self._arguments(symmetric=True))
 
     def get_offset(self) -> torch.Tensor | None:
         """Offset of the grid: value = (q + offset) * scale; None before calibration."""
-        scale = self.get_scale()
-        if scale is None:
-            return None
-        qmin, qmax = self.grid.tolist()
-        if self._signed:
-            return torch.full_like(scale, -round((qmin + qmax) / 2))
-        return (torch.round(self.min / scale) - qmin).clamp(-qmax, -qmin)
+        return 0 - self._zero_point(self._signed) if self._initialized else None
 
     def get_min(self) -> torch.Tensor | None:
         """Lowest value of the grid: scale * (offset + qmin)."""
-        scale, offset = self.get_scale(), self.get_offset()
-        if scale is None or offset is None:
-            return None
-        return scale * (offset + self.grid[0])
+        return self._value_of(self.grid[0]) if self._initialized else None
 
     def get_max(self) -> torch.Tensor | None:
         """Highest value of the grid: scale * (offset + qmax)."""
-        scale, offset = self.get_scale(), self.get_offset()
-        if scale is None or offset is None:
-            return None
-        return scale * (offset + self.grid[1])
+        return self._value_of(self.grid[1]) if self._initialized else None
 
     def get_encodings(self) -> dict[str, Any] | None:
+        """The encoding as plain numbers; None before calibration.
+
+        Raises:
+            ValueError: the range is not finite.
+        """
         if not self._initialized:
             return None
-        values = [self.get_min(), self.get_max(), self.get_scale(), self.get_offset()]
-        low, high, scale, offset = (
-            v.flatten().tolist() for v in values if v is not None
+        symmetry = self._grid_symmetry(self._signed)
+        ends = zip(
+            self.min.flatten().tolist(), self.max.flatten().tolist(), strict=True
         )
+        try:
+            encodings = [
+                _C.encoding_of_range(low, high, self._bitwidth, symmetry)
+                for low, high in ends
+            ]
+        except ValueError as error:
+            raise ValueError(f"{self._describe()}: {error}") from error
         return {
             "dtype": "int",
             "bitwidth": self._bitwidth,
             "precision": self.precision,
             "is_symmetric": self.symmetric,
-            "min": low,
-            "max": high,
-            "scale": scale,
-            "offset": [int(o) for o in offset],
+            "min": [encoding.min for encoding in encodings],
+            "max": [encoding.max for encoding in encodings],
+            "scale": [encoding.scale for encoding in encodings],
+            "offset": [encoding.offset for encoding in encodings],
         }
 
     # -- module plumbing ----------------------------------------------------
@@ -304,8 +310,10 @@ class AffineQuantizerBase(QuantizerBase):
                 "with data that reaches it, or quantizer.set_range(min, max), first"
             )
 
-    def _arguments(self) -> tuple[Any, ...]:
-        return self.min, self.max, self.grid, self._signed, self.channel_axis
+    def _arguments(self, symmetric: bool | None = None) -> tuple[Any, ...]:
+        """What the ops take after the tensor; `symmetric` in place of the grid's."""
+        signed = self._signed if symmetric is None else symmetric
+        return self.min, self.max, self.grid, signed, self.channel_axis
 
     def _apply(self, fn: Any, recurse: bool = True) -> AffineQuantizerBase:
         # Ranges stay float32 in a half-precision model: only the device follows.
@@ -322,8 +330,8 @@ class AffineQuantizerBase(QuantizerBase):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._initialized = not bool(torch.isnan(self.min).any())
-        steps = int(self.grid[1] - self.grid[0])
-        self._bitwidth = (steps + 1).bit_length() - (0 if self.strict_symmetric else 1)
+        # 2^b - 1 steps, or one less where the grid is strict: b bits either way.
+        self._bitwidth = int(self.grid[1] - self.grid[0]).bit_length()
         self._signed = int(self.grid[0]) < 0
 
     def extra_repr(self) -> str:

@@ -9,7 +9,8 @@ import torch
 
 from aimetpp.quantization.base import QuantizerBase
 
-_PRECISIONS = {torch.float16: "fp16", torch.bfloat16: "bf16"}
+FLOAT_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_PRECISIONS = {dtype: name for name, dtype in FLOAT_DTYPES.items()}
 _BITS = {(5, 10): torch.float16, (8, 7): torch.bfloat16}
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from aimetpp.common.files import atomic_write
+from aimetpp.common.text import shortened
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
 
 if TYPE_CHECKING:
@@ -24,22 +25,32 @@ _PROFILE_VERSION = 1
 
 
 class _Portable(torch.nn.Module):
-    """Stands in a slot while a model is exported without our ops."""
+    """Stands in a slot while a model is exported without our ops: a quantizer as it
+    is now, with its scale and offset as constants.
+    """
 
-    def __init__(self, quantizer: QuantizerBase) -> None:
+    scale: torch.Tensor
+    offset: torch.Tensor
+
+    def __init__(self, quantizer: QuantizeDequantize) -> None:
         super().__init__()
-        self.quantizer = quantizer
+        scale, offset = quantizer.get_scale(), quantizer.get_offset()
+        if scale is None or offset is None:
+            raise RuntimeError(
+                f"portable_mode: quantizer {quantizer.label!r} has no range yet: run "
+                "sim.compute_encodings(...) with data that reaches it first"
+            )
+        self.register_buffer("scale", scale.detach())
+        self.register_buffer("offset", offset.detach())
+        self.qmin, self.qmax = quantizer.grid.tolist()
+        self.channel_axis = quantizer.channel_axis
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         from aimetpp.export.torchscript import aten_fake_quantize
 
-        if not isinstance(self.quantizer, QuantizeDequantize):
-            return self.quantizer(x)
-        scale, offset = self.quantizer.get_scale(), self.quantizer.get_offset()
-        assert scale is not None and offset is not None
-        qmin, qmax = self.quantizer.grid.tolist()
-        axis = self.quantizer.channel_axis if scale.numel() > 1 else None
-        return aten_fake_quantize(x, scale.detach(), offset.detach(), qmin, qmax, axis)
+        return aten_fake_quantize(
+            x, self.scale, self.offset, self.qmin, self.qmax, self.channel_axis
+        )
 
 
 class _OnnxExporter:
@@ -153,7 +164,9 @@ class ArtifactMethods:
         """Within the context quantizers compute with plain aten ops."""
 
         def replace(slot: Slot, quantizer: QuantizerBase) -> torch.nn.Module:
-            return _Portable(quantizer)
+            if isinstance(quantizer, QuantizeDequantize):
+                return _Portable(quantizer)
+            return quantizer
 
         with self._bank.swapped(replace):
             yield
@@ -229,7 +242,8 @@ class ArtifactMethods:
         if unknown or missing:
             raise ValueError(
                 f"{os.fspath(path)}: not a profile of this model; unknown quantizers: "
-                f"{unknown[:10]}, without an entry: {missing[:10]}"
+                f"{shortened(unknown) or 'none'}; without an entry: "
+                f"{shortened(missing) or 'none'}"
             )
         self.apply_precisions([precisions[label] for label in labels])
 

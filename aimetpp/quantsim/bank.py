@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 import torch
 
 from aimetpp import _C
+from aimetpp.common.defs import QuantizationDataType
+from aimetpp.common.precision import Precision
 from aimetpp.nn.wrap import BaseQuantizationMixin, QuantizationMixin
 from aimetpp.quantization import (
     FloatQuantizeDequantize,
     QuantizeDequantize,
     QuantizerBase,
 )
+from aimetpp.quantization.float import FLOAT_DTYPES
 from aimetpp.quantsim.tracing import Tracer, functional_key
-
-_FLOAT_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass
@@ -94,11 +95,12 @@ class QuantizerBank:
             full = self._shapes[spec.sites[0]]
             axis = spec.channel_axis
             shape = tuple(n if i == axis else 1 for i, n in enumerate(full))
-        bits = int(spec.precision[3:]) if spec.precision.startswith("int") else 16
+        precision = Precision.parse(spec.precision)
+        is_integer = precision.data_type == QuantizationDataType.int
         low, high = spec.constraints
         quantizer = QuantizeDequantize(
             shape,
-            bits,
+            precision.bitwidth if is_integer else 16,
             spec.symmetric,
             strict_symmetric=spec.strict_symmetric and spec.symmetric,
             unsigned_symmetric=spec.unsigned_symmetric and spec.symmetric,
@@ -131,11 +133,17 @@ class QuantizerBank:
             key = functional_key(call.type, call.ordinal, record.kind, record.slot)
             return [Slot(site, container, key)]
         assert isinstance(module, QuantizationMixin)
+        first_input = call.ordinal * module._aimetpp.num_inputs
+        if site in self._param_slots:  # another module's parameter, as an argument
+            key = str(first_input + self._param_slots[site])
+            owner_name, _, param = record.param.rpartition(".")
+            owner = self._modules[owner_name]
+            return [Slot(site, module.input_quantizers, key, owner, param)]
         if record.kind == "param":
             key = record.param
             return [Slot(site, module.param_quantizers, key, module, key)]
         if record.kind == "input":
-            index = call.ordinal * module._aimetpp.num_inputs + record.slot
+            index = first_input + record.slot
             return [Slot(site, module.input_quantizers, str(index))]
         index = call.ordinal * module._aimetpp.num_outputs + record.slot
         return [Slot(site, module.output_quantizers, str(index))]
@@ -156,17 +164,16 @@ class QuantizerBank:
         entry = self.entries[index]
         precision = _C.parse_precision(precision)
         quantizer: QuantizerBase | None = None
-        if precision in _FLOAT_DTYPES:
+        if precision in FLOAT_DTYPES:
             if precision not in entry.floats:
-                entry.floats[precision] = FloatQuantizeDequantize(
-                    _FLOAT_DTYPES[precision]
-                )
+                dtype = FLOAT_DTYPES[precision]
+                entry.floats[precision] = FloatQuantizeDequantize(dtype)
                 entry.floats[precision].label = entry.label
             quantizer = entry.floats[precision]
         elif precision != "fp32":
             quantizer = entry.integer
             if quantizer.precision != precision:
-                quantizer.bitwidth = int(precision[3:])
+                quantizer.bitwidth = Precision.parse(precision).bitwidth
         for slot in entry.slots:
             slot.set(quantizer)
 

@@ -13,7 +13,7 @@ import torch
 from aimetpp import _C
 from aimetpp.nn.runtime import ModuleRecord
 from aimetpp.nn.wrap import BaseQuantizationMixin, QuantizationMixin
-from aimetpp.quantization import QuantizerBase
+from aimetpp.quantization import QuantizeDequantize, QuantizerBase
 
 if TYPE_CHECKING:
     from aimetpp.quantsim.bank import QuantizerBank
@@ -100,12 +100,10 @@ def _state(quantizer: torch.nn.Module | None) -> str:
     if quantizer is None:
         return "-"
     text = str(quantizer.extra_repr())
-    if not isinstance(quantizer, QuantizerBase):
-        return text
-    encoding = quantizer.get_encodings()
-    if encoding and "min" in encoding:
-        low, high = min(encoding["min"]), max(encoding["max"])
-        text += f", range [{low:.4g}, {high:.4g}]"
+    if isinstance(quantizer, QuantizeDequantize):
+        low, high = quantizer.get_min(), quantizer.get_max()
+        if low is not None and high is not None:
+            text += f", range [{low.min().item():.4g}, {high.max().item():.4g}]"
     return text
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import os
 import warnings
 import weakref
@@ -15,7 +14,10 @@ from typing import Any
 import torch
 
 from aimetpp import _C
-from aimetpp.common.defs import QuantizationDataType, QuantScheme
+from aimetpp.common.defs import CallbackFunc, QuantizationDataType, QuantScheme
+from aimetpp.common.inference import inference
+from aimetpp.common.precision import precision_name
+from aimetpp.common.text import shortened
 from aimetpp.nn.wrap import BaseQuantizationMixin, QuantizationMixin, unwrap
 from aimetpp.quantization import QuantizerBase
 from aimetpp.quantsim import tracing
@@ -36,23 +38,6 @@ class _SimReference:
 
     def __reduce__(self) -> Any:
         return _SimReference, ()
-
-
-def _default_precision(
-    bitwidth: int, dtype: QuantizationDataType, argument: str
-) -> str:
-    if not isinstance(bitwidth, int) or isinstance(bitwidth, bool):
-        raise TypeError(f"{argument} must be an int, got {type(bitwidth).__name__}")
-    if dtype == QuantizationDataType.float:
-        if bitwidth not in (16, 32):
-            raise ValueError(
-                f"{argument} must be 16 or 32 with default_data_type float, "
-                f"got {bitwidth}"
-            )
-        return f"fp{bitwidth}"
-    if not 2 <= bitwidth <= 32:
-        raise ValueError(f"{argument} must be between 2 and 32, got {bitwidth}")
-    return f"int{bitwidth}"
 
 
 class QuantizationSimModel(InspectionMethods, ArtifactMethods):
@@ -102,11 +87,16 @@ class QuantizationSimModel(InspectionMethods, ArtifactMethods):
                     "QuantizationSimModel takes a model without quantized modules; "
                     f"{name or 'the model itself'} is a {type(module).__name__}"
                 )
-        activation = _default_precision(
-            default_output_bw, default_data_type, "default_output_bw"
+        if not isinstance(default_data_type, QuantizationDataType):
+            raise TypeError(
+                "default_data_type must be a QuantizationDataType, got "
+                f"{type(default_data_type).__name__}"
+            )
+        activation = precision_name(
+            (default_output_bw, default_data_type), "default_output_bw"
         )
-        param = _default_precision(
-            default_param_bw, default_data_type, "default_param_bw"
+        param = precision_name(
+            (default_param_bw, default_data_type), "default_param_bw"
         )
         self.quant_scheme = QuantScheme.parse(quant_scheme)
         path = find_config(config_file)
@@ -163,27 +153,21 @@ class QuantizationSimModel(InspectionMethods, ArtifactMethods):
                 f"{type(forward_pass_callback).__name__}"
             )
         self._bank.calibrate_params()
-        training = [module for module in self.model.modules() if module.training]
         activations = [
             entry.integer
             for entry in self._bank.entries
             if entry.kind != "param" and entry.current() is entry.integer
         ]
-        self.model.eval()
-        try:
-            with torch.no_grad(), contextlib.ExitStack() as stack:
-                for quantizer in activations:
-                    stack.enter_context(quantizer.compute_encodings())
-                _call(forward_pass_callback, self.model, forward_pass_callback_args)
-        finally:
-            for module in training:
-                module.training = True
+        callback = CallbackFunc(forward_pass_callback, forward_pass_callback_args)
+        with inference(self.model), contextlib.ExitStack() as stack:
+            for quantizer in activations:
+                stack.enter_context(quantizer.compute_encodings())
+            callback(self.model)
         missing = self.uncalibrated()
         if missing:
             warnings.warn(
                 f"compute_encodings: no data reached {len(missing)} quantizers, which "
-                f"stay uncalibrated: {', '.join(missing[:10])}"
-                + (", ..." if len(missing) > 10 else ""),
+                f"stay uncalibrated: {shortened(missing)}",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -319,26 +303,6 @@ class QuantizationSimModel(InspectionMethods, ArtifactMethods):
             if isinstance(module, BaseQuantizationMixin):
                 unwrap(module)
         model.__dict__.pop("_aimetpp_sim", None)
-
-
-def _call(callback: Callable[..., Any], model: torch.nn.Module, args: Any) -> None:
-    if args is not None:
-        callback(model, args)
-        return
-    try:
-        parameters = list(inspect.signature(callback).parameters.values())
-    except (TypeError, ValueError):  # a builtin without a signature
-        parameters = []
-    required = [
-        p
-        for p in parameters
-        if p.default is p.empty
-        and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    if len(required) >= 2:
-        callback(model, None)
-    else:
-        callback(model)
 
 
 class _Marker(torch.nn.Module):

@@ -8,16 +8,19 @@ says which value belongs to which site.
 from __future__ import annotations
 
 import functools
-import sys
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
 from aimetpp import _C
+from aimetpp.common.inference import inference
+from aimetpp.common.text import source_of_caller
 from aimetpp.nn.runtime import (
     STATE,
     Context,
@@ -32,7 +35,17 @@ from aimetpp.nn.wrap import (
     wrap_leaf,
 )
 
-_LIBRARY_FILES = ("/torch/", "/aimetpp/nn/", "/aimetpp/quantsim/", "importlib")
+# What stands between the user's forward and the tracer.
+_PACKAGE_FOLDER = Path(__file__).parent.parent
+_LIBRARY_FOLDERS = tuple(
+    str(folder) + os.sep
+    for folder in (
+        Path(torch.__file__).parent,
+        _PACKAGE_FOLDER / "common",
+        _PACKAGE_FOLDER / "nn",
+        _PACKAGE_FOLDER / "quantsim",
+    )
+)
 
 
 def functional_key(op: str, ordinal: int, kind: str, slot: int) -> str:
@@ -64,17 +77,6 @@ def split_dummy_input(dummy_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]
     return args, kwargs
 
 
-def _user_source() -> str:
-    """The innermost frame that is the user's code, as "file.py:line"."""
-    current = sys._getframe(1)
-    while current is not None:
-        name = current.f_code.co_filename.replace("\\", "/")
-        if not any(part in name for part in _LIBRARY_FILES):
-            return f"{name.rsplit('/', 1)[-1]}:{current.f_lineno}"
-        current = current.f_back  # type: ignore[assignment]
-    return ""
-
-
 class Tracer:
     """Records calls and sites while the model is traced, emitting markers."""
 
@@ -86,6 +88,9 @@ class Tracer:
         self.num_calls: dict[str, int] = {}
         # Which markable argument of its functional call a param site is.
         self.param_slots: dict[int, int] = {}
+        # (module, op) of every call in order, and where in it each module was entered.
+        self.sequence: list[tuple[str, str]] = []
+        self.frame_starts: dict[str, list[int]] = {}
         self._context = Context()
         self._call_stack: list[int] = []
         self._param_sites: dict[tuple[int, str], int] = {}
@@ -94,8 +99,18 @@ class Tracer:
             for name, parameter in model.named_parameters(remove_duplicate=True)
         }
 
+    def frame_entered(self, module: Any) -> None:
+        """A module with children begins its forward."""
+        starts = self.frame_starts.setdefault(module._aimetpp.name, [])
+        starts.append(len(self.sequence))
+
+    def _ordinal(self, module: str, op: str) -> int:
+        self.sequence.append((module, op))
+        return self._context.next(module, op)
+
     def _add_call(self, module: str, ordinal: int, functional: bool, kind: str) -> int:
-        call = _C.Call(module, ordinal, functional, kind, _user_source())
+        source = source_of_caller(_LIBRARY_FOLDERS)
+        call = _C.Call(module, ordinal, functional, kind, source)
         self.calls.append(call)
         return len(self.calls) - 1
 
@@ -124,7 +139,7 @@ class Tracer:
     ) -> Any:
         """One call of a leaf module: marks its inputs and outputs."""
         name = module._aimetpp.name
-        ordinal = self._context.next(name, "")
+        ordinal = self._ordinal(name, "")
         self.num_calls[name] = ordinal + 1
         call = self._add_call(name, ordinal, False, type(module).__mro__[1].__name__)
         self._call_stack.append(call)
@@ -143,7 +158,7 @@ class Tracer:
     ) -> Any:
         """One functional op called by `module`: marks its inputs and outputs."""
         name = module._aimetpp.name
-        ordinal = self._context.next(name, op)
+        ordinal = self._ordinal(name, op)
         call = self._add_call(name, ordinal, True, op)
         traced = self._traced(call, func, args, kwargs)
         self.functional.setdefault(name, {})[op, ordinal] = FunctionalCall(
@@ -273,12 +288,10 @@ def trace(model: torch.nn.Module, dummy_input: Any) -> TracedModel:
     leaves, spec = pytree.tree_flatten((args, kwargs))
     tensors = tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
     flattened = _Flattened(model, spec, leaves)
-    training = {module: module.training for module in model.modules()}
     tracer = Tracer(model)
-    model.eval()
     STATE.tracer = tracer
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with inference(model), warnings.catch_warnings():
             warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
             warnings.simplefilter("ignore", category=DeprecationWarning)
             ir, _ = torch.jit._get_trace_graph(flattened, tensors, strict=False)
@@ -292,8 +305,6 @@ def trace(model: torch.nn.Module, dummy_input: Any) -> TracedModel:
         ) from error
     finally:
         STATE.tracer = None
-        for module, mode in training.items():
-            module.training = mode
     graph = _C.read_graph(ir, tracer.calls, tracer.sites, len(tensors))
     return TracedModel(
         graph, tracer, _numbered(args, kwargs), flattened.output_structure
@@ -320,6 +331,8 @@ def settle(model: torch.nn.Module, tracer: Tracer) -> None:
                 {param: None for param in module._parameters}
             )
             continue
+        record.starts = tracer.frame_starts.get(name, [])
+        record.sequence = tracer.sequence
         record.functional = tracer.functional.get(name, {})
         if not record.functional:
             continue

@@ -276,13 +276,13 @@ int quantizer_of_input(const OpGraph& graph, const Placement& placement, int op,
     return kNone;
   }
   const auto is_on = [&](int site) {
-    return placement.quantizer_of_site[site] != kNone;
+    return placement.quantizer_at(site) != kNone;
   };
   int site = reader.input_sites[slot];
-  if (site == kNone || !is_on(site)) {
+  if (!is_on(site)) {
     site = find_value_origin(graph, reader.inputs[slot], is_on).site;
   }
-  return site == kNone ? kNone : placement.quantizer_of_site[site];
+  return placement.quantizer_at(site);
 }
 
 }  // namespace aimetpp::config

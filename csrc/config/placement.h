@@ -78,6 +78,11 @@ struct Placement {
   // By op: its result stays inside a chain that hardware runs as one; the last
   // op of the chain quantizes.
   std::vector<bool> is_fused;
+
+  // kNone also where `site` is kNone.
+  [[nodiscard]] int quantizer_at(int site) const {
+    return site == graph::kNone ? graph::kNone : quantizer_of_site[site];
+  }
 };
 
 struct PlacementDefaults {

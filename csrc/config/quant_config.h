@@ -17,6 +17,11 @@ namespace aimetpp::config {
 struct SupportedKernel {
   Precision activation;
   std::optional<Precision> param;  // absent: an activation-only kernel
+
+  // "int16/int8", "int16/any".
+  [[nodiscard]] std::string name() const {
+    return activation.name() + "/" + (param ? param->name() : "any");
+  }
   friend bool operator==(const SupportedKernel&,
                          const SupportedKernel&) = default;
 };

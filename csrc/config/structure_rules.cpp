@@ -2,11 +2,11 @@
 // The sections that look at how ops are connected: supergroups, model_input,
 // model_output.
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "config/rule_sheet.h"
 #include "config/supergroups.h"
+#include "core/text.h"
 
 namespace aimetpp::config {
 
@@ -17,15 +17,6 @@ using graph::OpRole;
 using graph::Origin;
 
 namespace {
-
-std::string to_text(const std::vector<std::string>& pattern) {
-  std::string text;
-  std::string separator = "[";
-  for (const std::string& type : pattern) {
-    text += std::exchange(separator, ", ") + type;
-  }
-  return text + "]";
-}
 
 // Also what a creation op (torch.zeros, arange) makes: the same in every run.
 bool is_constant(const OpGraph& graph, const graph::Tensor& tensor) {
@@ -88,7 +79,8 @@ void apply_supergroups(const OpGraph& graph, const QuantConfig& config,
                        RuleSheet& sheet) {
   for (const Supergroup& group : supergroups) {
     const std::string rule = "supergroups[" + std::to_string(group.pattern) +
-                             "] " + to_text(config.supergroups[group.pattern]);
+                             "] [" + join(config.supergroups[group.pattern]) +
+                             "]";
     const Op& last = graph.ops[group.ops.back()];
     const std::string why = "the result of the chain is at " + last.name;
     for (std::size_t i = 0; i + 1 < group.ops.size(); ++i) {

@@ -3,11 +3,11 @@
 // kind to ValueError, TypeError or RuntimeError.
 #pragma once
 
-#include <sstream>
 #include <stdexcept>
 #include <string>
 
 #include "core/macros.h"
+#include "core/text.h"
 
 namespace aimetpp {
 
@@ -27,29 +27,20 @@ class AIMETPP_API Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
-namespace detail {
-template <typename... Parts>
-std::string concat(const Parts&... parts) {
-  std::ostringstream out;
-  (out << ... << parts);
-  return out.str();
-}
-}  // namespace detail
-
 // Messages say: who asked, what was required, what was got.
 template <typename... Parts>
 [[noreturn]] void raise_value_error(const Parts&... parts) {
-  throw Error(ErrorKind::value, detail::concat(parts...));
+  throw Error(ErrorKind::value, concat(parts...));
 }
 
 template <typename... Parts>
 [[noreturn]] void raise_type_error(const Parts&... parts) {
-  throw Error(ErrorKind::type, detail::concat(parts...));
+  throw Error(ErrorKind::type, concat(parts...));
 }
 
 template <typename... Parts>
 [[noreturn]] void raise_runtime_error(const Parts&... parts) {
-  throw Error(ErrorKind::runtime, detail::concat(parts...));
+  throw Error(ErrorKind::runtime, concat(parts...));
 }
 
 }  // namespace aimetpp

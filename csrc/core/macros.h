@@ -10,6 +10,10 @@
 #define AIMETPP_HOST_DEVICE
 #endif
 
+// For what must be compiled for the instruction set of its caller: the linker
+// keeps one out-of-line copy of a function, compiled for any of them.
+#define AIMETPP_ALWAYS_INLINE inline __attribute__((always_inline))
+
 // Everything is built with -fvisibility=hidden; this marks what a program that
 // links libaimetpp may call.
 #define AIMETPP_API __attribute__((visibility("default")))

@@ -33,10 +33,7 @@
 
 #include "core/macros.h"
 
-// Inlined always: a caller compiled for a wider instruction set must not end in
-// the one out-of-line copy that the linker keeps.
-#define AIMETPP_FORMULA \
-  AIMETPP_HOST_DEVICE inline __attribute__((always_inline))
+#define AIMETPP_FORMULA AIMETPP_HOST_DEVICE AIMETPP_ALWAYS_INLINE
 
 namespace aimetpp {
 

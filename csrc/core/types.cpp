@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace aimetpp {
 namespace {
@@ -38,8 +39,8 @@ Precision Precision::parse(std::string_view name) {
   if (name.substr(0, kPrefix.size()) == kPrefix) {
     const std::string_view digits = name.substr(kPrefix.size());
     int bitwidth = 0;
-    const auto [end, error] = std::from_chars(
-        digits.data(), digits.data() + digits.size(), bitwidth);
+    const auto [end, error] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), bitwidth);
     if (error == std::errc() && end == digits.data() + digits.size() &&
         bitwidth >= kMinBitwidth && bitwidth <= kMaxBitwidth) {
       return integer(bitwidth);
@@ -58,9 +59,8 @@ std::string Precision::name() const {
 }
 
 std::string Candidate::name() const {
-  return detail::concat("((", activation.bitwidth(), ", ",
-                        format_word(activation), "), (", param.bitwidth(), ", ",
-                        format_word(param), "))");
+  return concat("((", activation.bitwidth(), ", ", format_word(activation),
+                "), (", param.bitwidth(), ", ", format_word(param), "))");
 }
 
 QuantGrid integer_grid(int bitwidth, bool symmetric) {

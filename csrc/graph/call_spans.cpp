@@ -2,7 +2,6 @@
 #include "graph/call_spans.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "core/error.h"
 

@@ -48,7 +48,7 @@ std::vector<int> read_values(const IrNode& node) {
 }
 
 std::string node_kind(const FlatIr& ir, const IrNode& node) {
-  const std::string kind = canonical_kind(node.kind);
+  std::string kind = canonical_kind(node.kind);
   if (kind == "convolution") {
     const std::string specific = convolution_kind(ir, node);
     return specific.empty() ? kind : specific;

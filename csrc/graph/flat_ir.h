@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A traced graph as plain data, with lists, tuples and constants resolved: what
-// jit_reader.cpp makes of TorchScript IR and build_op_graph() reads. Internal
-// to graph/.
+// jit_reader.cpp makes of TorchScript IR and assemble_op_graph() reads.
+// Internal to graph/.
 #pragma once
 
 #include <cstdint>

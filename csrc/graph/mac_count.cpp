@@ -2,9 +2,7 @@
 #include "graph/mac_count.h"
 
 #include <algorithm>
-#include <functional>
 #include <map>
-#include <numeric>
 
 #include "core/error.h"
 
@@ -12,11 +10,6 @@ namespace aimetpp::graph {
 namespace {
 
 using Shape = std::vector<std::int64_t>;
-
-std::int64_t num_elements(const Shape& shape) {
-  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1},
-                         std::multiplies<>());
-}
 
 class MacCounter {
  public:

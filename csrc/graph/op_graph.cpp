@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "graph/op_graph.h"
 
+#include <functional>
+#include <numeric>
 #include <sstream>
 
-#include "core/error.h"
+#include "core/text.h"
 
 namespace aimetpp::graph {
 namespace {
@@ -48,13 +50,10 @@ std::string tensors_text(const OpGraph& graph, const std::vector<int>& tensors,
 }
 
 std::string params_text(const std::vector<Param>& params) {
-  std::string text;
-  for (const Param& param : params) {
-    text += text.empty() ? "" : ", ";
-    text += param.name;
-    if (param.site != kNone) text += "#" + std::to_string(param.site);
-  }
-  return text;
+  return join(params, [](const Param& param) {
+    return param.site == kNone ? param.name
+                               : concat(param.name, "#", param.site);
+  });
 }
 
 }  // namespace
@@ -83,6 +82,25 @@ const char* to_string(OpRole role) {
   return "";
 }
 
+const char* to_string(Origin origin) {
+  switch (origin) {
+    case Origin::op:
+      return "op";
+    case Origin::model_input:
+      return "model_input";
+    case Origin::constant:
+      return "constant";
+    case Origin::parameter:
+      return "parameter";
+  }
+  return "";
+}
+
+std::int64_t num_elements(const std::vector<std::int64_t>& shape) {
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1},
+                         std::multiplies<>());
+}
+
 std::string Call::name() const {
   if (functional) return module + "/" + type + "_" + std::to_string(ordinal);
   // The root has no dotted name; where it is itself a leaf, it is the only one.
@@ -92,7 +110,7 @@ std::string Call::name() const {
 
 std::string OpGraph::site_name(int site) const {
   const Site& s = sites.at(site);
-  const std::string call = calls.at(s.call).name();
+  std::string call = calls.at(s.call).name();
   if (s.kind == SiteKind::param) return call + "." + s.param;
   if (s.kind == SiteKind::output && s.slot == 0) return call;
   return call + "." + to_string(s.kind) + "." + std::to_string(s.slot);

@@ -18,6 +18,8 @@ enum class SiteKind : std::uint8_t { input, output, param };
 
 AIMETPP_API const char* to_string(SiteKind kind);
 
+AIMETPP_API std::int64_t num_elements(const std::vector<std::int64_t>& shape);
+
 // One call of a leaf module, or one functional operation (`x + y`), in the
 // order in which the traced forward made them.
 struct AIMETPP_API Call {
@@ -42,6 +44,8 @@ struct Site {
 };
 
 enum class Origin : std::uint8_t { op, model_input, constant, parameter };
+
+AIMETPP_API const char* to_string(Origin origin);
 
 struct Use {
   int op = kNone;

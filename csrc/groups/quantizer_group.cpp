@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
-#include <utility>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace aimetpp::groups {
 namespace {
@@ -29,10 +29,6 @@ void insert_sorted(std::vector<int>& values, int value) {
   }
 }
 
-int quantizer_of(const Placement& placement, const graph::Param& param) {
-  return param.site == kNone ? kNone : placement.quantizer_of_site[param.site];
-}
-
 // Which quantizers meet in a kernel: a set for each activation, into which the
 // params that are multiplied with it are drawn.
 class GroupSets {
@@ -45,7 +41,7 @@ class GroupSets {
     std::iota(group_of_.begin(), group_of_.end(), 0);
     for (int op = 0; op < static_cast<int>(graph.ops.size()); ++op) {
       for (const graph::Param& param : graph.ops[op].params) {
-        const int quantizer = quantizer_of(placement, param);
+        const int quantizer = placement.quantizer_at(param.site);
         if (quantizer != kNone) {
           insert_sorted(param_readers_[quantizer], op);
         }
@@ -110,7 +106,7 @@ class GroupSets {
 
 bool has_quantized_params(const Op& op, const Placement& placement) {
   return std::ranges::any_of(op.params, [&](const graph::Param& param) {
-    return quantizer_of(placement, param) != kNone;
+    return placement.quantizer_at(param.site) != kNone;
   });
 }
 
@@ -127,26 +123,6 @@ std::vector<int> weightless_producers(const OpGraph& graph,
     }
   }
   return producers;
-}
-
-std::string to_text(const std::vector<SupportedKernel>& kernels) {
-  std::string text;
-  std::string separator;
-  for (const SupportedKernel& kernel : kernels) {
-    text += std::exchange(separator, ", ") + kernel.activation.name() + "/" +
-            (kernel.param ? kernel.param->name() : "any");
-  }
-  return text;
-}
-
-std::string to_text(const std::vector<Candidate>& candidates,
-                    const std::vector<int>& indices) {
-  std::string text;
-  std::string separator;
-  for (const int index : indices) {
-    text += std::exchange(separator, ", ") + candidates[index].name();
-  }
-  return text;
 }
 
 }  // namespace
@@ -211,7 +187,7 @@ std::vector<int> supported_candidates(const QuantizerGroup& group,
     const bool has_params = std::ranges::any_of(
         graph.ops[op].params, [&](const graph::Param& param) {
           return contains(group.param_quantizers,
-                          quantizer_of(placement, param));
+                          placement.quantizer_at(param.site));
         });
     const bool restricts_activation =
         !has_params ||
@@ -228,16 +204,17 @@ std::vector<int> supported_candidates(const QuantizerGroup& group,
       });
     });
     if (left.empty()) {
-      std::vector<int> all(candidates.size());
-      std::iota(all.begin(), all.end(), 0);
+      const std::string allowed_by_others =
+          join(before, [&](int index) { return candidates[index].name(); });
       raise_value_error(
           "quantizer group ", group.name, ": no candidate is left: op ",
           graph.ops[op].name, " (", graph.ops[op].onnx_type, ") supports ",
-          to_text(kernels), " (activation/param); the candidates are ",
-          to_text(candidates, all),
-          before.size() == all.size() ? std::string()
-                                      : ", of which its other ops allow " +
-                                            to_text(candidates, before));
+          join(kernels, &SupportedKernel::name),
+          " (activation/param); the candidates are ",
+          join(candidates, &Candidate::name),
+          before.size() == candidates.size()
+              ? std::string()
+              : ", of which its other ops allow " + allowed_by_others);
     }
   }
   return left;

@@ -6,21 +6,13 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace aimetpp::io {
 
 using nlohmann::json;
 
 namespace {
-
-std::string joined(std::initializer_list<std::string_view> names) {
-  std::string text;
-  std::string separator;
-  for (const std::string_view name : names) {
-    text += std::exchange(separator, ", ") + std::string(name);
-  }
-  return text;
-}
 
 // The parser by itself would keep the last of two members of one name.
 json parse(const std::string& text, const std::string& origin) {
@@ -90,7 +82,7 @@ void JsonNode::check_keys(
   check_object();
   for (const auto& member : value_->items()) {
     if (std::ranges::find(allowed, member.key()) == allowed.end()) {
-      at(member.key()).fail("unknown key; allowed: " + joined(allowed));
+      at(member.key()).fail("unknown key; allowed: " + join(allowed));
     }
   }
 }
@@ -99,8 +91,7 @@ void JsonNode::check_required(
     std::initializer_list<std::string_view> keys) const {
   for (const std::string_view key : keys) {
     if (!has(std::string(key))) {
-      fail("\"" + std::string(key) +
-           "\" is missing; required: " + joined(keys));
+      fail("\"" + std::string(key) + "\" is missing; required: " + join(keys));
     }
   }
 }

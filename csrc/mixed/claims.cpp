@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace aimetpp::mixed {
 namespace {
@@ -48,9 +49,8 @@ class Expander {
     } else if (aspect == Aspect::output) {
       route = route_of_output(graph_, placement_, op, slot);
     } else {
-      const int site = graph_.ops[op].params[slot].site;
       const int quantizer =
-          site == kNone ? kNone : placement_.quantizer_of_site[site];
+          placement_.quantizer_at(graph_.ops[op].params[slot].site);
       if (quantizer != kNone) route.quantizers = {quantizer};
     }
     claims_.push_back(
@@ -89,8 +89,7 @@ class Expander {
     const auto num_inputs = static_cast<std::size_t>(
         std::count_if(op.input_sites.begin(), op.input_sites.end(),
                       [](int site) { return site != kNone; }));
-    check_length(num_inputs,
-                 detail::concat(op.name, " has ", num_inputs, " inputs"));
+    check_length(num_inputs, concat(op.name, " has ", num_inputs, " inputs"));
     if (!activations.empty()) {
       int marked = 0;
       for (int slot = 0; slot < static_cast<int>(op.inputs.size()); ++slot) {
@@ -116,7 +115,7 @@ class Expander {
   void expand_model_inputs() {
     const auto& activations = current().activations;
     const int count = static_cast<int>(graph_.model_inputs.size());
-    check_length(count, detail::concat("the model has ", count, " inputs"));
+    check_length(count, concat("the model has ", count, " inputs"));
     if (activations.empty()) return;
     for (int input = 0; input < count; ++input) {
       const int entry = activations.size() == 1 ? 0 : input;
@@ -131,7 +130,7 @@ class Expander {
   void expand_model_outputs() {
     const auto& activations = current().activations;
     const int count = static_cast<int>(graph_.model_outputs.size());
-    check_length(count, detail::concat("the model has ", count, " outputs"));
+    check_length(count, concat("the model has ", count, " outputs"));
     if (activations.empty()) return;
     for (int output = 0; output < count; ++output) {
       const int entry = activations.size() == 1 ? 0 : output;
@@ -185,7 +184,7 @@ class Expander {
 std::string last_rule(const config::Placement& placement, int site) {
   if (site == kNone || placement.rules[site].empty()) return "";
   const config::RuleEffect& last = placement.rules[site].back();
-  return detail::concat(" (", last.section, ": ", last.effect, ")");
+  return concat(" (", last.section, ": ", last.effect, ")");
 }
 
 // Empty where at least one covered leaf has a quantizer for the parameter.
@@ -199,24 +198,16 @@ std::string why_param_is_ineffective(const graph::OpGraph& graph,
     for (const graph::Param& param : graph.ops[op].params) {
       known.insert(param.name);
       if (param.name != name) continue;
-      if (param.site != kNone &&
-          placement.quantizer_of_site[param.site] != kNone) {
-        return "";
-      }
+      if (placement.quantizer_at(param.site) != kNone) return "";
       if (unquantized.empty()) {
-        unquantized =
-            detail::concat("parameter \"", name, "\" has no quantizer",
-                           last_rule(placement, param.site));
+        unquantized = concat("parameter \"", name, "\" has no quantizer",
+                             last_rule(placement, param.site));
       }
     }
   }
   if (!unquantized.empty()) return unquantized;
-  std::string names;
-  for (const std::string& each : known) {
-    names += (names.empty() ? "" : ", ") + each;
-  }
-  return detail::concat("no parameter \"", name, "\"; ",
-                        names.empty() ? "there are none" : "there is " + names);
+  return concat("no parameter \"", name, "\"; ",
+                known.empty() ? "there are none" : "there is " + join(known));
 }
 
 }  // namespace
@@ -254,14 +245,12 @@ std::vector<ReportLine> find_ineffective(const graph::OpGraph& graph,
       if (!request.activations[entry] || realized.count({index, entry}) > 0) {
         continue;
       }
-      const std::string where =
-          request.activations.size() > 1
-              ? detail::concat("entry ", entry, " of activation")
-              : std::string("activation");
-      lines.push_back(
-          {index, request.subject,
-           detail::concat(where, " (", request.activations[entry]->name(),
-                          ") finds no quantizer")});
+      const std::string where = request.activations.size() > 1
+                                    ? concat("entry ", entry, " of activation")
+                                    : std::string("activation");
+      lines.push_back({index, request.subject,
+                       concat(where, " (", request.activations[entry]->name(),
+                              ") finds no quantizer")});
     }
     for (const auto& [name, precision] : request.params) {
       const std::string why =
@@ -275,19 +264,18 @@ std::vector<ReportLine> find_ineffective(const graph::OpGraph& graph,
 std::string describe_request(const std::vector<Request>& requests,
                              int request) {
   const Request& asked = requests[request];
-  return detail::concat("request ", request + 1, " (", asked.subject,
-                        asked.source.empty() ? "" : ", ", asked.source, ")");
+  return concat("request ", request + 1, " (", asked.subject,
+                asked.source.empty() ? "" : ", ", asked.source, ")");
 }
 
 std::string describe_aspect(const graph::OpGraph& graph, const Claim& claim) {
   const graph::Op& op = graph.ops[claim.op];
   switch (claim.aspect) {
     case Aspect::input:
-      return detail::concat(op.name, " input ", claim.slot);
+      return concat(op.name, " input ", claim.slot);
     case Aspect::output:
-      return op.outputs.size() == 1
-                 ? op.name + " output"
-                 : detail::concat(op.name, " output ", claim.slot);
+      return op.outputs.size() == 1 ? op.name + " output"
+                                    : concat(op.name, " output ", claim.slot);
     case Aspect::param:
       return op.name + "." + op.params[claim.slot].name;
   }
@@ -297,11 +285,8 @@ std::string describe_aspect(const graph::OpGraph& graph, const Claim& claim) {
 std::string describe_quantizer(const graph::OpGraph& graph,
                                const config::Placement& placement,
                                int quantizer) {
-  std::string text;
-  for (const int site : placement.quantizers[quantizer].sites) {
-    text += (text.empty() ? "" : ", ") + graph.site_name(site);
-  }
-  return text;
+  return join(placement.quantizers[quantizer].sites,
+              [&](int site) { return graph.site_name(site); });
 }
 
 }  // namespace aimetpp::mixed

@@ -2,8 +2,6 @@
 #include "mixed/cost_model.h"
 
 #include <cmath>
-#include <functional>
-#include <numeric>
 
 #include "core/error.h"
 
@@ -21,21 +19,11 @@ int bits_of(int quantizer, const std::vector<Precision>& precisions) {
                       "quantizer ", quantizer, " is used, got ",
                       precisions.size(), " precisions");
   }
-  return precisions[static_cast<std::size_t>(quantizer)].bitwidth();
-}
-
-int quantizer_at(const config::Placement& placement, int site) {
-  if (site == kNone) return kNone;
-  return placement.quantizer_of_site.at(static_cast<std::size_t>(site));
-}
-
-std::int64_t numel(const std::vector<std::int64_t>& shape) {
-  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1},
-                         std::multiplies<>());
+  return precisions[quantizer].bitwidth();
 }
 
 std::int64_t last_dim(const OpGraph& graph, int tensor) {
-  const auto& shape = graph.tensors[static_cast<std::size_t>(tensor)].shape;
+  const auto& shape = graph.tensors[tensor].shape;
   return shape.empty() ? 1 : shape.back();
 }
 
@@ -46,7 +34,7 @@ class TermBuilder {
       : graph_(graph), placement_(placement), terms_(terms) {}
 
   void add(int op_index) {
-    const Op& op = graph_.ops[static_cast<std::size_t>(op_index)];
+    const Op& op = graph_.ops[op_index];
     if (op.macs == 0) return;
     if (op.kind == "scaled_dot_product_attention") {
       add_attention(op_index, op);
@@ -64,7 +52,7 @@ class TermBuilder {
 
  private:
   [[nodiscard]] int operand(int op, int slot) const {
-    const auto& inputs = graph_.ops[static_cast<std::size_t>(op)].inputs;
+    const auto& inputs = graph_.ops[op].inputs;
     if (slot >= static_cast<int>(inputs.size())) return kNone;
     return config::quantizer_of_input(graph_, placement_, op, slot);
   }
@@ -90,7 +78,7 @@ class TermBuilder {
   void add_weighted(int op_index, const Op& op) const {
     std::int64_t total = 0;
     for (const graph::Param& param : op.params) {
-      if (param.shape.size() > 1) total += numel(param.shape);
+      if (param.shape.size() > 1) total += graph::num_elements(param.shape);
     }
     const int lhs = operand(op_index, 0);
     if (total == 0) {  // the weight came in as a tensor
@@ -100,11 +88,11 @@ class TermBuilder {
     std::int64_t left = op.macs;
     for (const graph::Param& param : op.params) {
       if (param.shape.size() < 2) continue;
-      const std::int64_t size = numel(param.shape);
+      const std::int64_t size = graph::num_elements(param.shape);
       const auto share = static_cast<std::int64_t>(
           std::llround(static_cast<double>(left) * static_cast<double>(size) /
                        static_cast<double>(total)));
-      terms_->push_back({share, lhs, quantizer_at(placement_, param.site)});
+      terms_->push_back({share, lhs, placement_.quantizer_at(param.site)});
       left -= share;
       total -= size;
     }

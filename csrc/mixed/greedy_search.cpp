@@ -15,8 +15,6 @@
 namespace aimetpp::mixed {
 namespace {
 
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
-
 class Engine {
  public:
   Engine(const SearchProblem& problem, const SearchOptions& options,
@@ -46,7 +44,7 @@ class Engine {
   [[nodiscard]] int cheapest_in_target() const;
   SearchResult finish(const char* stop_reason, bool may_choose = true);
   [[nodiscard]] std::string candidate_name(int candidate) const {
-    return problem_.candidates[at(candidate)].name();
+    return problem_.candidates[candidate].name();
   }
 
   const SearchProblem& problem_;
@@ -117,7 +115,7 @@ void Engine::measure_sensitivities() {
   for (const Move& move : space_.moves()) {
     const double value =
         score(Phase::sensitivity, space_.alone(move),
-              "group " + problem_.groups[at(move.group)].name +
+              "group " + problem_.groups[move.group].name +
                   " alone at candidate " + candidate_name(move.candidate));
     result_.sensitivities.push_back(
         {move.group, move.candidate, value, space_.bit_ops_reduction(move)});
@@ -129,7 +127,7 @@ void Engine::measure_sensitivities() {
 // earlier group.
 void Engine::sort_sensitivities() {
   const auto key = [this](const Sensitivity& item) {
-    const Candidate& candidate = problem_.candidates[at(item.candidate)];
+    const Candidate& candidate = problem_.candidates[item.candidate];
     return std::make_tuple(
         -item.score,
         -(candidate.activation.bitwidth() + candidate.param.bitwidth()),
@@ -146,10 +144,10 @@ void Engine::sort_sensitivities() {
 void Engine::plan_walk() {
   Assignment current = space_.baseline();
   for (const Sensitivity& item : result_.sensitivities) {
-    if (!space_.narrows(item.group, current[at(item.group)], item.candidate)) {
+    if (!space_.narrows(item.group, current[item.group], item.candidate)) {
       continue;
     }
-    current[at(item.group)] = item.candidate;
+    current[item.group] = item.candidate;
     FrontPoint step;
     step.relative_bit_ops = space_.relative_bit_ops(current);
     step.group = item.group;
@@ -160,11 +158,11 @@ void Engine::plan_walk() {
 }
 
 double Engine::step_score(int step) {
-  const FrontPoint& point = steps_[at(step)];
+  const FrontPoint& point = steps_[step];
   return score(Phase::front, point.assignment,
                "step " + std::to_string(step + 1) +
-                   " of the walk, which moves " + "group " +
-                   problem_.groups[at(point.group)].name + " to candidate " +
+                   " of the walk, which moves group " +
+                   problem_.groups[point.group].name + " to candidate " +
                    candidate_name(point.candidate));
 }
 
@@ -259,8 +257,8 @@ int Engine::cheapest_in_target() const {
   int chosen = 0;
   for (int index = 1; index < static_cast<int>(result_.points.size());
        ++index) {
-    const FrontPoint& point = result_.points[at(index)];
-    const FrontPoint& best = result_.points[at(chosen)];
+    const FrontPoint& point = result_.points[index];
+    const FrontPoint& best = result_.points[chosen];
     if (point.score < target_) continue;
     if (std::make_pair(point.relative_bit_ops, -point.score) <=
         std::make_pair(best.relative_bit_ops, -best.score)) {
@@ -274,8 +272,8 @@ SearchResult Engine::finish(const char* stop_reason, bool may_choose) {
   collect_points();
   const int chosen = may_choose ? cheapest_in_target() : 0;
   result_.chosen = chosen == 0 ? kOff : chosen;
-  result_.final_score = result_.points[at(chosen)].score;
-  result_.final_assignment = result_.points[at(chosen)].assignment;
+  result_.final_score = result_.points[chosen].score;
+  result_.final_assignment = result_.points[chosen].assignment;
   result_.stop_reason = stop_reason;
   return std::move(result_);
 }

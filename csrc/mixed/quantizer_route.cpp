@@ -33,7 +33,7 @@ class RouteFinder {
   }
 
   [[nodiscard]] QuantizerRoute output(int op, int slot) const {
-    const int own = quantizer_at(graph_.ops[op].output_sites[slot]);
+    const int own = placement_.quantizer_at(graph_.ops[op].output_sites[slot]);
     if (own != kNone) return {{own}, {}, false};
     QuantizerRoute route;
     if (graph_.ops[op].role == graph::OpRole::grid_preserving &&
@@ -50,10 +50,6 @@ class RouteFinder {
   }
 
  private:
-  [[nodiscard]] int quantizer_at(int site) const {
-    return site == kNone ? kNone : placement_.quantizer_of_site[site];
-  }
-
   static void finish(QuantizerRoute& route) {
     std::vector<int>& found = route.quantizers;
     std::sort(found.begin(), found.end());
@@ -68,7 +64,7 @@ class RouteFinder {
     const graph::Op& op = graph_.ops[producer];
     for (std::size_t slot = 0; slot < op.outputs.size(); ++slot) {
       if (op.outputs[slot] != tensor) continue;
-      return quantizer_at(op.output_sites[slot]) == kNone;
+      return placement_.quantizer_at(op.output_sites[slot]) == kNone;
     }
     return false;
   }
@@ -89,7 +85,8 @@ class RouteFinder {
   [[nodiscard]] std::vector<int> path_upstream(int op, int slot,
                                                int quantizer) const {
     std::vector<int> path;
-    if (quantizer_at(graph_.ops[op].input_sites[slot]) == quantizer) {
+    if (placement_.quantizer_at(graph_.ops[op].input_sites[slot]) ==
+        quantizer) {
       return path;
     }
     int producer = graph_.tensors[graph_.ops[op].inputs[slot]].producer;
@@ -98,9 +95,9 @@ class RouteFinder {
       const graph::Op& walked = graph_.ops[producer];
       const bool quantizes_output = std::any_of(
           walked.output_sites.begin(), walked.output_sites.end(),
-          [&](int site) { return quantizer_at(site) == quantizer; });
+          [&](int site) { return placement_.quantizer_at(site) == quantizer; });
       if (quantizes_output || walked.inputs.empty() ||
-          quantizer_at(walked.input_sites.front()) == quantizer) {
+          placement_.quantizer_at(walked.input_sites.front()) == quantizer) {
         break;
       }
       producer = graph_.tensors[walked.inputs.front()].producer;
@@ -114,7 +111,8 @@ class RouteFinder {
     const bool fused = is_fused(tensor);
     for (const graph::Use& use : graph_.tensors[tensor].uses) {
       const graph::Op& reader = graph_.ops[use.op];
-      const int at_input = quantizer_at(reader.input_sites[use.slot]);
+      const int at_input =
+          placement_.quantizer_at(reader.input_sites[use.slot]);
       if (at_input != kNone) {
         route.quantizers.push_back(at_input);
         route.path.push_back(use.op);
@@ -125,7 +123,8 @@ class RouteFinder {
           (fused && reader.role == graph::OpRole::compute);
       if (!passes_on || reader.outputs.empty()) continue;
       route.path.push_back(use.op);
-      const int at_output = quantizer_at(reader.output_sites.front());
+      const int at_output =
+          placement_.quantizer_at(reader.output_sites.front());
       if (at_output != kNone) {
         route.quantizers.push_back(at_output);
       } else {

@@ -4,22 +4,15 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <optional>
 #include <set>
 
-#include "core/error.h"
+#include "core/text.h"
 
 namespace aimetpp::mixed {
 namespace {
 
 using graph::kNone;
-
-std::string join(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) {
-    text += (text.empty() ? "" : ", ") + word;
-  }
-  return text;
-}
 
 class ReportWriter {
  public:
@@ -52,26 +45,26 @@ class ReportWriter {
       if (words.empty()) words.push_back("nothing");
       lines.push_back(
           {index, asked.subject,
-           detail::concat(join(words), covered(asked),
-                          asked.source.empty() ? "" : " at ", asked.source)});
+           concat(join(words), covered(asked),
+                  asked.source.empty() ? "" : " at ", asked.source)});
     }
     return lines;
   }
 
   // Leaf by leaf, what is left of each request once later ones have spoken.
   [[nodiscard]] std::vector<ReportLine> inferred() const {
-    return grouped([](const Claim& claim) {
-      return claim.replaced_by == kNone ? std::string() : std::string(kSkip);
+    return grouped([](const Claim& claim) -> Ending {
+      if (claim.replaced_by != kNone) return std::nullopt;
+      return "";
     });
   }
 
   [[nodiscard]] std::vector<ReportLine> replaced() const {
-    return grouped([this](const Claim& claim) {
-      if (claim.replaced_by == kNone) return std::string(kSkip);
+    return grouped([this](const Claim& claim) -> Ending {
+      if (claim.replaced_by == kNone) return std::nullopt;
       const Claim& later = claims_[claim.replaced_by];
-      if (later.precision == claim.precision) return std::string(kSkip);
-      return detail::concat("; request ", later.request + 1,
-                            " speaks of it later");
+      if (later.precision == claim.precision) return std::nullopt;
+      return concat("; request ", later.request + 1, " speaks of it later");
     });
   }
 
@@ -93,9 +86,9 @@ class ReportWriter {
       const std::vector<std::string> others = bystanders(
           verdict, found == readers.end() ? std::vector<int>() : found->second);
       if (others.empty()) continue;
-      lines.push_back({winner.request, quantizer_name(verdict.quantizer),
-                       detail::concat(winner.precision.name(),
-                                      " is seen too by ", join(others))});
+      lines.push_back(
+          {winner.request, quantizer_name(verdict.quantizer),
+           concat(winner.precision.name(), " is seen too by ", join(others))});
     }
     return lines;
   }
@@ -124,24 +117,23 @@ class ReportWriter {
         if (claim.precision == winner.precision) continue;
         lines.push_back(
             {claim.request, describe_aspect(graph_, claim),
-             detail::concat(claim.precision.name(), "; ",
-                            quantizer_name(verdict.quantizer), " is ",
-                            winner.precision.name(), " by request ",
-                            winner.request + 1, " (",
-                            describe_aspect(graph_, winner), ")")});
+             concat(claim.precision.name(), "; ",
+                    quantizer_name(verdict.quantizer), " is ",
+                    winner.precision.name(), " by request ", winner.request + 1,
+                    " (", describe_aspect(graph_, winner), ")")});
       }
     }
     return lines;
   }
 
  private:
-  static constexpr const char* kSkip = "skip";
+  // What a claim's entry in a line ends with; nullopt: it has none.
+  using Ending = std::optional<std::string>;
 
   static std::string covered(const Request& request) {
     const bool expanded = request.target == RequestTarget::container ||
                           request.target == RequestTarget::type;
-    return expanded ? detail::concat(" for ", request.ops.size(), " leaf calls")
-                    : "";
+    return expanded ? concat(" for ", request.ops.size(), " leaf calls") : "";
   }
 
   [[nodiscard]] std::string quantizer_name(int quantizer) const {
@@ -152,11 +144,10 @@ class ReportWriter {
     const graph::Op& op = graph_.ops[claim.op];
     switch (claim.aspect) {
       case Aspect::input:
-        return op.inputs.size() == 1 ? "input"
-                                     : detail::concat("input ", claim.slot);
+        return op.inputs.size() == 1 ? "input" : concat("input ", claim.slot);
       case Aspect::output:
         return op.outputs.size() == 1 ? "output"
-                                      : detail::concat("output ", claim.slot);
+                                      : concat("output ", claim.slot);
       case Aspect::param:
         return op.params[claim.slot].name;
     }
@@ -164,18 +155,18 @@ class ReportWriter {
   }
 
   // One line per request and leaf: "input int16, output int16, weight int4" and
-  // the ending that `ending_of` gives; kSkip leaves a claim out.
+  // the ending that `ending_of` gives.
   template <typename EndingOf>
-  [[nodiscard]] [[nodiscard]] std::vector<ReportLine> grouped(
-      EndingOf ending_of) const {
+  [[nodiscard]] std::vector<ReportLine> grouped(EndingOf ending_of) const {
     std::vector<ReportLine> lines;
     int last_op = kNone;
     std::string last_ending;
     for (const Claim& claim : claims_) {
-      const std::string ending = ending_of(claim);
-      if (ending == kSkip) continue;
-      const std::string word = detail::concat(aspect_word(claim), " ",
-                                              claim.precision.name(), ending);
+      const Ending given = ending_of(claim);
+      if (!given) continue;
+      const std::string& ending = *given;
+      const std::string word =
+          concat(aspect_word(claim), " ", claim.precision.name(), ending);
       if (!lines.empty() && lines.back().request == claim.request &&
           last_op == claim.op && last_ending == ending) {
         std::string& words = lines.back().detail;
@@ -206,8 +197,8 @@ class ReportWriter {
     for (std::size_t step = 0; step + 1 < route.path.size(); ++step) {
       through.push_back(graph_.ops[route.path[step]].name);
     }
-    return detail::concat(" -> ", join(names),
-                          through.empty() ? "" : ", through ", join(through));
+    return concat(" -> ", join(names), through.empty() ? "" : ", through ",
+                  join(through));
   }
 
   [[nodiscard]] std::map<int, std::vector<int>> readers_of_quantizers() const {
@@ -275,8 +266,7 @@ void write_section(std::string& text, const std::string& title,
   for (const ReportLine& line : lines) {
     const std::string number =
         line.request == kNone ? "-" : std::to_string(line.request + 1);
-    text += detail::concat("[", number, "] ", line.subject, ": ", line.detail,
-                           "\n");
+    text += concat("[", number, "] ", line.subject, ": ", line.detail, "\n");
   }
 }
 
@@ -299,11 +289,11 @@ void fill_report(const graph::OpGraph& graph,
 }
 
 std::string to_text(const Resolution& resolution) {
-  std::string text = detail::concat(
-      "Manual mixed precision: ", resolution.requests.size(), " requests, ",
-      resolution.changes.size(), " quantizers changed, ",
-      resolution.overruled.size(),
-      " overruled\n(the number in brackets is that of the request)\n");
+  std::string text =
+      concat("Manual mixed precision: ", resolution.requests.size(),
+             " requests, ", resolution.changes.size(), " quantizers changed, ",
+             resolution.overruled.size(),
+             " overruled\n(the number in brackets is that of the request)\n");
   write_section(text, "Requests", resolution.requests);
   write_section(text, "Inferred", resolution.inferred);
   write_section(text, "Propagated", resolution.propagated);

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "mixed/claims.h"
 #include "mixed/resolution_report.h"
 
@@ -81,12 +82,11 @@ std::string describe_conflict(const graph::OpGraph& graph,
           ? describe_request(requests, earlier.request) + " asks"
           : describe_request(requests, earlier.request) + " and " +
                 describe_request(requests, later.request) + " ask";
-  return detail::concat(who, " for ", earlier.precision.name(), " (",
-                        describe_aspect(graph, earlier), ") and ",
-                        later.precision.name(), " (",
-                        describe_aspect(graph, later),
-                        "), but both are decided by the quantizer ",
-                        describe_quantizer(graph, placement, quantizer));
+  return concat(who, " for ", earlier.precision.name(), " (",
+                describe_aspect(graph, earlier), ") and ",
+                later.precision.name(), " (", describe_aspect(graph, later),
+                "), but both are decided by the quantizer ",
+                describe_quantizer(graph, placement, quantizer));
 }
 
 void check_conflicts(const graph::OpGraph& graph,
@@ -114,18 +114,6 @@ void check_conflicts(const graph::OpGraph& graph,
   raise_runtime_error("conflicting precision requests:", found,
                       "\nask for one precision there, or apply with "
                       "strict=False, where the latest request wins");
-}
-
-std::string describe_kernels(
-    const std::vector<config::SupportedKernel>& kernels) {
-  std::string text;
-  for (const config::SupportedKernel& kernel : kernels) {
-    if (!text.empty()) text += ", ";
-    text += kernel.param ? detail::concat("(", kernel.activation.name(), ", ",
-                                          kernel.param->name(), ")")
-                         : kernel.activation.name();
-  }
-  return text;
 }
 
 class KernelCheck {
@@ -163,8 +151,7 @@ class KernelCheck {
           route_of_output(graph_, placement_, index, 0).quantizers;
       if (!found.empty()) activation_quantizer = found.front();
     } else {
-      const int site = op.params[weight].site;
-      if (site != kNone) weight_quantizer = placement_.quantizer_of_site[site];
+      weight_quantizer = placement_.quantizer_at(op.params[weight].site);
       if (!op.inputs.empty()) {
         activation_quantizer =
             config::quantizer_of_input(graph_, placement_, index, 0);
@@ -193,8 +180,8 @@ class KernelCheck {
                precisions_[weight_quantizer].name() + " " +
                op.params[weight].name;
     }
-    return detail::concat("no supported kernel for ", state,
-                          "; supported: ", describe_kernels(kernels));
+    return concat("no supported kernel for ", state, "; supported: ",
+                  join(kernels, &config::SupportedKernel::name));
   }
 
   static int weight_slot(const graph::Op& op) {

@@ -11,8 +11,6 @@
 namespace aimetpp::mixed {
 namespace {
 
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
-
 bool supports(const SearchGroup& group, int candidate) {
   return std::find(group.candidates.begin(), group.candidates.end(),
                    candidate) != group.candidates.end();
@@ -76,7 +74,7 @@ int SearchSpace::widest_common_candidate() const {
                      })) {
       continue;
     }
-    const Candidate& candidate = problem_.candidates[at(index)];
+    const Candidate& candidate = problem_.candidates[index];
     const int activation = candidate.activation.bitwidth();
     const std::pair<int, int> bits{activation * candidate.param.bitwidth(),
                                    activation};
@@ -90,7 +88,7 @@ int SearchSpace::widest_common_candidate() const {
   for (const SearchGroup& group : problem_.groups) {
     support += "\n  " + group.name + ":";
     for (const int candidate : group.candidates) {
-      support += " " + problem_.candidates[at(candidate)].name();
+      support += " " + problem_.candidates[candidate].name();
     }
   }
   raise_value_error(
@@ -100,9 +98,9 @@ int SearchSpace::widest_common_candidate() const {
 }
 
 bool SearchSpace::narrows(int group, int from, int to) const {
-  const SearchGroup& searched = problem_.groups[at(group)];
-  const Candidate& before = problem_.candidates[at(from)];
-  const Candidate& after = problem_.candidates[at(to)];
+  const SearchGroup& searched = problem_.groups[group];
+  const Candidate& before = problem_.candidates[from];
+  const Candidate& after = problem_.candidates[to];
   bool fewer = false;
   bool more = false;
   const auto compare = [&](const std::vector<int>& members, int old_bits,
@@ -120,15 +118,15 @@ bool SearchSpace::narrows(int group, int from, int to) const {
 
 std::vector<Move> SearchSpace::narrowing_moves() const {
   std::vector<Move> moves;
-  const Candidate& base = problem_.candidates[at(baseline_candidate_)];
+  const Candidate& base = problem_.candidates[baseline_candidate_];
   for (int g = 0; g < static_cast<int>(problem_.groups.size()); ++g) {
-    const SearchGroup& group = problem_.groups[at(g)];
+    const SearchGroup& group = problem_.groups[g];
     std::vector<Candidate> effects;
     for (int index = 0; index < static_cast<int>(problem_.candidates.size());
          ++index) {
       if (!supports(group, index)) continue;
       if (!narrows(g, baseline_candidate_, index)) continue;
-      Candidate effect = problem_.candidates[at(index)];
+      Candidate effect = problem_.candidates[index];
       if (group.activation_quantizers.empty()) {
         effect.activation = base.activation;
       }
@@ -147,8 +145,8 @@ Assignment SearchSpace::all_narrow() const {
   Assignment assignment = baseline_;
   std::map<int, std::pair<double, int>> best;  // by group: saving, minus bits
   for (const Move& move : moves_) {
-    const SearchGroup& group = problem_.groups[at(move.group)];
-    const Candidate& candidate = problem_.candidates[at(move.candidate)];
+    const SearchGroup& group = problem_.groups[move.group];
+    const Candidate& candidate = problem_.candidates[move.candidate];
     int bits = 0;
     if (!group.activation_quantizers.empty()) {
       bits += candidate.activation.bitwidth();
@@ -158,20 +156,20 @@ Assignment SearchSpace::all_narrow() const {
     const auto found = best.find(move.group);
     if (found != best.end() && key <= found->second) continue;
     best[move.group] = key;
-    assignment[at(move.group)] = move.candidate;
+    assignment[move.group] = move.candidate;
   }
   return assignment;
 }
 
 Assignment SearchSpace::alone(const Move& move) const {
   Assignment assignment(problem_.groups.size(), kOff);
-  assignment[at(move.group)] = move.candidate;
+  assignment[move.group] = move.candidate;
   return assignment;
 }
 
 double SearchSpace::bit_ops_reduction(const Move& move) const {
   Assignment assignment = baseline_;
-  assignment[at(move.group)] = move.candidate;
+  assignment[move.group] = move.candidate;
   return baseline_bit_ops_ - bit_ops(assignment);
 }
 
@@ -187,12 +185,12 @@ double SearchSpace::bit_ops(const Assignment& assignment) const {
     const bool off = assignment[g] == kOff;
     const Candidate candidate =
         off ? Candidate{Precision::fp32(), Precision::fp32()}
-            : problem_.candidates[at(assignment[g])];
+            : problem_.candidates[assignment[g]];
     for (const int quantizer : group.activation_quantizers) {
-      precisions[at(quantizer)] = candidate.activation;
+      precisions[quantizer] = candidate.activation;
     }
     for (const int quantizer : group.param_quantizers) {
-      precisions[at(quantizer)] = candidate.param;
+      precisions[quantizer] = candidate.param;
     }
   }
   return problem_.cost_model.bit_ops(precisions);

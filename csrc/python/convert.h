@@ -17,7 +17,8 @@
 #include "quantizer/statistics.h"
 
 // A precision is a string in Python, a candidate a pair of them. Parsing throws
-// the library's own error, so that a wrong name is a ValueError with its reason.
+// the library's own error, so that a wrong name is a ValueError with its
+// reason.
 namespace pybind11::detail {
 
 template <>
@@ -60,7 +61,8 @@ struct type_caster<aimetpp::Candidate> {
   }
   static handle cast(const aimetpp::Candidate& candidate, return_value_policy,
                      handle) {
-    return pybind11::make_tuple(candidate.activation.name(), candidate.param.name())
+    return pybind11::make_tuple(candidate.activation.name(),
+                                candidate.param.name())
         .release();
   }
 
@@ -72,39 +74,14 @@ struct type_caster<aimetpp::Candidate> {
 
 namespace aimetpp::python {
 
-inline std::string role_name(graph::OpRole role) {
-  switch (role) {
-    case graph::OpRole::compute:
-      return "compute";
-    case graph::OpRole::grid_preserving:
-      return "grid_preserving";
-    case graph::OpRole::metadata:
-      return "metadata";
-  }
-  return "";
-}
-
-inline std::string origin_name(graph::Origin origin) {
-  switch (origin) {
-    case graph::Origin::op:
-      return "op";
-    case graph::Origin::model_input:
-      return "model_input";
-    case graph::Origin::constant:
-      return "constant";
-    case graph::Origin::parameter:
-      return "parameter";
-  }
-  return "";
-}
-
 inline graph::SiteKind site_kind_of(const std::string& name) {
   for (const auto kind : {graph::SiteKind::input, graph::SiteKind::output,
                           graph::SiteKind::param}) {
     if (name == graph::to_string(kind)) return kind;
   }
-  raise_value_error("site kind must be \"input\", \"output\" or \"param\", got \"",
-                    name, "\"");
+  raise_value_error(
+      "site kind must be \"input\", \"output\" or \"param\", got \"", name,
+      "\"");
 }
 
 inline quantizer::Symmetry symmetry_of(const std::string& name) {
@@ -126,7 +103,8 @@ inline quantizer::Scheme scheme_of(const std::string& name) {
   if (name == "percentile") return quantizer::Scheme::percentile;
   if (name == "mse") return quantizer::Scheme::mse;
   raise_value_error(
-      "quantization scheme must be \"min_max\", \"tf_enhanced\", \"percentile\" "
+      "quantization scheme must be \"min_max\", \"tf_enhanced\", "
+      "\"percentile\" "
       "or \"mse\", got \"",
       name, "\"");
 }

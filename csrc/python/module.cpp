@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The Python bindings: results of the torch-free parts as read-only objects,
-// precisions as their names ("int8"), aimetpp::Error as ValueError, TypeError or
-// RuntimeError.
-#include <ATen/core/Tensor.h>
+// precisions as their names ("int8"), aimetpp::Error as ValueError, TypeError
+// or RuntimeError.
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
@@ -21,6 +20,8 @@
 #include "mixed/greedy_search.h"
 #include "mixed/resolver.h"
 #include "python/convert.h"
+#include "python/evaluator.h"
+#include "python/statistics.h"
 #include "quantizer/encoding.h"
 #include "quantizer/statistics.h"
 
@@ -54,7 +55,8 @@ graph::OpGraph read_graph(py::handle ir, std::vector<graph::Call> calls,
       std::move(sites), num_inputs);
 }
 
-void bind_graph(py::module_& m) {
+// What the tracer makes and read_graph takes.
+void bind_trace(py::module_& m) {
   py::class_<graph::Call>(m, "Call")
       .def(py::init([](std::string module, int ordinal, bool functional,
                        std::string type, std::string source) {
@@ -85,6 +87,9 @@ void bind_graph(py::module_& m) {
       .def_readonly("call", &graph::Site::call)
       .def_readonly("slot", &graph::Site::slot)
       .def_readonly("param", &graph::Site::param);
+}
+
+void bind_graph(py::module_& m) {
   py::class_<graph::Param>(m, "Param")
       .def_readonly("site", &graph::Param::site)
       .def_readonly("name", &graph::Param::name)
@@ -92,7 +97,9 @@ void bind_graph(py::module_& m) {
   py::class_<graph::Tensor>(m, "Tensor")
       .def_property_readonly(
           "origin",
-          [](const graph::Tensor& tensor) { return origin_name(tensor.origin); })
+          [](const graph::Tensor& tensor) {
+            return std::string(graph::to_string(tensor.origin));
+          })
       .def_readonly("producer", &graph::Tensor::producer)
       .def_readonly("model_input", &graph::Tensor::model_input)
       .def_readonly("is_model_output", &graph::Tensor::is_model_output)
@@ -106,8 +113,10 @@ void bind_graph(py::module_& m) {
   py::class_<graph::Op>(m, "Op")
       .def_readonly("kind", &graph::Op::kind)
       .def_readonly("onnx_type", &graph::Op::onnx_type)
-      .def_property_readonly(
-          "role", [](const graph::Op& op) { return role_name(op.role); })
+      .def_property_readonly("role",
+                             [](const graph::Op& op) {
+                               return std::string(graph::to_string(op.role));
+                             })
       .def_readonly("call", &graph::Op::call)
       .def_readonly("name", &graph::Op::name)
       .def_readonly("source", &graph::Op::source)
@@ -132,7 +141,7 @@ void bind_graph(py::module_& m) {
   m.def("read_graph", &read_graph, py::arg("ir"), py::arg("calls"),
         py::arg("sites"), py::arg("num_inputs"));
   m.def("op_role", [](const std::string& kind) {
-    return role_name(graph::op_traits(kind).role);
+    return std::string(graph::to_string(graph::op_traits(kind).role));
   });
   m.def("canonical_kind", &graph::canonical_kind);
 }
@@ -144,7 +153,8 @@ void bind_config(py::module_& m) {
   py::class_<config::QuantizerSpec>(m, "QuantizerSpec")
       .def_readonly("precision", &config::QuantizerSpec::precision)
       .def_readonly("symmetric", &config::QuantizerSpec::symmetric)
-      .def_readonly("strict_symmetric", &config::QuantizerSpec::strict_symmetric)
+      .def_readonly("strict_symmetric",
+                    &config::QuantizerSpec::strict_symmetric)
       .def_readonly("unsigned_symmetric",
                     &config::QuantizerSpec::unsigned_symmetric)
       .def_readonly("channel_axis", &config::QuantizerSpec::channel_axis)
@@ -179,71 +189,46 @@ void bind_config(py::module_& m) {
       py::arg("param"));
 }
 
-void update_statistics(quantizer::Statistics& statistics,
-                       const at::Tensor& tensor,
-                       std::optional<std::int64_t> channel_axis) {
-  const at::Tensor data =
-      tensor.detach().to(at::kCPU, at::kFloat).contiguous();
-  std::int64_t outer = 1;
-  std::int64_t inner = data.numel();
-  if (channel_axis) {
-    if (data.size(*channel_axis) != statistics.num_channels()) {
-      raise_value_error("calibration: the tensor must have ",
-                        statistics.num_channels(), " channels on axis ",
-                        *channel_axis, ", got ", data.size(*channel_axis));
-    }
-    inner = 1;
-    for (std::int64_t axis = 0; axis < data.dim(); ++axis) {
-      if (axis < *channel_axis) outer *= data.size(axis);
-      if (axis > *channel_axis) inner *= data.size(axis);
-    }
-  }
-  py::gil_scoped_release release;
-  statistics.update(data.const_data_ptr<float>(), outer, inner);
-}
-
 void bind_quantizer(py::module_& m) {
   using quantizer::Statistics;
   py::class_<Statistics>(m, "Statistics")
-      .def(py::init<int, int, double>(), py::arg("num_channels"),
-           py::arg("num_bins"), py::arg("max_growth"))
+      .def_static(
+          "for_scheme",
+          [](int num_channels, const std::string& scheme) {
+            return Statistics::for_scheme(num_channels, scheme_of(scheme));
+          },
+          py::arg("num_channels"), py::arg("scheme"))
       .def("update", &update_statistics, py::arg("tensor"),
            py::arg("channel_axis") = py::none())
       .def_property_readonly("empty", &Statistics::empty)
-      .def_property_readonly("num_channels", &Statistics::num_channels)
-      .def_property_readonly("mins", &Statistics::mins)
-      .def_property_readonly("maxs", &Statistics::maxs)
-      .def_property_readonly("histograms",
-                             [](const Statistics& statistics) {
-                               std::vector<std::tuple<float, float,
-                                                      std::vector<double>>>
-                                   rows;
-                               for (const auto& h : statistics.histograms()) {
-                                 rows.emplace_back(h.lo, h.hi, h.counts);
-                               }
-                               return rows;
-                             })
       .def("serialize", &Statistics::serialize)
-      .def_static("deserialize", &Statistics::deserialize)
       .def(py::pickle(
           [](const Statistics& statistics) { return statistics.serialize(); },
-          [](const std::vector<double>& state) {
-            return Statistics::deserialize(state);
-          }));
+          &Statistics::deserialize));
+  m.def("ranges_from_statistics", &ranges_from_statistics,
+        py::arg("statistics"), py::arg("scheme"), py::arg("bitwidth"),
+        py::arg("symmetry"), py::arg("percentile"));
+  py::class_<quantizer::Encoding>(m, "Encoding")
+      .def_readonly("scale", &quantizer::Encoding::scale)
+      .def_readonly("offset", &quantizer::Encoding::offset)
+      .def_readonly("min", &quantizer::Encoding::min)
+      .def_readonly("max", &quantizer::Encoding::max);
   m.def(
-      "ranges_from_statistics",
-      [](const Statistics& statistics, const std::string& scheme, int bitwidth,
-         const std::string& symmetry, double percentile) {
-        std::vector<std::pair<double, double>> ranges;
-        for (const auto& range : quantizer::ranges_from_statistics(
-                 statistics, scheme_of(scheme), bitwidth, symmetry_of(symmetry),
-                 percentile)) {
-          ranges.emplace_back(range.min, range.max);
-        }
-        return ranges;
+      "encoding_of_range",
+      [](double min, double max, int bitwidth, const std::string& symmetry) {
+        return quantizer::encoding_of_range({min, max}, bitwidth,
+                                            symmetry_of(symmetry));
       },
-      py::arg("statistics"), py::arg("scheme"), py::arg("bitwidth"),
-      py::arg("symmetry"), py::arg("percentile"));
+      py::arg("min"), py::arg("max"), py::arg("bitwidth"), py::arg("symmetry"));
+  // Of values of which none is negative, where that makes a difference.
+  m.def(
+      "integer_grid",
+      [](int bitwidth, const std::string& symmetry) {
+        const QuantGrid grid =
+            quantizer::grid_of_range({}, bitwidth, symmetry_of(symmetry));
+        return std::make_pair(grid.qmin, grid.qmax);
+      },
+      py::arg("bitwidth"), py::arg("symmetry"));
 }
 
 void bind_groups(py::module_& m) {
@@ -261,36 +246,14 @@ void bind_groups(py::module_& m) {
         py::arg("use_all"));
 }
 
-// Gives the Python callable to the engine. Exceptions of the callable pass
-// through the engine unchanged.
-class PythonEvaluator : public mixed::Evaluator {
- public:
-  PythonEvaluator(py::function evaluate, std::optional<py::function> known)
-      : evaluate_(std::move(evaluate)), known_(std::move(known)) {}
-  double evaluate(mixed::Phase phase,
-                  const mixed::Assignment& assignment) override {
-    return evaluate_(phase_name(phase), assignment).cast<double>();
-  }
-  std::optional<double> known(mixed::Phase phase,
-                              const mixed::Assignment& assignment) override {
-    if (!known_) return std::nullopt;
-    return (*known_)(phase_name(phase), assignment)
-        .cast<std::optional<double>>();
-  }
-  static const char* phase_name(mixed::Phase phase) {
-    return phase == mixed::Phase::sensitivity ? "sensitivity" : "front";
-  }
-
- private:
-  py::function evaluate_;
-  std::optional<py::function> known_;
-};
-
-mixed::SearchResult greedy_search(
-    std::vector<Candidate> candidates, const std::vector<py::dict>& groups,
-    const mixed::CostModel& cost_model, std::vector<Precision> fixed_precisions,
-    std::optional<double> allowed_drop, int algo, py::function evaluate,
-    std::optional<py::function> progress, std::optional<py::function> known) {
+mixed::SearchResult greedy_search(std::vector<Candidate> candidates,
+                                  const std::vector<py::dict>& groups,
+                                  const mixed::CostModel& cost_model,
+                                  std::vector<Precision> fixed_precisions,
+                                  std::optional<double> allowed_drop, int algo,
+                                  py::function evaluate,
+                                  const std::optional<py::function>& progress,
+                                  std::optional<py::function> known) {
   mixed::SearchProblem problem;
   problem.candidates = std::move(candidates);
   problem.cost_model = cost_model;
@@ -303,15 +266,9 @@ mixed::SearchResult greedy_search(
          group["param_quantizers"].cast<std::vector<int>>(),
          group["candidates"].cast<std::vector<int>>()});
   }
-  mixed::ProgressFn report;
-  if (progress) {
-    report = [&progress](mixed::Phase phase, int done, int total) {
-      (*progress)(PythonEvaluator::phase_name(phase), done, total);
-    };
-  }
   PythonEvaluator evaluator(std::move(evaluate), std::move(known));
   return mixed::greedy_search(problem, {allowed_drop, search_algo_of(algo)},
-                              evaluator, report);
+                              evaluator, progress_of(progress));
 }
 
 void bind_search(py::module_& m) {
@@ -323,7 +280,8 @@ void bind_search(py::module_& m) {
       .def_readonly("group", &mixed::Sensitivity::group)
       .def_readonly("candidate", &mixed::Sensitivity::candidate)
       .def_readonly("score", &mixed::Sensitivity::score)
-      .def_readonly("bit_ops_reduction", &mixed::Sensitivity::bit_ops_reduction);
+      .def_readonly("bit_ops_reduction",
+                    &mixed::Sensitivity::bit_ops_reduction);
   py::class_<mixed::FrontPoint>(m, "FrontPoint")
       .def_readonly("relative_bit_ops", &mixed::FrontPoint::relative_bit_ops)
       .def_readonly("score", &mixed::FrontPoint::score)
@@ -356,12 +314,10 @@ void bind_requests(py::module_& m) {
                        std::string source, std::vector<int> ops,
                        std::vector<std::optional<Precision>> activations,
                        std::map<std::string, Precision> params) {
-             return mixed::Request{request_target_of(target),
-                                   std::move(subject),
-                                   std::move(source),
-                                   std::move(ops),
-                                   std::move(activations),
-                                   std::move(params)};
+             return mixed::Request{
+                 request_target_of(target), std::move(subject),
+                 std::move(source),         std::move(ops),
+                 std::move(activations),    std::move(params)};
            }),
            py::arg("target"), py::arg("subject"), py::arg("source"),
            py::arg("ops"), py::arg("activations"), py::arg("params"));
@@ -395,12 +351,10 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "C++ side of aimetpp: graph, placement, groups, search, requests.";
   m.attr("torch_version") = AIMETPP_TORCH_VERSION;
   py::register_exception_translator(&aimetpp::python::translate_error);
-  m.def("parse_precision",
-        [](const std::string& name) { return aimetpp::Precision::parse(name); });
-  m.def("integer_grid", [](int bitwidth, bool symmetric) {
-    const auto grid = aimetpp::integer_grid(bitwidth, symmetric);
-    return std::make_pair(grid.qmin, grid.qmax);
+  m.def("parse_precision", [](const std::string& name) {
+    return aimetpp::Precision::parse(name);
   });
+  aimetpp::python::bind_trace(m);
   aimetpp::python::bind_graph(m);
   aimetpp::python::bind_config(m);
   aimetpp::python::bind_quantizer(m);

@@ -91,9 +91,4 @@ Encoding encoding_of_range(Range range, int bitwidth, Symmetry symmetry) {
              : encode<float>(range, grid, symmetric);
 }
 
-Encoding encoding_of_range(Range range, int bitwidth, bool symmetric) {
-  return encoding_of_range(
-      range, bitwidth, symmetric ? Symmetry::symmetric : Symmetry::asymmetric);
-}
-
 }  // namespace aimetpp::quantizer

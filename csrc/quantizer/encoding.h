@@ -53,10 +53,9 @@ struct Encoding {
 };
 
 // The numbers with which the kernels quantize (core/quant_math.h): float32, and
-// float64 for grids of 22 bits and more, which float32 cannot count.
+// float64 for grids of 22 bits and more, which float32 cannot count. Throws a
+// value error for a range that is not finite, or a bitwidth outside 2..32.
 AIMETPP_API Encoding encoding_of_range(Range range, int bitwidth,
                                        Symmetry symmetry);
-AIMETPP_API Encoding encoding_of_range(Range range, int bitwidth,
-                                       bool symmetric);
 
 }  // namespace aimetpp::quantizer

@@ -31,8 +31,8 @@ struct Scan {
 
 struct ScanSegment {
   template <typename Lanes>
-  static AIMETPP_LOOP_BODY void run(const float* data, std::int64_t count,
-                                    Scan* scan) {
+  static AIMETPP_ALWAYS_INLINE void run(const float* data, std::int64_t count,
+                                        Scan* scan) {
     constexpr std::int64_t kWidth = Lanes::kWidth;
     // Two of each, so that one need not wait for the other.
     typename Lanes::Floats low[2];
@@ -69,9 +69,9 @@ struct ScanSegment {
 // One Scan per column of a row: low, high, bits have `count` elements.
 struct ScanRow {
   template <typename Lanes>
-  static AIMETPP_LOOP_BODY void run(const float* row, std::int64_t count,
-                                    float* low, float* high,
-                                    std::int32_t* bits) {
+  static AIMETPP_ALWAYS_INLINE void run(const float* row, std::int64_t count,
+                                        float* low, float* high,
+                                        std::int32_t* bits) {
     constexpr std::int64_t kWidth = Lanes::kWidth;
     std::int64_t done = 0;
     for (; done + kWidth <= count; done += kWidth) {

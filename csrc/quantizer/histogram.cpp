@@ -89,9 +89,9 @@ constexpr std::int64_t kBlock = 1024;
 // bins[i]: the bin of data[i].
 struct FindBins {
   template <typename Lanes>
-  static AIMETPP_LOOP_BODY void run(const float* data, std::int64_t count,
-                                    Bounds bounds, int num_bins,
-                                    std::int32_t* bins) {
+  static AIMETPP_ALWAYS_INLINE void run(const float* data, std::int64_t count,
+                                        Bounds bounds, int num_bins,
+                                        std::int32_t* bins) {
     constexpr std::int64_t kWidth = Lanes::kWidth;
     using Floats = typename Lanes::Floats;
     const auto scale = static_cast<float>(num_bins);

@@ -4,17 +4,15 @@
 //
 //   template <typename Lanes> static void run(...)
 //
-// (AIMETPP_LOOP_BODY) written with the compiler's vector types; run_loop calls
-// it with the widest vectors of the processor at hand. No loop may let its
-// result depend on the width: then every processor gives the same bits.
+// (AIMETPP_ALWAYS_INLINE) written with the compiler's vector types; run_loop
+// calls it with the widest vectors of the processor at hand. No loop may let
+// its result depend on the width: then every processor gives the same bits.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-// Inlined always: a body must be compiled for the instruction set of its
-// caller.
-#define AIMETPP_LOOP_BODY inline __attribute__((always_inline))
+#include "core/macros.h"
 
 namespace aimetpp::quantizer {
 
@@ -31,12 +29,12 @@ struct Lanes256 {
 };
 
 template <typename Vector, typename Element>
-AIMETPP_LOOP_BODY void load(Vector& vector, const Element* from) {
+AIMETPP_ALWAYS_INLINE void load(Vector& vector, const Element* from) {
   std::memcpy(&vector, from, sizeof(Vector));
 }
 
 template <typename Vector, typename Element>
-AIMETPP_LOOP_BODY void store(const Vector& vector, Element* to) {
+AIMETPP_ALWAYS_INLINE void store(const Vector& vector, Element* to) {
   std::memcpy(to, &vector, sizeof(Vector));
 }
 

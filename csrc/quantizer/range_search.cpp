@@ -139,8 +139,10 @@ constexpr float kLargestRounded = 0x1p22F;
 // errors[0..kBlock): count * (fake-quantized midpoint - midpoint)^2.
 struct BlockErrors {
   template <typename Lanes>
-  static AIMETPP_LOOP_BODY void run(const float* midpoints, const float* counts,
-                                    const Quantizer* quantizer, float* errors) {
+  static AIMETPP_ALWAYS_INLINE void run(const float* midpoints,
+                                        const float* counts,
+                                        const Quantizer* quantizer,
+                                        float* errors) {
     using Floats = typename Lanes::Floats;
     const Choice choice = quantizer->choice;
     const Floats zero{};

@@ -118,7 +118,7 @@ def test_uncalibrated_simulation_is_named(tmp_path: Path) -> None:
         ([A8W8, ((8, "int"),)], TypeError, r"candidates\[1\]"),
         ([((1, "int"), (8, "int"))], ValueError, "between 2 and 32, got 1"),
         ([((8, "float"), (8, "float"))], ValueError, "float bitwidth must be 16 or 32"),
-        ([((8, "uint"), (8, "int"))], TypeError, "dtype must be"),
+        ([((8, "uint"), (8, "int"))], TypeError, r"candidates\[0\] must be .*a pair"),
         ([((8.0, "int"), (8, "int"))], TypeError, "bitwidth must be an int"),
     ],
 )

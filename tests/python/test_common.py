@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from aimetpp import defs
 from aimetpp.common.defs import CallbackFunc, QuantizationDataType, QuantScheme
 from aimetpp.common.files import atomic_write
+from aimetpp.common.inference import inference
+from aimetpp.common.text import json_number, shortened, source_of_caller
 
 
 def test_atomic_write_replaces_the_file_and_keeps_its_mode(tmp_path: Path) -> None:
@@ -86,3 +90,38 @@ def test_callback_func_calls_with_its_argument() -> None:
 def test_short_path_has_the_same_names() -> None:
     assert defs.QuantizationDataType is QuantizationDataType
     assert QuantizationDataType["float"].value == 2
+
+
+def test_shortened_names() -> None:
+    assert shortened([]) == ""
+    assert shortened(["a", "b"]) == "a, b"
+    assert shortened(["a", "b", "c"], most=2) == "a, b, ..."
+
+
+def test_numbers_that_json_does_not_have_are_strings() -> None:
+    values = [0.5, math.inf, -math.inf, math.nan]
+    assert [json_number(value) for value in values] == [0.5, "inf", "-inf", "nan"]
+
+
+def test_source_of_caller_skips_folders_and_not_names(tmp_path: Path) -> None:
+    # A user's folder may be called "torch", too.
+    path = tmp_path / "torch" / "user.py"
+    code = "def call(f, *args):\n    return f(*args)\n"
+    scope: dict[str, Any] = {}
+    exec(compile(code, str(path), "exec"), scope)
+    call = scope["call"]
+    assert call(source_of_caller, ("/nowhere/",)) == "user.py:2"
+    skipped = str(path.parent) + os.sep
+    assert call(source_of_caller, (skipped,)).startswith("test_common.py:")
+    assert source_of_caller(("/", "<")) == ""
+
+
+def test_inference_puts_training_flags_back() -> None:
+    model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.BatchNorm1d(2))
+    model[1].eval()
+    with pytest.raises(KeyError), inference(model):
+        assert not model.training and not model[0].training
+        assert not torch.is_grad_enabled()
+        raise KeyError
+    assert model.training and model[0].training and not model[1].training
+    assert torch.is_grad_enabled()

@@ -68,7 +68,7 @@ class TestBadArguments:
 
     @pytest.mark.parametrize("bitwidth", [1, 33])
     def test_integer_grid(self, bitwidth):
-        with pytest.raises(ValueError, match=f"2..32, got {bitwidth}"):
+        with pytest.raises(ValueError, match=f"between 2 and 32, got {bitwidth}"):
             ops.integer_grid(bitwidth, True)
 
     def test_integer_grid_values(self):

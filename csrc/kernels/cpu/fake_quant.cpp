@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/quant_math.h"
+#include "kernels/channel_grid.h"
 #include "kernels/cpu/fake_quant_loops.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/storage.h"
@@ -21,7 +22,7 @@ constexpr std::int64_t kBlock = 4096;
 
 template <QuantMode mode_, typename Stored_, typename Compute_>
 struct Variant {
-  static constexpr QuantMode mode = mode_;
+  static constexpr QuantMode kMode = mode_;
   using Stored = Stored_;
   using Compute = Compute_;
 };
@@ -64,13 +65,6 @@ void with_variant(const QuantCall& call, const Run& run) {
   }
 }
 
-template <typename Compute>
-Compute range_end(const QuantCall& call, const void* ends, std::int64_t c) {
-  return call.range_storage == Storage::float64
-             ? static_cast<Compute>(static_cast<const double*>(ends)[c])
-             : static_cast<Compute>(static_cast<const float*>(ends)[c]);
-}
-
 // The grid of every channel of a call.
 template <typename Compute>
 class Grids {
@@ -82,10 +76,7 @@ class Grids {
     scale_.reserve(channels);
     offset_.reserve(channels);
     for (std::int64_t c = 0; c < call.layout.channels; ++c) {
-      const auto grid =
-          make_affine_grid(range_end<Compute>(call, call.min, c),
-                           range_end<Compute>(call, call.max, c), call.grid[0],
-                           call.grid[1], call.symmetric);
+      const AffineGrid<Compute> grid = channel_grid<Compute>(call, c);
       scale_.push_back(grid.scale);
       offset_.push_back(grid.offset);
     }
@@ -113,7 +104,7 @@ void transform_variant(const QuantCall& call, const void* x_data, void* y_data,
   const GridArrays<Compute> arrays = grids.arrays();
   const auto [outer, channels, inner] = call.layout;
   if (inner == 1 && channels > 1) {
-    const auto row = for_isa<&transform_row<V::mode, Stored, Compute>>(isa);
+    const auto row = for_isa<&transform_row<V::kMode, Stored, Compute>>(isa);
     parallel_for(
         outer, std::max<std::int64_t>(1, kGrain / channels),
         [&, channels = channels](std::int64_t begin, std::int64_t end) {
@@ -123,7 +114,7 @@ void transform_variant(const QuantCall& call, const void* x_data, void* y_data,
         });
     return;
   }
-  const auto span = for_isa<&transform_span<V::mode, Stored, Compute>>(isa);
+  const auto span = for_isa<&transform_span<V::kMode, Stored, Compute>>(isa);
   // A thread's range may begin and end within a channel.
   parallel_for(call.layout.numel(), kGrain,
                [&, channels = channels, inner = inner](std::int64_t begin,
@@ -177,7 +168,7 @@ ChannelSums gradient_by_rows(const GradientData<V>& data, const Blocks& blocks,
                              const ParallelFor& parallel_for, Isa isa) {
   const std::int64_t channels = data.layout.channels;
   const auto row =
-      for_isa<&gradient_row<V::mode, typename V::Stored, typename V::Compute>>(
+      for_isa<&gradient_row<V::kMode, typename V::Stored, typename V::Compute>>(
           isa);
   // [block][scale, offset][channel]
   std::vector<double> partial(
@@ -211,9 +202,8 @@ template <typename V>
 ChannelSums gradient_by_spans(const GradientData<V>& data, const Blocks& blocks,
                               const ParallelFor& parallel_for, Isa isa) {
   const auto [outer, channels, inner] = data.layout;
-  const auto span =
-      for_isa<&gradient_span<V::mode, typename V::Stored, typename V::Compute>>(
-          isa);
+  const auto span = for_isa<
+      &gradient_span<V::kMode, typename V::Stored, typename V::Compute>>(isa);
   const std::int64_t per_channel = blocks.outer_count * blocks.inner_count;
   // [channel][outer block][inner block]
   std::vector<Sums> partial(static_cast<std::size_t>(channels * per_channel));
@@ -251,15 +241,6 @@ ChannelSums gradient_by_spans(const GradientData<V>& data, const Blocks& blocks,
   return total;
 }
 
-void store_range_end(const QuantCall& call, void* ends, std::int64_t c,
-                     double value) {
-  if (call.range_storage == Storage::float64) {
-    static_cast<double*>(ends)[c] = value;
-  } else {
-    static_cast<float*>(ends)[c] = static_cast<float>(value);
-  }
-}
-
 template <typename V>
 void gradient_variant(const QuantCall& call, const void* grad, const void* x,
                       void* dx, void* dmin, void* dmax,
@@ -277,15 +258,9 @@ void gradient_variant(const QuantCall& call, const void* grad, const void* x,
                        : gradient_by_spans<V>(data, blocks, parallel_for, isa);
   }
   for (std::int64_t c = 0; c < call.layout.channels; ++c) {
-    const AffineGrid<Compute> grid = data.grids.at(c);
-    Sums sum = sums[static_cast<std::size_t>(c)];
-    finish_sums<V::mode>(static_cast<double>(grid.scale), sum.scale,
-                         sum.offset);
-    const RangeGradient range = chain_to_range(
-        sum.scale, sum.offset, range_end<Compute>(call, call.min, c), grid,
-        call.symmetric);
-    store_range_end(call, dmin, c, range.min);
-    store_range_end(call, dmax, c, range.max);
+    const Sums& sum = sums[static_cast<std::size_t>(c)];
+    store_range_gradient<V::kMode, Compute>(call, c, sum.scale, sum.offset,
+                                            dmin, dmax);
   }
 }
 

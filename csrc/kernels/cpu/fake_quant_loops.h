@@ -20,8 +20,6 @@
 #define AIMETPP_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-#define AIMETPP_LOOP inline __attribute__((always_inline))
-
 namespace aimetpp::kernels::cpu {
 
 // The grids of the channels, each member an array over channels.
@@ -32,7 +30,8 @@ struct GridArrays {
   Compute qmin;
   Compute qmax;
 
-  [[nodiscard]] AIMETPP_LOOP AffineGrid<Compute> at(std::int64_t c) const {
+  [[nodiscard]] AIMETPP_ALWAYS_INLINE AffineGrid<Compute> at(
+      std::int64_t c) const {
     return {scale[c], offset[c], qmin, qmax};
   }
 };
@@ -63,8 +62,9 @@ struct LaneSums {
 
 // y[i] = transform(x[i]) for i < n, one grid for all.
 template <QuantMode mode, typename Stored, typename Compute>
-AIMETPP_LOOP void transform_span(const Stored* x, Stored* y, std::int64_t n,
-                                 AffineGrid<Compute> grid) {
+AIMETPP_ALWAYS_INLINE void transform_span(const Stored* x, Stored* y,
+                                          std::int64_t n,
+                                          AffineGrid<Compute> grid) {
   AIMETPP_INDEPENDENT
   for (std::int64_t i = 0; i < n; ++i) {
     y[i] = store<Stored>(aimetpp::transform<mode>(load<Compute>(x[i]), grid));
@@ -73,8 +73,9 @@ AIMETPP_LOOP void transform_span(const Stored* x, Stored* y, std::int64_t n,
 
 // y[c] = transform(x[c]) for c < n, grid c for element c.
 template <QuantMode mode, typename Stored, typename Compute>
-AIMETPP_LOOP void transform_row(const Stored* x, Stored* y, std::int64_t n,
-                                GridArrays<Compute> grids) {
+AIMETPP_ALWAYS_INLINE void transform_row(const Stored* x, Stored* y,
+                                         std::int64_t n,
+                                         GridArrays<Compute> grids) {
   AIMETPP_INDEPENDENT
   for (std::int64_t c = 0; c < n; ++c) {
     y[c] = store<Stored>(
@@ -84,9 +85,10 @@ AIMETPP_LOOP void transform_row(const Stored* x, Stored* y, std::int64_t n,
 
 // dx[i] and the sums over i < n, one grid for all.
 template <QuantMode mode, typename Stored, typename Compute>
-AIMETPP_LOOP void gradient_span(const Stored* grad, const Stored* x, Stored* dx,
-                                std::int64_t n, AffineGrid<Compute> grid,
-                                LaneSums* sums) {
+AIMETPP_ALWAYS_INLINE void gradient_span(const Stored* grad, const Stored* x,
+                                         Stored* dx, std::int64_t n,
+                                         AffineGrid<Compute> grid,
+                                         LaneSums* sums) {
   constexpr std::int64_t kChunk = 256;  // a multiple of kLanes
   std::array<Compute, kChunk> scale_terms;
   std::array<Compute, kChunk> offset_terms;
@@ -119,9 +121,11 @@ AIMETPP_LOOP void gradient_span(const Stored* grad, const Stored* x, Stored* dx,
 
 // dx[c] and one more term for the sums of channel c, for c < n.
 template <QuantMode mode, typename Stored, typename Compute>
-AIMETPP_LOOP void gradient_row(const Stored* grad, const Stored* x, Stored* dx,
-                               std::int64_t n, GridArrays<Compute> grids,
-                               double* scale_sums, double* offset_sums) {
+AIMETPP_ALWAYS_INLINE void gradient_row(const Stored* grad, const Stored* x,
+                                        Stored* dx, std::int64_t n,
+                                        GridArrays<Compute> grids,
+                                        double* scale_sums,
+                                        double* offset_sums) {
   AIMETPP_INDEPENDENT
   for (std::int64_t c = 0; c < n; ++c) {
     const auto element = aimetpp::gradient<mode>(

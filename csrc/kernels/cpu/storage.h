@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/macros.h"
+
 namespace aimetpp::kernels::cpu {
 
 struct Half {
@@ -17,9 +19,7 @@ struct BFloat16 {
   std::uint16_t bits;
 };
 
-#define AIMETPP_CONVERSION inline __attribute__((always_inline))
-
-AIMETPP_CONVERSION float to_float(Half half) {
+AIMETPP_ALWAYS_INLINE float to_float(Half half) {
   constexpr std::uint32_t kExponent = 0x7c00U << 13;
   constexpr std::uint32_t kRebias = (127U - 15U) << 23;
   // 2^-14, the smallest normal half: what the subnormals are counted from.
@@ -36,12 +36,12 @@ AIMETPP_CONVERSION float to_float(Half half) {
   return std::bit_cast<float>(value | sign);
 }
 
-AIMETPP_CONVERSION float to_float(BFloat16 value) {
+AIMETPP_ALWAYS_INLINE float to_float(BFloat16 value) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
 }
 
 // Rounds half to even; from 65520 on the result is infinite.
-AIMETPP_CONVERSION Half to_half(float value) {
+AIMETPP_ALWAYS_INLINE Half to_half(float value) {
   constexpr std::uint32_t kInfinity = 255U << 23;
   constexpr std::uint32_t kOverflow = (127U + 16U) << 23;  // 2^16
   constexpr std::uint32_t kSmallestNormal = 113U << 23;    // 2^-14
@@ -65,7 +65,7 @@ AIMETPP_CONVERSION Half to_half(float value) {
 }
 
 // Rounds half to even.
-AIMETPP_CONVERSION BFloat16 to_bfloat16(float value) {
+AIMETPP_ALWAYS_INLINE BFloat16 to_bfloat16(float value) {
   constexpr std::uint32_t kInfinity = 255U << 23;
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t odd = (bits >> 16) & 1U;
@@ -75,7 +75,7 @@ AIMETPP_CONVERSION BFloat16 to_bfloat16(float value) {
 }
 
 template <typename Compute, typename Stored>
-AIMETPP_CONVERSION Compute load(Stored value) {
+AIMETPP_ALWAYS_INLINE Compute load(Stored value) {
   if constexpr (std::is_floating_point_v<Stored>) {
     return static_cast<Compute>(value);
   } else {
@@ -84,7 +84,7 @@ AIMETPP_CONVERSION Compute load(Stored value) {
 }
 
 template <typename Stored, typename Compute>
-AIMETPP_CONVERSION Stored store(Compute value) {
+AIMETPP_ALWAYS_INLINE Stored store(Compute value) {
   if constexpr (std::is_same_v<Stored, Half>) {
     return to_half(static_cast<float>(value));
   } else if constexpr (std::is_same_v<Stored, BFloat16>) {
@@ -93,7 +93,5 @@ AIMETPP_CONVERSION Stored store(Compute value) {
     return static_cast<Stored>(value);
   }
 }
-
-#undef AIMETPP_CONVERSION
 
 }  // namespace aimetpp::kernels::cpu

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include "core/quant_math.h"
+#include "kernels/channel_grid.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/fake_quant.h"
 
@@ -43,22 +44,6 @@ template <typename Stored>
 __device__ bool computes_in_double(const QuantCall& call) {
   return std::is_same_v<Stored, double> ||
          needs_double(call.grid[0], call.grid[1]);
-}
-
-template <typename Compute>
-__device__ Compute range_end(const QuantCall& call, const void* ends,
-                             std::int64_t c) {
-  return call.range_storage == Storage::float64
-             ? static_cast<Compute>(static_cast<const double*>(ends)[c])
-             : static_cast<Compute>(static_cast<const float*>(ends)[c]);
-}
-
-template <typename Compute>
-__device__ AffineGrid<Compute> channel_grid(const QuantCall& call,
-                                            std::int64_t c) {
-  return make_affine_grid(range_end<Compute>(call, call.min, c),
-                          range_end<Compute>(call, call.max, c), call.grid[0],
-                          call.grid[1], call.symmetric);
 }
 
 // Channel of the element at `index` in memory; in 32 bits where that is enough,
@@ -264,28 +249,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__device__ void store_range_end(const QuantCall& call, void* ends,
-                                std::int64_t c, double value) {
-  if (call.range_storage == Storage::float64) {
-    static_cast<double*>(ends)[c] = value;
-  } else {
-    static_cast<float*>(ends)[c] = static_cast<float>(value);
-  }
-}
-
-template <QuantMode mode, typename Compute>
-__device__ void finish_channel(const QuantCall& call, std::int64_t c,
-                               double scale_sum, double offset_sum, void* dmin,
-                               void* dmax) {
-  const AffineGrid<Compute> grid = channel_grid<Compute>(call, c);
-  finish_sums<mode>(static_cast<double>(grid.scale), scale_sum, offset_sum);
-  const RangeGradient range = chain_to_range(
-      scale_sum, offset_sum, range_end<Compute>(call, call.min, c), grid,
-      call.symmetric);
-  store_range_end(call, dmin, c, range.min);
-  store_range_end(call, dmax, c, range.max);
-}
-
 // One block per channel.
 template <QuantMode mode, typename Stored>
 __global__ void __launch_bounds__(kThreads)
@@ -301,9 +264,9 @@ __global__ void __launch_bounds__(kThreads)
   const double offset = block_sum(sums.offset);
   if (threadIdx.x != 0) return;
   if (computes_in_double<Stored>(call)) {
-    finish_channel<mode, double>(call, c, scale, offset, dmin, dmax);
+    store_range_gradient<mode, double>(call, c, scale, offset, dmin, dmax);
   } else {
-    finish_channel<mode, float>(call, c, scale, offset, dmin, dmax);
+    store_range_gradient<mode, float>(call, c, scale, offset, dmin, dmax);
   }
 }
 

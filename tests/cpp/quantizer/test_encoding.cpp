@@ -134,7 +134,7 @@ TEST(GridOfRange, FollowsTheSymmetry) {
 
 TEST(EncodingOfRange, SymmetricByHand) {
   // set_range(-1, 1) on a symmetric 8-bit grid.
-  const Encoding encoding = encoding_of_range({-1, 1}, 8, true);
+  const Encoding encoding = encoding_of_range({-1, 1}, 8, Symmetry::symmetric);
   EXPECT_EQ(encoding.scale, double{2.0F / 255.0F});
   EXPECT_NEAR(encoding.scale, 0.0078431, 1e-7);
   EXPECT_EQ(encoding.offset, 0);
@@ -144,7 +144,7 @@ TEST(EncodingOfRange, SymmetricByHand) {
 
 TEST(EncodingOfRange, AsymmetricByHand) {
   // scale 4 / 255; -1 / scale = -63.75 rounds to -64.
-  const Encoding encoding = encoding_of_range({-1, 3}, 8, false);
+  const Encoding encoding = encoding_of_range({-1, 3}, 8, Symmetry::asymmetric);
   EXPECT_EQ(encoding.scale, double{4.0F / 255.0F});
   EXPECT_EQ(encoding.offset, -64);
   EXPECT_NEAR(encoding.min, -64 * 4.0 / 255, 1e-6);
@@ -153,18 +153,19 @@ TEST(EncodingOfRange, AsymmetricByHand) {
 
 TEST(EncodingOfRange, RoundsTheOffsetHalfToEven) {
   // scale 2; -5 / 2 = -2.5 rounds to -2, -7 / 2 = -3.5 to -4.
-  EXPECT_EQ(encoding_of_range({-5, 505}, 8, false).offset, -2);
-  EXPECT_EQ(encoding_of_range({-7, 503}, 8, false).offset, -4);
+  EXPECT_EQ(encoding_of_range({-5, 505}, 8, Symmetry::asymmetric).offset, -2);
+  EXPECT_EQ(encoding_of_range({-7, 503}, 8, Symmetry::asymmetric).offset, -4);
 }
 
 TEST(EncodingOfRange, ClampsTheOffsetToTheGrid) {
-  EXPECT_EQ(encoding_of_range({100, 101}, 8, false).offset, 0);
-  EXPECT_EQ(encoding_of_range({-101, -100}, 8, false).offset, -255);
+  EXPECT_EQ(encoding_of_range({100, 101}, 8, Symmetry::asymmetric).offset, 0);
+  EXPECT_EQ(encoding_of_range({-101, -100}, 8, Symmetry::asymmetric).offset,
+            -255);
 }
 
 TEST(EncodingOfRange, KeepsTheScaleAboveTheSmallest) {
-  EXPECT_EQ(encoding_of_range({0, 0}, 8, false).scale, 0x1p-23);
-  EXPECT_EQ(encoding_of_range({0, 0}, 20, true).scale,
+  EXPECT_EQ(encoding_of_range({0, 0}, 8, Symmetry::asymmetric).scale, 0x1p-23);
+  EXPECT_EQ(encoding_of_range({0, 0}, 20, Symmetry::symmetric).scale,
             double{static_cast<float>(0.01 / 1048575)});
 }
 
@@ -178,7 +179,8 @@ TEST(EncodingOfRange, StrictAndUnsignedSymmetricHaveOffsetZero) {
 }
 
 TEST(EncodingOfRange, CountsThirtyTwoBits) {
-  const Encoding encoding = encoding_of_range({-1, 1}, 32, false);
+  const Encoding encoding =
+      encoding_of_range({-1, 1}, 32, Symmetry::asymmetric);
   EXPECT_EQ(encoding.offset, -2147483648LL);  // -2^31 + 0.5, half to even
   EXPECT_NEAR(encoding.scale, 2.0 / 4294967295.0, 1e-20);
   EXPECT_NEAR(encoding.max, 1, 1e-9);
@@ -209,7 +211,8 @@ TEST(EncodingOfRange, ReachesTheRangeWithinHalfAStep) {
     for (const int bitwidth : {2, 4, 8, 12}) {
       const Range range = range_from_min_max(seen.min, seen.max, bitwidth,
                                              Symmetry::asymmetric);
-      const Encoding encoding = encoding_of_range(range, bitwidth, false);
+      const Encoding encoding =
+          encoding_of_range(range, bitwidth, Symmetry::asymmetric);
       EXPECT_NEAR(encoding.min, range.min, 0.501 * encoding.scale);
       EXPECT_NEAR(encoding.max, range.max, 0.501 * encoding.scale);
     }
@@ -235,9 +238,13 @@ TEST(EncodingOfRange, MoreBitsNeverMakeTheScaleCoarser) {
 
 TEST(EncodingOfRange, RefusesRangesThatAreNotFinite) {
   const double infinity = std::numeric_limits<double>::infinity();
-  EXPECT_THROW((void)encoding_of_range({0, infinity}, 8, true), Error);
-  EXPECT_THROW((void)encoding_of_range({-infinity, 0}, 8, true), Error);
-  EXPECT_THROW((void)encoding_of_range({std::nan(""), 0}, 8, true), Error);
+  EXPECT_THROW((void)encoding_of_range({0, infinity}, 8, Symmetry::symmetric),
+               Error);
+  EXPECT_THROW((void)encoding_of_range({-infinity, 0}, 8, Symmetry::symmetric),
+               Error);
+  EXPECT_THROW(
+      (void)encoding_of_range({std::nan(""), 0}, 8, Symmetry::symmetric),
+      Error);
 }
 
 }  // namespace

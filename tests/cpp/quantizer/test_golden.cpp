@@ -89,6 +89,11 @@ std::string describe(const json& golden_case, const json& result,
          ", channel " + std::to_string(channel);
 }
 
+Symmetry symmetry_of(const json& result) {
+  return result["symmetric"].get<bool>() ? Symmetry::symmetric
+                                         : Symmetry::asymmetric;
+}
+
 // Calls check(statistics, result, range, channel) for every golden result of a
 // scheme.
 template <typename Check>
@@ -100,10 +105,9 @@ int for_each_result(const std::string& scheme_name, const Check& check) {
     const Statistics statistics = collect(golden_case, scheme);
     for (const json& result : golden_case["results"]) {
       if (result["scheme"] != scheme_name) continue;
-      const std::vector<Range> ranges = ranges_from_statistics(
-          statistics, scheme, result["bitwidth"],
-          result["symmetric"] ? Symmetry::symmetric : Symmetry::asymmetric,
-          result["percentile"]);
+      const std::vector<Range> ranges =
+          ranges_from_statistics(statistics, scheme, result["bitwidth"],
+                                 symmetry_of(result), result["percentile"]);
       for (std::size_t channel = 0; channel < ranges.size(); ++channel) {
         SCOPED_TRACE(describe(golden_case, result, channel));
         check(statistics, result, ranges[channel], channel);
@@ -137,7 +141,7 @@ TEST(Golden, EncodingsOfGoldenRangesAreEqualToTheLastBit) {
         SCOPED_TRACE(describe(golden_case, result, channel));
         const Encoding encoding = encoding_of_range(
             golden_range(result, channel), result["bitwidth"].get<int>(),
-            result["symmetric"].get<bool>());
+            symmetry_of(result));
         EXPECT_EQ(encoding.scale, result["scale"][channel].get<double>());
         EXPECT_EQ(static_cast<double>(encoding.offset),
                   result["offset"][channel].get<double>());
@@ -162,8 +166,8 @@ TEST(Golden, TfEnhancedIsEqualToTheLastBit) {
 
 // The squared error of a range over a histogram, the slow way and in double.
 double squared_error(const Histogram& histogram, Range range, int bitwidth,
-                     bool symmetric) {
-  const Encoding encoding = encoding_of_range(range, bitwidth, symmetric);
+                     Symmetry symmetry) {
+  const Encoding encoding = encoding_of_range(range, bitwidth, symmetry);
   const double width =
       (double{histogram.hi} - double{histogram.lo}) / histogram.num_bins();
   double sum = 0;
@@ -192,10 +196,10 @@ TEST(Golden, MseIsEqualOrAsGood) {
         }
         const Histogram& histogram = statistics.histograms()[channel];
         const int bitwidth = result["bitwidth"];
-        const bool symmetric = result["symmetric"];
+        const Symmetry symmetry = symmetry_of(result);
         EXPECT_LE(
-            squared_error(histogram, range, bitwidth, symmetric),
-            squared_error(histogram, golden, bitwidth, symmetric) * (1 + 1e-4));
+            squared_error(histogram, range, bitwidth, symmetry),
+            squared_error(histogram, golden, bitwidth, symmetry) * (1 + 1e-4));
       });
   EXPECT_GT(checked, 150);
   EXPECT_GE(equal, checked - 5);

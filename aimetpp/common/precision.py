@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,10 @@ _ACCEPTED = (
     'a name such as "int8", "fp16", "bf16" or "fp32", a Precision, or a pair '
     "(bitwidth, QuantizationDataType)"
 )
+_DATA_TYPES = {
+    "int": QuantizationDataType.int,
+    "float": QuantizationDataType.float,
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Precision:
         is_bfloat: bfloat16 rather than IEEE half precision.
 
     Raises:
+        TypeError: a bit-width that is not an int.
         ValueError: a bit-width that the data type does not have.
     """
 
@@ -35,12 +41,21 @@ class Precision:
     is_bfloat: bool = False
 
     def __post_init__(self) -> None:
-        if self.data_type not in (QuantizationDataType.int, QuantizationDataType.float):
+        if self.data_type not in _DATA_TYPES.values():
             raise ValueError(
                 "Precision: data_type must be QuantizationDataType.int or .float, got "
                 f"{self.data_type!r}"
             )
-        _C.parse_precision(self.name)
+        if not isinstance(self.bitwidth, int) or isinstance(self.bitwidth, bool):
+            raise TypeError(f"the bitwidth must be an int, got {self.bitwidth!r}")
+        if self.data_type == QuantizationDataType.int:
+            if not 2 <= self.bitwidth <= 32:
+                raise ValueError(
+                    f"an integer bitwidth must be between 2 and 32, got {self.bitwidth}"
+                )
+        elif self.bitwidth not in (16, 32):
+            raise ValueError(f"a float bitwidth must be 16 or 32, got {self.bitwidth}")
+        _C.parse_precision(self.name)  # there is no bf32, no integer bfloat
 
     @property
     def name(self) -> str:
@@ -92,25 +107,25 @@ def precision_name(value: Any, argument: str) -> str:
     """The short name of one precision.
 
     Args:
-        value: a precision in any spelling.
+        value: a precision in any spelling; in a pair the data type may also be "int"
+            or "float".
         argument: what to call it in an error.
 
     Raises:
         TypeError: not a precision.
         ValueError: an unknown name or bit-width.
     """
-    if not is_precision(value):
-        raise TypeError(f"{argument} must be {_ACCEPTED}, got {value!r}")
     try:
         if isinstance(value, str):
             return _C.parse_precision(value)
-        if isinstance(value, tuple):
+        if isinstance(value, Sequence) and len(value) == 2:
             bitwidth, data_type = value
-            if not isinstance(bitwidth, int) or isinstance(bitwidth, bool):
-                raise TypeError(
-                    f"{argument}: bitwidth must be an int, got {bitwidth!r}"
-                )
-            value = Precision(data_type, bitwidth)
-        return value.name
-    except ValueError as error:
-        raise ValueError(f"{argument}: {error}") from None
+            if isinstance(data_type, str):
+                data_type = _DATA_TYPES.get(data_type)
+            if isinstance(data_type, QuantizationDataType):
+                value = Precision(data_type, bitwidth)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{argument}: {error}") from None
+    if not isinstance(value, Precision):
+        raise TypeError(f"{argument} must be {_ACCEPTED}, got {value!r}")
+    return value.name

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Text for messages and files."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+
+
+def shortened(names: Sequence[str], most: int = 10) -> str:
+    """The names with commas between them, with "..." for those after `most`."""
+    more = ", ..." if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def json_number(value: float) -> float | str:
+    """JSON has no infinities and no NaN: they are written as strings."""
+    return value if math.isfinite(value) else str(value)
+
+
+def source_of_caller(skipped_folders: tuple[str, ...]) -> str:
+    """The innermost frame that is in none of the folders, as "file.py:12".
+
+    Empty where all frames are. The import system counts as skipped.
+
+    Args:
+        skipped_folders: starts of file names, each ending with a separator.
+    """
+    skipped = (*skipped_folders, "<frozen importlib")
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(skipped):
+        if frame.f_back is None:
+            return ""
+        frame = frame.f_back
+    name = frame.f_code.co_filename.replace("\\", "/")
+    return f"{name.rsplit('/', 1)[-1]}:{frame.f_lineno}"
