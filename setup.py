@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import setuptools
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -28,6 +29,20 @@ def find_tool(name: str) -> str | None:
 def stop(sentence: str) -> None:
     """Ends the build with one sentence instead of a stack trace."""
     sys.exit(f"aimetpp: {sentence}")
+
+
+def check_setuptools() -> None:
+    """Ends the build where setuptools cannot read our pyproject.toml.
+
+    The one in a new virtual environment of Python 3.11 cannot, and without build
+    isolation pip does not compare it with what pyproject.toml requires.
+    """
+    have = setuptools.__version__
+    if tuple(int(part) for part in have.split(".")[:3]) < (77, 0, 3):
+        stop(
+            f"building needs setuptools 77.0.3 or newer, and {sys.executable} has "
+            f"{have}. Install it with: pip install 'setuptools>=77.0.3,<82'"
+        )
 
 
 def torch_version() -> str:
@@ -55,6 +70,12 @@ class CMakeBuild(build_ext):
         build_dir = ROOT / "build" / ("dev" if self.inplace else tag)
         prefix = ROOT if self.inplace else Path(self.build_lib).resolve()
         configure = [cmake, "-S", ROOT, "-B", build_dir]
+        # CMake's memory of another Python or PyTorch at the same path is wrong.
+        made_for = build_dir / "made_for.txt"
+        if made_for.is_file() and made_for.read_text() != sys.version + torch:
+            configure += ["--fresh"]
+        build_dir.mkdir(parents=True, exist_ok=True)
+        made_for.write_text(sys.version + torch)
         configure += [f"-DPython3_EXECUTABLE={sys.executable}"]
         if not self.inplace:
             configure += ["-DAIMETPP_BUILD_TESTS=OFF"]
@@ -74,6 +95,7 @@ class CMakeBuild(build_ext):
                 stop(f"CMake's {name} step failed; the reason stands above.")
 
 
+check_setuptools()
 setup(
     ext_modules=[Extension("aimetpp._C", sources=[])],
     cmdclass={"build_ext": CMakeBuild},

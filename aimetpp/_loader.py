@@ -38,7 +38,8 @@ def check_build(package_dir: Path, torch_version: str, torch_cuda: str | None) -
 
     Raises:
         ImportError: The libraries are missing, were compiled against another
-            version of PyTorch, or have CUDA ops while this PyTorch has none.
+            version of PyTorch, or have CUDA ops while this PyTorch has no CUDA or
+            another major version of it.
     """
     info_path = package_dir / "_build_info.json"
     if not info_path.is_file():
@@ -55,11 +56,14 @@ def check_build(package_dir: Path, torch_version: str, torch_cuda: str | None) -
             f"aimetpp: the extension was compiled against PyTorch {built_for}, and "
             f"PyTorch {torch_version} is running. {_REBUILD}"
         )
-    if built_cuda and torch_cuda is None:
+    # CUDA's libraries carry the major version in their names.
+    major, _, _ = built_cuda.partition(".")
+    if built_cuda and major != (torch_cuda or "").partition(".")[0]:
+        running = f"CUDA {torch_cuda}" if torch_cuda else "no CUDA"
         raise ImportError(
-            "aimetpp: the extension was compiled with CUDA ops, for PyTorch "
-            f"{built_for}, and the running PyTorch {torch_version} has no CUDA. "
-            f"{_REBUILD}"
+            f"aimetpp: the extension was compiled with CUDA {built_cuda} ops, for "
+            f"PyTorch {built_for}, and the running PyTorch {torch_version} has "
+            f"{running}. {_REBUILD}"
         )
 
 

@@ -52,7 +52,8 @@ set_target_properties(torch_wheel::c10 PROPERTIES
   INTERFACE_INCLUDE_DIRECTORIES
     "${_torch_dir}/include;${_torch_dir}/include/torch/csrc/api/include"
   INTERFACE_SYSTEM_INCLUDE_DIRECTORIES
-    "${_torch_dir}/include;${_torch_dir}/include/torch/csrc/api/include")
+    "${_torch_dir}/include;${_torch_dir}/include/torch/csrc/api/include"
+  INTERFACE_COMPILE_DEFINITIONS AIMETPP_TORCH_VERSION="${TORCH_VERSION}")
 _torch_wheel_library(torch_cpu torch_wheel::c10)
 _torch_wheel_library(torch torch_wheel::torch_cpu)
 _torch_wheel_library(torch_python torch_wheel::torch)

@@ -42,7 +42,7 @@ class SimState:
             low = quantizer.min.detach().clone()
             high = quantizer.max.detach().clone()
             self._saved[index] = (quantizer, low, high)
-            quantizer.bitwidth = quantizer.bitwidth  # the range of the statistics
+            quantizer.restore_range()
             if not (low.equal(quantizer.min) and high.equal(quantizer.max)):
                 self._custom[index] = (low, high)
                 quantizer.set_range(low, high)

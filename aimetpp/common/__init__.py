@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What every part shares: definitions, files."""
+"""What every part shares: definitions, precisions, files, text."""

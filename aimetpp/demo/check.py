@@ -10,6 +10,7 @@ Usage: check.py RESULTS_DIR LIBRARY
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ def run_torchscript(path: Path, images: np.ndarray) -> np.ndarray:
     """Logits of a TorchScript file."""
     import torch
 
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated")
         return torch.jit.load(str(path))(torch.from_numpy(images)).numpy()
 
 

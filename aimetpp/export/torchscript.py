@@ -81,7 +81,7 @@ def trace_simulation(
     mode = sim.portable_mode() if portable else contextlib.nullcontext()
     with torch.no_grad(), warnings.catch_warnings(), eval_mode(sim.model):
         warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
-        warnings.simplefilter("ignore", category=DeprecationWarning)
+        _ignore_deprecation()
         expected = sim.model(*args, **kwargs)
         with mode, named_forward(sim.model):
             traced = torch.jit.trace(
@@ -96,6 +96,12 @@ def trace_simulation(
         _require_aten_only(traced)
     _require_equal(got, expected, portable)
     return traced
+
+
+def _ignore_deprecation() -> None:
+    # A FutureWarning since PyTorch 2.14, a DeprecationWarning before; whoever asks
+    # for a TorchScript file can act on neither.
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated")
 
 
 def _require_aten_only(traced: torch.jit.ScriptModule) -> None:
@@ -131,7 +137,7 @@ def torchscript_bytes(
     traced = trace_simulation(sim, example_inputs, portable)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=DeprecationWarning)
+        _ignore_deprecation()
         torch.jit.save(traced, buffer)
     return buffer.getvalue()
 

@@ -10,9 +10,11 @@ frame).
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,9 +22,22 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from aimetpp import _C
+from aimetpp.common.text import source_of_caller
 
 if TYPE_CHECKING:
     from aimetpp.quantsim.tracing import Tracer
+
+# What stands between the user's forward and the code that looks for it.
+_PACKAGE_FOLDER = Path(__file__).parent.parent
+LIBRARY_FOLDERS = tuple(
+    str(folder) + os.sep
+    for folder in (
+        Path(torch.__file__).parent,
+        _PACKAGE_FOLDER / "common",
+        _PACKAGE_FOLDER / "nn",
+        _PACKAGE_FOLDER / "quantsim",
+    )
+)
 
 
 @dataclass
@@ -62,6 +77,18 @@ class ModuleRecord:
     sequence: list[tuple[str, str]] = field(default_factory=list)
 
 
+def called_alone(record: ModuleRecord, calls: int) -> RuntimeError:
+    """The error for a module that runs outside the model's forward, where that calls
+    it several times.
+    """
+    return RuntimeError(
+        f"module {record.name!r} was called on its own, outside the model's forward, "
+        f"which calls it {calls} times: which of these calls' quantizers to use is not "
+        "known. Call the whole model, and use gradient checkpointing on modules that "
+        "are called once"
+    )
+
+
 class Context:
     """Counters of one outermost forward: (module name, op) -> calls so far."""
 
@@ -76,12 +103,7 @@ class Context:
         as gradient checkpointing does in the backward pass.
         """
         if len(record.starts) > 1:
-            raise RuntimeError(
-                f"module {record.name!r} was called on its own, outside the model's "
-                f"forward, which calls it {len(record.starts)} times: which of these "
-                "calls' quantizers to use is not known. Call the whole model, and use "
-                "gradient checkpointing on modules that are called once"
-            )
+            raise called_alone(record, len(record.starts))
         for start in record.starts:
             for module, op in record.sequence[:start]:
                 self.next(module, op)
@@ -250,6 +272,8 @@ def run_functional(module: Any, op: str, func: Any, args: Any, kwargs: Any) -> A
 def _report_untraced(record: ModuleRecord, op: str, ordinal: int) -> None:
     known = sum(1 for name, _ in record.functional if name == op)
     where = record.name or "the root module"
+    if not torch.compiler.is_compiling():
+        where += f", {source_of_caller(LIBRARY_FOLDERS)}"
     message = (
         f"functional op {op!r} (call {ordinal + 1} in {where}) was not traced when the "
         f"simulation was built: {known} such calls were. The model took another path "

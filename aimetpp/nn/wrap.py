@@ -15,11 +15,17 @@ from typing import Any
 
 import torch
 
-from aimetpp.nn.runtime import STATE, ModuleRecord, frame, run_quantized
+from aimetpp.nn.runtime import (
+    STATE,
+    ModuleRecord,
+    called_alone,
+    frame,
+    run_quantized,
+)
 
 _ITERATED = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)
 _LEAF_CLASSES: dict[type, type] = {}
-_FRAME_CLASSES: dict[type, type] = {}
+_FRAME_CLASSES: dict[type, Any] = {}
 
 
 class BaseQuantizationMixin(torch.nn.Module):
@@ -159,8 +165,10 @@ def _quantized_leaf_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 def _call_ordinal(record: ModuleRecord) -> int:
     """Which call of the module in this forward it is, where several were traced."""
-    if record.num_calls <= 1 or STATE.context is None:
+    if record.num_calls <= 1:
         return 0
+    if STATE.context is None:
+        raise called_alone(record, record.num_calls)
     call = STATE.context.next(record.name, "")
     if call >= record.num_calls:
         raise RuntimeError(

@@ -11,7 +11,11 @@ from aimetpp.quantization.base import QuantizerBase
 
 FLOAT_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _PRECISIONS = {dtype: name for name, dtype in FLOAT_DTYPES.items()}
-_BITS = {(5, 10): torch.float16, (8, 7): torch.bfloat16}
+# By exponent and mantissa bits.
+_DTYPES: dict[tuple[int | None, int | None], torch.dtype] = {
+    (5, 10): torch.float16,
+    (8, 7): torch.bfloat16,
+}
 
 
 class FloatQuantizeDequantize(QuantizerBase):
@@ -36,16 +40,16 @@ class FloatQuantizeDequantize(QuantizerBase):
         mantissa_bits: int | None = None,
     ) -> None:
         super().__init__()
-        if dtype is None:
-            dtype = _BITS.get((exponent_bits or 0, mantissa_bits or 0))
-        if dtype not in _PRECISIONS:
+        bits = (exponent_bits, mantissa_bits)
+        chosen = dtype if bits == (None, None) else _DTYPES.get(bits)
+        if chosen not in _PRECISIONS or dtype not in (None, chosen):
             raise ValueError(
                 "FloatQuantizeDequantize: dtype must be torch.float16 (5 exponent and "
                 "10 mantissa bits) or torch.bfloat16 (8 and 7), got "
                 f"dtype={dtype}, exponent_bits={exponent_bits}, "
                 f"mantissa_bits={mantissa_bits}"
             )
-        self.dtype = dtype
+        self.dtype = chosen
 
     @property
     def precision(self) -> str:

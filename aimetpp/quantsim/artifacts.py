@@ -245,8 +245,5 @@ class ArtifactMethods:
                 f"{shortened(unknown) or 'none'}; without an entry: "
                 f"{shortened(missing) or 'none'}"
             )
-        self.apply_precisions([precisions[label] for label in labels])
-
-    def apply_precisions(self, precisions: list[str]) -> None:
-        """See QuantizationSimModel."""
-        raise NotImplementedError
+        sim = cast("QuantizationSimModel", self)
+        sim.apply_precisions([precisions[label] for label in labels])

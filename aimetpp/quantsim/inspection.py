@@ -48,19 +48,23 @@ class Site:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a site is quantized or not.
+    """Why a site, or a module's sites, are quantized or not.
 
     Attributes:
-        site: the site's name.
-        enabled: True where the config gave it a quantizer.
+        site: the site's name, or the module's.
+        enabled: True where the config gave it, or one of its sites, a quantizer.
         rules: (section, rule, effect) in the order in which they were applied.
+        parts: of a module: the explanation of each of its sites.
     """
 
     site: str
     enabled: bool
     rules: list[tuple[str, str, str]]
+    parts: tuple[Explanation, ...] = ()
 
     def __str__(self) -> str:
+        if self.parts:
+            return "\n".join(str(part) for part in self.parts)
         lines = [f"{self.site}: {'quantized' if self.enabled else 'not quantized'}"]
         lines += [f"  {s}: {rule}: {effect}" for s, rule, effect in self.rules]
         return "\n".join(lines)
@@ -156,14 +160,16 @@ class InspectionMethods:
         """Every site of the model, in graph order."""
         return list_sites(self)
 
-    def explain(self, site_or_module: Site | str | torch.nn.Module) -> Any:
+    def explain(self, site_or_module: Site | str | torch.nn.Module) -> Explanation:
         """Which rule of which config section turned a site on or off.
 
         Args:
-            site_or_module: a Site or its name: one Explanation; a module of
-                `sim.model` or its dotted name: a list of them, one per site.
+            site_or_module: a Site or its name; or a module of `sim.model` or its
+                dotted name, for all its sites: its own, or where it only holds other
+                modules, theirs.
 
         Raises:
+            TypeError: something else.
             ValueError: no such site or module.
         """
         if isinstance(site_or_module, torch.nn.Module):
@@ -171,19 +177,31 @@ class InspectionMethods:
             if not names:
                 raise ValueError("explain: the module is not part of sim.model")
             site_or_module = names[0]
-        sites = self.sites()
         if isinstance(site_or_module, Site):
-            site_or_module = site_or_module.name
-        for site in sites:
-            if site.name == site_or_module and site.kind != "output":
-                return self._explain(site)
-        inside = [site for site in sites if site.module == site_or_module]
+            return self._explain(site_or_module)
+        if not isinstance(site_or_module, str):
+            raise TypeError(
+                "explain: a Site, a module or a name is required, got "
+                f"{type(site_or_module).__name__}"
+            )
+        name = site_or_module
+        sites = self.sites()
+        inside = [site for site in sites if site.module == name]
         if not inside:
-            inside = [site for site in sites if site.name == site_or_module]
+            named = [site for site in sites if site.name == name]
+            if named:
+                return self._explain(named[0])
+            prefix = f"{name}." if name else ""
+            inside = [site for site in sites if site.module.startswith(prefix)]
         if not inside:
-            raise ValueError(f"explain: no site or module is named {site_or_module!r}")
-        found = [self._explain(site) for site in inside]
-        return found[0] if len(found) == 1 else found
+            raise ValueError(f"explain: no site or module is named {name!r}")
+        parts = tuple(self._explain(site) for site in inside)
+        return Explanation(
+            name,
+            any(part.enabled for part in parts),
+            [rule for part in parts for rule in part.rules],
+            parts,
+        )
 
     def _explain(self, site: Site) -> Explanation:
         on = self.placement.quantizer_of_site[site.id] >= 0

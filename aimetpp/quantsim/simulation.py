@@ -18,7 +18,12 @@ from aimetpp.common.defs import CallbackFunc, QuantizationDataType, QuantScheme
 from aimetpp.common.inference import inference
 from aimetpp.common.precision import precision_name
 from aimetpp.common.text import shortened
-from aimetpp.nn.wrap import BaseQuantizationMixin, QuantizationMixin, unwrap
+from aimetpp.nn.wrap import (
+    QUANTIZER_CONTAINERS,
+    BaseQuantizationMixin,
+    QuantizationMixin,
+    unwrap,
+)
 from aimetpp.quantization import QuantizerBase
 from aimetpp.quantsim import tracing
 from aimetpp.quantsim.artifacts import ArtifactMethods
@@ -125,6 +130,22 @@ class QuantizationSimModel(InspectionMethods, ArtifactMethods):
         )
         self.model.__dict__["_aimetpp_sim"] = _SimReference(self)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> QuantizationSimModel:
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        for shared in (self.graph, self.placement):  # they never change
+            memo[id(shared)] = shared
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        copied.model.__dict__["_aimetpp_sim"] = _SimReference(copied)
+        return copied
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a QuantizationSimModel cannot be pickled: save "
+            "sim.model.state_dict() and sim.save_precision_profile(path), and load "
+            "them into a simulation built anew"
+        )
+
     # -- calibration --------------------------------------------------------
 
     def compute_encodings(
@@ -188,8 +209,13 @@ class QuantizationSimModel(InspectionMethods, ArtifactMethods):
         """The percentile, 50 to 100, that the "percentile" scheme cuts at.
 
         Raises:
+            TypeError: not a number.
             ValueError: outside that range, or another scheme.
         """
+        if isinstance(percentile_value, bool | str | bytes):
+            raise TypeError(
+                f"percentile must be a number, got {type(percentile_value).__name__}"
+            )
         if not 50 <= percentile_value <= 100:
             raise ValueError(
                 f"percentile must be between 50 and 100, got {percentile_value}"
@@ -201,8 +227,7 @@ class QuantizationSimModel(InspectionMethods, ArtifactMethods):
             )
         for entry in self._bank.entries:
             entry.integer.percentile = float(percentile_value)
-            if entry.integer.is_initialized():
-                entry.integer.bitwidth = entry.integer.bitwidth
+            entry.integer.restore_range()
 
     # -- precisions ---------------------------------------------------------
 
@@ -251,29 +276,32 @@ class QuantizationSimModel(InspectionMethods, ArtifactMethods):
     def exclude_layers_from_quantization(
         self, layers: Iterable[torch.nn.Module]
     ) -> None:
-        """Turns off every quantizer of the given modules of `sim.model`.
+        """Turns off every quantizer of the given modules of `sim.model`, and of the
+        modules inside them.
 
         Raises:
-            ValueError: a module that is not a quantized one of this simulation.
+            TypeError: not a list of modules.
+            ValueError: a module that is not part of this simulation.
         """
-        known = {id(module): module for module in self.qmodules()}
-        excluded = []
-        for layer in layers:
-            if id(layer) not in known:
+        if isinstance(layers, torch.nn.Module | str):
+            raise TypeError(
+                "exclude_layers_from_quantization: a list of modules is required, got "
+                f"{type(layers).__name__}"
+            )
+        chosen = list(layers)
+        known = set(self.model.modules())
+        for layer in chosen:
+            if layer not in known:
                 raise ValueError(
-                    "exclude_layers_from_quantization: not a quantized module of this "
-                    f"simulation: {type(layer).__name__}"
+                    "exclude_layers_from_quantization: not a module of this "
+                    f"simulation's model: {type(layer).__name__}"
                 )
-            excluded.append(known[id(layer)])
-        for module in excluded:
-            for container in (
-                module.input_quantizers,
-                module.output_quantizers,
-                module.param_quantizers,
-            ):
-                slots: dict[str, Any] = container._modules
-                for key in slots:
-                    slots[key] = None
+        for layer in chosen:
+            for module in layer.modules():
+                for name in QUANTIZER_CONTAINERS:
+                    container = module._modules.get(name)
+                    if container is not None:
+                        container._modules.update(dict.fromkeys(container._modules))
 
     @staticmethod
     def get_original_model(model: Any, qdq_weights: bool = False) -> torch.nn.Module:

@@ -8,11 +8,9 @@ says which value belongs to which site.
 from __future__ import annotations
 
 import functools
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +20,7 @@ from aimetpp import _C
 from aimetpp.common.inference import inference
 from aimetpp.common.text import source_of_caller
 from aimetpp.nn.runtime import (
+    LIBRARY_FOLDERS,
     STATE,
     Context,
     FunctionalCall,
@@ -33,18 +32,6 @@ from aimetpp.nn.wrap import (
     may_call_functional_ops,
     wrap_frame,
     wrap_leaf,
-)
-
-# What stands between the user's forward and the tracer.
-_PACKAGE_FOLDER = Path(__file__).parent.parent
-_LIBRARY_FOLDERS = tuple(
-    str(folder) + os.sep
-    for folder in (
-        Path(torch.__file__).parent,
-        _PACKAGE_FOLDER / "common",
-        _PACKAGE_FOLDER / "nn",
-        _PACKAGE_FOLDER / "quantsim",
-    )
 )
 
 
@@ -109,7 +96,7 @@ class Tracer:
         return self._context.next(module, op)
 
     def _add_call(self, module: str, ordinal: int, functional: bool, kind: str) -> int:
-        source = source_of_caller(_LIBRARY_FOLDERS)
+        source = source_of_caller(LIBRARY_FOLDERS)
         call = _C.Call(module, ordinal, functional, kind, source)
         self.calls.append(call)
         return len(self.calls) - 1
@@ -240,6 +227,7 @@ class _Flattened(torch.nn.Module):
         self._spec = spec
         self._leaves = leaves
         self.output_structure: Any = None
+        self.returned = ""
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         remaining = iter(tensors)
@@ -249,6 +237,7 @@ class _Flattened(torch.nn.Module):
         ]
         args, kwargs = pytree.tree_unflatten(leaves, self._spec)
         result = self.model(*args, **kwargs)
+        self.returned = type(result).__name__
         outputs, spec = pytree.tree_flatten(result)
         kept = [x for x in outputs if isinstance(x, torch.Tensor)]
         indices = iter(range(len(kept)))
@@ -300,11 +289,18 @@ def trace(model: torch.nn.Module, dummy_input: Any) -> TracedModel:
         source = f" ({tracer.calls[-1].source})" if tracer.calls else ""
         raise RuntimeError(
             "QuantizationSimModel: the model could not be traced with dummy_input "
-            f"(tensor shapes {[tuple(t.shape) for t in tensors]}); the last call that "
-            f"succeeded was {where}{source}: {type(error).__name__}: {error}"
+            f"(tensor shapes {[tuple(t.shape) for t in tensors]}); it failed in or "
+            f"after {where}{source}: {type(error).__name__}: {error}"
         ) from error
     finally:
         STATE.tracer = None
+    outputs = pytree.tree_leaves(flattened.output_structure)
+    if all(index is None for index in outputs):
+        raise RuntimeError(
+            "QuantizationSimModel: the model could not be traced: it must return a "
+            "tensor, or tensors in nested tuples, lists or dicts, but returned a "
+            f"{flattened.returned} without any"
+        )
     graph = _C.read_graph(ir, tracer.calls, tracer.sites, len(tensors))
     return TracedModel(
         graph, tracer, _numbered(args, kwargs), flattened.output_structure

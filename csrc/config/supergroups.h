@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/macros.h"
 #include "graph/op_graph.h"
 
 namespace aimetpp::config {
@@ -23,7 +22,7 @@ struct Supergroup {
 // names their type: a batch norm that folds into the op before it, and what
 // does nothing in evaluation (Identity, Dropout). Convolutions of any rank and
 // any number of groups match; so do functional ops.
-AIMETPP_API std::vector<Supergroup> match_supergroups(
+std::vector<Supergroup> match_supergroups(
     const graph::OpGraph& graph,
     const std::vector<std::vector<std::string>>& patterns);
 
@@ -32,7 +31,7 @@ AIMETPP_API std::vector<Supergroup> match_supergroups(
 // must be the only reader, normalize the channels that the op puts out, and,
 // where either module is called several times, follow or precede the same other
 // module in every call.
-AIMETPP_API std::vector<std::pair<int, int>> foldable_batch_norms(
+std::vector<std::pair<int, int>> foldable_batch_norms(
     const graph::OpGraph& graph);
 
 }  // namespace aimetpp::config

@@ -17,11 +17,11 @@ class MacCounter {
       : ir_(ir), node_(node), kind_(node_kind(ir, node)) {}
 
   [[nodiscard]] std::optional<MacCount> count() const {
-    if (kind_.starts_with("conv_transpose")) return conv(/*moves=*/0);
-    if (kind_.starts_with("conv") || kind_ == "deform_conv2d" ||
-        kind_ == "bilinear") {
-      return kind_ == "bilinear" ? bilinear() : conv(kNone);
+    if (kind_.starts_with("conv_transpose")) return conv(shape_of(value_at(0)));
+    if (kind_.starts_with("conv") || kind_ == "deform_conv2d") {
+      return conv(output_shape());
     }
+    if (kind_ == "bilinear") return bilinear();
     if (kind_ == "linear" || kind_ == "matmul" || kind_ == "mm" ||
         kind_ == "bmm" || kind_ == "mv" || kind_ == "dot" || kind_ == "inner") {
       return product(0);
@@ -67,14 +67,11 @@ class MacCounter {
   }
 
   // Each element of the tensor that the kernel moves over (the output; for a
-  // transposed convolution, argument `moves`) meets weight[i], for one i.
-  [[nodiscard]] MacCount conv(int moves) const {
+  // transposed convolution, the input) meets weight[i], for one i.
+  [[nodiscard]] MacCount conv(const Shape& moved) const {
     const int weight = value_at(1);
     const Shape& kernel = shape_of(weight);
     if (kernel.empty() || kernel.front() == 0) return {0, value_at(0), weight};
-    const Shape& moved = moves == kNone
-                             ? output_shape()
-                             : shape_of(value_at(std::size_t(moves)));
     return {num_elements(moved) * (num_elements(kernel) / kernel.front()),
             value_at(0), weight};
   }

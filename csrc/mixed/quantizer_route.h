@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "config/placement.h"
-#include "core/macros.h"
 #include "graph/op_graph.h"
 
 namespace aimetpp::mixed {
@@ -23,19 +22,18 @@ struct QuantizerRoute {
   bool fused = false;
 };
 
-AIMETPP_API QuantizerRoute route_of_input(const graph::OpGraph& graph,
-                                          const config::Placement& placement,
-                                          int op, int slot);
+QuantizerRoute route_of_input(const graph::OpGraph& graph,
+                              const config::Placement& placement, int op,
+                              int slot);
 
 // For a member of a supergroup that is not its last op: the supergroup's
 // output.
-AIMETPP_API QuantizerRoute route_of_output(const graph::OpGraph& graph,
-                                           const config::Placement& placement,
-                                           int op, int slot);
+QuantizerRoute route_of_output(const graph::OpGraph& graph,
+                               const config::Placement& placement, int op,
+                               int slot);
 
 // Leaves (and functional ops) that read `tensor`, seen through ops that are in
 // the IR only, such as a view between two calls.
-AIMETPP_API std::vector<graph::Use> leaf_uses(const graph::OpGraph& graph,
-                                              int tensor);
+std::vector<graph::Use> leaf_uses(const graph::OpGraph& graph, int tensor);
 
 }  // namespace aimetpp::mixed

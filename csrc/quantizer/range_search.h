@@ -2,7 +2,6 @@
 // The range of least squared quantization error over a histogram.
 #pragma once
 
-#include "core/macros.h"
 #include "quantizer/encoding.h"
 #include "quantizer/histogram.h"
 
@@ -35,8 +34,7 @@ inline constexpr SearchSettings kMseSearch{65, 401, 41, 1.0F};
 //
 // Zero is a point of every grid tried. The histogram must hold values.
 // Source: AIMET's SQNR encoding analyzer.
-AIMETPP_API Range search_range(const Histogram& histogram, int bitwidth,
-                               Symmetry symmetry,
-                               const SearchSettings& settings);
+Range search_range(const Histogram& histogram, int bitwidth, Symmetry symmetry,
+                   const SearchSettings& settings);
 
 }  // namespace aimetpp::quantizer

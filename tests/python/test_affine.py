@@ -133,6 +133,29 @@ def test_a_loaded_symmetric_grid_without_sign_keeps_none():
     assert quantizer.grid.tolist() == [0, 15]
 
 
+def test_setting_the_symmetry_derives_grid_and_range_anew():
+    quantizer = calibrate(make(), [-2.0, 3.0])
+    quantizer.symmetric = True
+    encoding = quantizer.get_encodings()
+    # The step is max(3 / 127, 2 / 128).
+    assert encoding["is_symmetric"] is True
+    assert encoding["offset"] == [0]
+    assert encoding["scale"] == pytest.approx([3 / 127])
+    quantizer.bitwidth = 4
+    assert quantizer.grid.tolist() == [-8, 7]
+    quantizer.symmetric = False
+    assert quantizer.grid.tolist() == [0, 15]
+    assert (quantizer.min.item(), quantizer.max.item()) == (-2.0, 3.0)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_loading_a_state_takes_its_symmetry(symmetric):
+    source = calibrate(make(symmetric=symmetric), [-2.0, 3.0])
+    quantizer = make(symmetric=not symmetric)
+    quantizer.load_state_dict(source.state_dict())
+    assert quantizer.get_encodings() == source.get_encodings()
+
+
 # -- state ------------------------------------------------------------------
 
 
@@ -204,6 +227,21 @@ def test_quantize_and_dequantize_are_the_halves():
 def test_bad_arguments(arguments, match):
     with pytest.raises(ValueError, match=match):
         QuantizeDequantize(*arguments)
+
+
+@pytest.mark.parametrize("bitwidth", [8.0, "8", None, True])
+def test_a_bitwidth_must_be_an_int(bitwidth):
+    with pytest.raises(TypeError, match=f"bitwidth must be an int.*{bitwidth!r}"):
+        QuantizeDequantize((), bitwidth, True)
+    quantizer = make()
+    with pytest.raises(TypeError, match="bitwidth must be an int"):
+        quantizer.bitwidth = bitwidth
+    assert quantizer.bitwidth == 8
+
+
+def test_a_shape_must_be_a_tuple():
+    with pytest.raises(TypeError, match="shape must be a tuple.*got 4"):
+        QuantizeDequantize(4, 8, True)
 
 
 def test_an_unknown_scheme_is_an_error_at_once():

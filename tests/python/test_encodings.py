@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from export_models import TwoReaders
 from torch import nn
 
 import aimetpp
@@ -336,14 +337,6 @@ def test_wrong_number_of_channels_is_refused(sim):
 
 
 def test_shared_quantizer_with_two_encodings_is_refused():
-    class TwoReaders(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
-
-        def forward(self, x):
-            return self.a(x), self.b(x)
-
     torch.manual_seed(0)
     sim = calibrated(TwoReaders(), torch.randn(3, 4))
     content = module_document(sim)

@@ -43,8 +43,16 @@ def test_another_torch_version_is_refused(tmp_path: Path) -> None:
 
 def test_cuda_build_beside_cpu_torch_is_refused(tmp_path: Path) -> None:
     write_build(tmp_path, "2.13.0+cu130", "13.0")
-    with pytest.raises(ImportError, match=r"2\.13\.0\+cpu has no CUDA"):
+    with pytest.raises(ImportError, match=r"CUDA 13\.0 ops.*2\.13\.0\+cpu has no CUDA"):
         _loader.check_build(tmp_path, "2.13.0+cpu", None)
+
+
+def test_cuda_build_beside_another_major_cuda_is_refused(tmp_path: Path) -> None:
+    write_build(tmp_path, "2.13.0+cu130", "13.0")
+    with pytest.raises(
+        ImportError, match=r"CUDA 13\.0 ops.*2\.13\.0\+cu126 has CUDA 12"
+    ):
+        _loader.check_build(tmp_path, "2.13.0+cu126", "12.6")
 
 
 def test_missing_libraries_say_how_to_build(tmp_path: Path) -> None:

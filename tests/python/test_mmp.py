@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 import torch
 from mmp_models import Block, apply_one, changed, make_sim, two_in_two_out
@@ -11,7 +10,6 @@ from mmp_models import Block, apply_one, changed, make_sim, two_in_two_out
 from aimetpp.common.defs import QuantizationDataType
 from aimetpp.mixed_precision import MixedPrecisionConfigurator, Precision
 from aimetpp.mixed_precision.structure import flatten_activation
-
 
 CONV3 = {"relu1": "int16", "block/add_0": "int16", "conv3.weight": "int16"}
 

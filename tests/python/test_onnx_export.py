@@ -8,16 +8,14 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
-from onnx import TensorProto, helper
+from export_models import Nested, TwoReaders, nested_example
+from onnx import TensorProto
+from onnx_running import run
 from torch import nn
 
 from aimetpp.export import export, files
-from aimetpp.export.encodings import Encoding
 from aimetpp.export.onnx import build_qdq_model, export_onnx
-from aimetpp.export.qdq import MARKER_DOMAIN, MARKER_OP, insert_qdq, quantize_array
 from aimetpp.quantsim import QuantizationSimModel
-
-ort = pytest.importorskip("onnxruntime")
 
 
 class Net(nn.Module):
@@ -60,15 +58,6 @@ def simulate(images, precisions=None, config=None):
         kinds = [spec.kind for spec in sim.placement.quantizers]
         sim.apply_precisions([param if k == "param" else activation for k in kinds])
     return sim
-
-
-def run(model, feeds, optimized=False):
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    if not optimized:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    data = model if isinstance(model, str | bytes) else model.SerializeToString()
-    return ort.InferenceSession(data, options).run(None, feeds)
 
 
 def off_step_share(got, want, step):
@@ -184,14 +173,6 @@ def test_data_movement_outputs_have_their_sources_encoding(images):
 
 
 def test_readers_of_one_input_share_its_nodes():
-    class TwoReaders(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
-
-        def forward(self, x):
-            return self.a(x), self.b(x)
-
     torch.manual_seed(0)
     x = torch.randn(3, 4)
     sim = QuantizationSimModel(TwoReaders().eval(), x)
@@ -201,24 +182,16 @@ def test_readers_of_one_input_share_its_nodes():
     assert [n.input[0] for n in readers].count("x") == 1
 
 
-def test_names_of_inputs_and_outputs(images):
-    class Nested(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(4, 4)
-
-        def forward(self, first, pair, *, mask):
-            return {"sum": self.fc(first) + pair[0], "rest": self.fc(pair[1]) * mask}
-
+def test_names_of_inputs_and_outputs():
     torch.manual_seed(0)
-    a, b, c, m = torch.randn(4, 3, 4).unbind()
-    example = {"first": a, "pair": (b, c), "mask": m}
+    example = nested_example()
     sim = QuantizationSimModel(Nested().eval(), example)
     sim.compute_encodings(lambda model: model(**example))
     model = build_qdq_model(sim, example).model
     assert [i.name for i in model.graph.input] == ["first", "pair_0", "pair_1", "mask"]
     assert [o.name for o in model.graph.output] == ["output_0", "output_1"]
-    feeds = {"first": a, "pair_0": b, "pair_1": c, "mask": m}
+    first, (left, right), mask = example.values()
+    feeds = {"first": first, "pair_0": left, "pair_1": right, "mask": mask}
     got = run(model, {name: value.numpy() for name, value in feeds.items()})
     want = sim.model(**example)
     for x, y in zip(got, want.values(), strict=True):
@@ -316,208 +289,3 @@ def test_failure_keeps_old_files(images, tmp_path, monkeypatch):
         "net.encodings": "old",
         "net_torch.encodings": "old",
     }
-
-
-# -- markers to nodes, by hand ----------------------------------------------
-
-
-def marker(source, output, site, dtype="Float"):
-    return helper.make_node(
-        MARKER_OP,
-        [source],
-        [output],
-        output,
-        domain=MARKER_DOMAIN,
-        id=site,
-        dtype=dtype,
-    )
-
-
-def graph_of(nodes, inputs, outputs, initializers=(), opset=21):
-    def info(name, elem_type):
-        return helper.make_tensor_value_info(name, elem_type, [None])
-
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [info(*pair) for pair in inputs],
-        [info(*pair) for pair in outputs],
-        list(initializers),
-    )
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid(MARKER_DOMAIN, 1)]
-    return helper.make_model(graph, opset_imports=imports, ir_version=10)
-
-
-# Halves round to even; 2.5 steps and beyond, both ends clipped.
-VALUES = np.array([-9, -1, -0.75, -0.25, 0, 0.25, 0.75, 1.25, 3, 9], np.float32)
-
-
-@pytest.mark.parametrize(
-    ("encoding", "expected"),
-    [
-        # q in [0, 7], offset -2: from -1 to 2.5 in steps of 0.5.
-        (
-            Encoding("int3", False, (0.5,), (-2,), 0, 7),
-            [-1, -1, -1, 0, 0, 0, 1, 1, 2.5, 2.5],
-        ),
-        # Strict symmetric: [-7, 7].
-        (
-            Encoding("int4", True, (0.5,), (0,), -7, 7),
-            [-3.5, -1, -1, 0, 0, 0, 1, 1, 3, 3.5],
-        ),
-        (
-            Encoding("int4", True, (0.5,), (0,), -8, 7),
-            [-4, -1, -1, 0, 0, 0, 1, 1, 3, 3.5],
-        ),
-    ],
-)
-def test_nodes_compute_the_grid(encoding, expected):
-    model = graph_of([marker("x", "y", 3)], [("x", 1)], [("y", 1)])
-    result = insert_qdq(model, {3: encoding}, {3: "site"}, [])
-    onnx.checker.check_model(model)
-    assert run(model, {"x": VALUES})[0].tolist() == expected
-    assert result.activations == {"y": encoding}
-    fills_type = (encoding.qmin, encoding.qmax) == (-8, 7)
-    assert ("Min" in {node.op_type for node in model.graph.node}) is not fills_type
-    assert run(model, {"x": VALUES}, optimized=True)[0].tolist() == expected
-
-
-U4 = Encoding("int4", False, (0.5,), (-2,), 0, 15)
-S4 = Encoding("int4", True, (0.5,), (0,), -8, 7)
-S8 = Encoding("int8", True, (0.0625,), (0,), -128, 127)
-U8 = Encoding("int8", False, (0.03125,), (-64,), 0, 255)
-
-
-@pytest.mark.parametrize(
-    ("ops", "before", "after"),
-    [
-        # A ReLU is needed where the grid goes below zero.
-        (["Relu"], U8, S4),
-        (["Relu", "Transpose"], U8, S4),
-        (["Relu"], U8, U4),
-        # No 4-bit MaxPool kernel, in whichever direction the nodes are moved.
-        (["MaxPool"], U4, U8),
-        (["MaxPool"], U8, U4),
-        (["MaxPool"], S4, S4),
-        (["Transpose", "MaxPool"], U4, S4),
-        # No 4-bit QLinearConv.
-        (["Conv"], U4, U4),
-        (["Conv"], S4, S4),
-        (["Transpose", "Conv"], U4, U4),
-        # Signed bytes moved in opset 21.
-        (["MaxPool", "Sigmoid"], S8, U8),
-        (["Transpose", "Sigmoid"], S8, U8),
-    ],
-)
-def test_onnxruntime_optimizes_it_without_harm(ops, before, after):
-    rng = np.random.default_rng(0)
-    weight = np.round(rng.normal(size=(3, 3, 3, 3)), 1).astype(np.float32)
-    initializers = [onnx.numpy_helper.from_array(weight, "w")]
-    byte = Encoding("int8", True, (0.125,), (0,), -128, 127)
-    nodes, last = [marker("x", "a0", 0), marker("w", "v", 1)], "a0"
-    options = {
-        "MaxPool": {"kernel_shape": [2, 2]},
-        "Transpose": {"perm": [0, 1, 3, 2]},
-    }
-    for index, op in enumerate(ops, 1):
-        inputs = [last, "v"] if op == "Conv" else [last]
-        last = f"a{index}"
-        nodes.append(helper.make_node(op, inputs, [last], **options.get(op, {})))
-    nodes.append(marker(last, "y", 2))
-    shapes = [helper.make_tensor_value_info("x", 1, [1, 3, 6, 6])]
-    outputs = [helper.make_tensor_value_info("y", 1, [None] * 4)]
-    graph = helper.make_graph(nodes, "g", shapes, outputs, initializers)
-    imports = [helper.make_opsetid("", 21), helper.make_opsetid(MARKER_DOMAIN, 1)]
-    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
-    names = {0: "x", 1: "w", 2: "y"}
-    insert_qdq(model, {0: before, 1: byte, 2: after}, names, [1])
-    onnx.checker.check_model(model, full_check=True)
-    feeds = {"x": rng.normal(size=(1, 3, 6, 6), scale=3).astype(np.float32)}
-    plain, optimized = run(model, feeds)[0], run(model, feeds, optimized=True)[0]
-    assert np.abs(plain - optimized).max() <= after.scale[0] * 1.001
-    assert np.unique(plain).size > 3
-
-
-def test_quantize_array_per_channel():
-    encoding = Encoding("int4", True, (0.5, 2.0), (0, 0), -8, 7, channel_axis=1)
-    values = np.array([[0.25, 1.0], [0.75, 3.0], [-9.0, 99.0]], np.float32)
-    assert quantize_array(values, encoding).tolist() == [[0, 0], [2, 2], [-8, 7]]
-
-
-def test_half_and_double_tensors_are_computed_in_float():
-    encoding = Encoding("int8", False, (0.5,), (-2,), 0, 255)
-    for name, elem_type, dtype in (
-        ("Half", TensorProto.FLOAT16, np.float16),
-        ("Double", TensorProto.DOUBLE, np.float64),
-    ):
-        nodes = [marker("x", "y", 0, name)]
-        model = graph_of(nodes, [("x", elem_type)], [("y", elem_type)])
-        insert_qdq(model, {0: encoding}, {0: "site"}, [])
-        (got,) = run(model, {"x": np.array([-9, 0.25, 0.75, 3], dtype)})
-        assert got.dtype == dtype
-        assert got.tolist() == [-1, 0, 1, 3]
-
-
-def test_fp16_parameter_is_stored_in_half_and_overflows_as_a_cast():
-    weight = onnx.numpy_helper.from_array(np.array([1 / 3, 1e6], np.float32), "w")
-    nodes = [marker("w", "v", 0), helper.make_node("Add", ["x", "v"], ["y"])]
-    model = graph_of(nodes, [("x", 1)], [("y", 1)], [weight])
-    result = insert_qdq(model, {0: Encoding("fp16")}, {0: "w"}, [0])
-    (stored,) = model.graph.initializer
-    assert stored.data_type == TensorProto.FLOAT16
-    (got,) = run(model, {"x": np.zeros(2, np.float32)})
-    assert got.tolist() == [float(np.float16(1 / 3)), float("inf")]
-    assert list(result.params) == ["w"]
-
-
-def test_parameter_behind_identity_and_computed_parameter():
-    weight = onnx.numpy_helper.from_array(np.array([0.3, -0.3], np.float32), "w")
-    nodes = [
-        helper.make_node("Identity", ["w"], ["w2"]),
-        marker("w2", "a", 0),
-        helper.make_node("Neg", ["w"], ["n"]),
-        marker("n", "b", 1),
-        helper.make_node("Sub", ["a", "b"], ["y"]),
-    ]
-    model = graph_of(nodes, [("x", 1)], [("y", 1)], [weight])
-    encoding = Encoding("int8", True, (0.25,), (0,), -128, 127)
-    names = {0: "twin.weight", 1: "computed.weight"}
-    result = insert_qdq(model, {0: encoding, 1: encoding}, names, [0, 1])
-    (got,) = run(model, {"x": np.zeros(1, np.float32)})
-    assert got.tolist() == [0.5, -0.5]
-    assert list(result.params) == ["w2", "computed.weight"]
-    assert "Identity" not in [node.op_type for node in model.graph.node]
-
-
-def test_tensor_read_with_two_encodings_has_both():
-    coarse = Encoding("int4", True, (1.0,), (0,), -8, 7)
-    fine = Encoding("int8", True, (0.25,), (0,), -128, 127)
-    nodes = [
-        marker("x", "a", 0),
-        marker("x", "b", 1),
-        helper.make_node("Sub", ["a", "b"], ["y"]),
-    ]
-    model = graph_of(nodes, [("x", 1)], [("y", 1)])
-    result = insert_qdq(model, {0: coarse, 1: fine}, {0: "r0", 1: "r1"}, [])
-    assert result.activations == {"x": coarse, "b": fine}
-    assert run(model, {"x": np.array([0.75], np.float32)})[0].tolist() == [0.25]
-
-
-def test_pad_keeps_the_grid_only_with_zeros():
-    encoding = Encoding("int8", True, (0.25,), (0,), -128, 127)
-    pads = onnx.numpy_helper.from_array(np.array([0, 1], np.int64), "pads")
-    one = onnx.numpy_helper.from_array(np.array(1, np.float32), "one")
-    nodes = [
-        marker("x", "a", 0),
-        helper.make_node("Pad", ["a", "pads"], ["y"]),
-        helper.make_node("Pad", ["a", "pads", "one"], ["z"]),
-    ]
-    model = graph_of(nodes, [("x", 1)], [("y", 1), ("z", 1)], [pads, one])
-    result = insert_qdq(model, {0: encoding}, {0: "x"}, [])
-    assert set(result.activations) == {"x", "y"}
-
-
-def test_marker_without_encoding():
-    model = graph_of([marker("x", "y", 3)], [("x", 1)], [("y", 1)])
-    with pytest.raises(ValueError, match="site 3 has no encoding"):
-        insert_qdq(model, {}, {3: "site"}, [])

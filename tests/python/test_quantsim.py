@@ -205,11 +205,23 @@ def test_keyword_inputs_and_nested_outputs(images):
 
 
 def test_explain(sim):
-    (explanation, *_) = [e for e in sim.explain("conv1") if e.site == "conv1"]
-    assert not explanation.enabled and "conv1: not quantized" in str(explanation)
+    layer = sim.explain(sim.model.conv1)
+    assert layer == sim.explain("conv1")
+    assert [(p.site, p.enabled) for p in layer.parts] == [
+        ("conv1.input.0", True),
+        ("conv1.weight", True),
+        ("conv1.bias", False),
+        ("conv1", False),
+    ]
+    assert layer.enabled and "conv1: not quantized" in str(layer)
+    assert layer.rules == [rule for part in layer.parts for rule in part.rules]
     assert sim.explain("fc.weight").enabled
+    (output,) = [site for site in sim.sites() if site.name == "conv1"]
+    assert sim.explain(output) == layer.parts[3]
     with pytest.raises(ValueError, match="nothing"):
         sim.explain("nothing")
+    with pytest.raises(TypeError, match="got int"):
+        sim.explain(3)
 
 
 def test_print_names_every_layer(sim):
@@ -221,8 +233,16 @@ def test_print_names_every_layer(sim):
 def test_exclude_layers(sim):
     sim.exclude_layers_from_quantization([sim.model.fc])
     assert sim.model.fc.param_quantizers["weight"] is None
-    with pytest.raises(ValueError, match="not a quantized module"):
+    with pytest.raises(ValueError, match="not a module of this simulation"):
         sim.exclude_layers_from_quantization([nn.Linear(2, 2)])
+    with pytest.raises(TypeError, match="a list of modules is required, got"):
+        sim.exclude_layers_from_quantization(sim.model.fc)
+
+
+def test_excluding_a_container_excludes_what_is_inside(sim, residual, images):
+    sim.exclude_layers_from_quantization([sim.model])
+    assert list(sim.named_quantizers()) == []
+    assert torch.equal(sim.model(images), residual(images))
 
 
 @pytest.mark.parametrize(
@@ -253,6 +273,13 @@ def test_bad_models_and_inputs(residual, images, sim):
         QuantizationSimModel(residual, 3)
     with pytest.raises(TypeError, match=r"torch.nn.Module"):
         QuantizationSimModel(F.relu, images[:1])
+
+    class Opaque(Residual):
+        def forward(self, x):
+            return super().forward(x).detach().numpy()
+
+    with pytest.raises(RuntimeError, match="must return a tensor.*ndarray"):
+        QuantizationSimModel(Opaque(), images[:1])
 
 
 def test_failed_in_place_construction_leaves_the_model(residual, images):
@@ -293,7 +320,7 @@ def test_untraced_functional_op(images):
     sim = QuantizationSimModel(Switch(), images[:1])
     sim.compute_encodings(lambda model: model(images))
     sim.model.extra = True
-    with pytest.raises(RuntimeError, match="'sub'.*not traced"):
+    with pytest.raises(RuntimeError, match=r"'sub'.*test_quantsim\.py:.*not traced"):
         sim.model(images)
     sim.untraced_ops = "warn"
     with pytest.warns(RuntimeWarning, match="'sub'"):

@@ -3,9 +3,11 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
+from export_models import Nested, nested_example
 from torch import nn
 
 from aimetpp.export import torchscript
@@ -61,6 +63,15 @@ def test_file_equals_the_simulation_at_another_batch_size(
     assert [p.name for p in tmp_path.iterdir()] == ["net.pt"]
 
 
+# PyTorch's deprecation of torch.jit is not the caller's to act on.
+@pytest.mark.parametrize("portable", [False, True])
+def test_export_warns_of_nothing(sim, tmp_path, portable):
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        sim.export_torchscript(tmp_path / "net.pt", portable=portable)
+    assert [str(warning.message) for warning in heard] == []
+
+
 def test_portable_file_runs_without_aimetpp(sim, images, tmp_path):
     export_torchscript(sim, tmp_path / "net.pt", portable=True)
     torch.save(images, tmp_path / "x.pt")
@@ -97,22 +108,13 @@ def test_keyword_inputs(tmp_path):
 
 
 def test_nested_and_keyword_only_inputs(tmp_path):
-    class Nested(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.fc = nn.Linear(4, 4)
-
-        def forward(self, first, pair, *, mask):
-            return {"sum": self.fc(first) + pair[0], "rest": pair[1] * mask}
-
     torch.manual_seed(0)
-    a, b, c, mask = torch.randn(4, 3, 4).unbind()
-    example = {"first": a, "pair": (b, c), "mask": mask}
+    example = nested_example()
     sim = QuantizationSimModel(Nested().eval(), example)
     sim.compute_encodings(lambda m: m(**example))
     export_torchscript(sim, tmp_path / "nested.pt")
     loaded = torch.jit.load(tmp_path / "nested.pt")
-    got, want = loaded(first=a, pair=(b, c), mask=mask), sim.model(**example)
+    got, want = loaded(**example), sim.model(**example)
     assert torch.equal(got["sum"], want["sum"])
     assert torch.equal(got["rest"], want["rest"])
     assert "forward" not in sim.model.__dict__

@@ -3,6 +3,7 @@
 // groups/.
 #pragma once
 
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -59,6 +60,15 @@ inline std::vector<std::string> quantizer_lines(
     lines.push_back(line);
   }
   return lines;
+}
+
+using Lines = std::vector<std::string>;
+
+// The quantizer lines of a graph under a config.
+inline Lines placed(const GraphBuilder& builder,
+                    const config::QuantConfig& config) {
+  const graph::OpGraph graph = builder.build();
+  return quantizer_lines(graph, place(graph, config));
 }
 
 inline int site_named(const graph::OpGraph& graph, const std::string& name) {

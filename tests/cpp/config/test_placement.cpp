@@ -16,18 +16,14 @@ namespace {
 using graph::OpGraph;
 using testing::fusing_config;
 using testing::GraphBuilder;
+using testing::Lines;
 using testing::op_named;
 using testing::place;
+using testing::placed;
 using testing::plain_config;
 using testing::quantizer_lines;
 using testing::site_named;
 using testing::with_weight;
-using Lines = std::vector<std::string>;
-
-Lines placed(const GraphBuilder& builder, const QuantConfig& config) {
-  const OpGraph graph = builder.build();
-  return quantizer_lines(graph, place(graph, config));
-}
 
 TEST(PlaceQuantizers, Chain) {
   GraphBuilder b;

@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The state of a quantizer with a uniform integer grid: range, statistics, encoding."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from aimetpp import _C
+from aimetpp.quantization.base import QuantizerBase
+
+# From here on float32 cannot count the steps of a grid, and the kernels compute in
+# float64 (csrc/core/quant_math.h).
+_FIRST_WIDE_BITWIDTH = 22
+
+
+class AffineQuantizerBase(QuantizerBase):
+    """State of a quantizer with an integer grid.
+
+    `min` and `max` are the learnable ends of the range; scale and offset follow
+    from them. Bit-width and grid live in a tensor, so that changing them never
+    recompiles a compiled model.
+
+    Args:
+        shape: shape of `min` and `max`: () for per-tensor, (C, 1, 1, 1)-like, with
+            one dimension larger than 1, for per-channel.
+        bitwidth: 2 to 32.
+        symmetric: grid around zero instead of from zero up.
+        strict_symmetric: as many steps below zero as above.
+        unsigned_symmetric: where calibration sees no negative value, the symmetric
+            grid becomes [0, 2^bitwidth - 1].
+        scheme: "min_max", "tf_enhanced", "percentile" or "mse": how calibration
+            chooses the range.
+        channel_axis: the axis of per-channel ranges; by default the one dimension
+            of `shape` that is larger than 1.
+
+    Raises:
+        ValueError: bit-width out of range, more than one dimension larger than 1.
+    """
+
+    min: torch.nn.Parameter
+    max: torch.nn.Parameter
+    grid: torch.Tensor
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        bitwidth: int,
+        symmetric: bool,
+        *,
+        strict_symmetric: bool = False,
+        unsigned_symmetric: bool = False,
+        scheme: str = "min_max",
+        channel_axis: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(shape, Sequence):
+            raise TypeError(
+                f"{type(self).__name__}: shape must be a tuple such as () or "
+                f"(C, 1, 1, 1), got {shape!r}"
+            )
+        self.shape = tuple(shape)
+        wide = [axis for axis, size in enumerate(self.shape) if size > 1]
+        if len(wide) > 1:
+            raise ValueError(
+                f"{type(self).__name__}: shape must have at most one dimension larger "
+                f"than 1 (the channels), got {self.shape}"
+            )
+        _C.Statistics.for_scheme(1, scheme)  # an unknown scheme is an error now
+        if channel_axis is None and wide:
+            channel_axis = wide[0]
+        # The axis of per-channel ranges; None where there is one range only.
+        self.channel_axis = channel_axis if wide else None
+        self._symmetric = bool(symmetric)
+        self.strict_symmetric = strict_symmetric
+        self.unsigned_symmetric = unsigned_symmetric
+        self.scheme = scheme
+        self.percentile = 100.0
+        self.statistics: _C.Statistics | None = None
+        # Ends of the range fixed by the config's encoding_constraints.
+        self.fixed_min: float | None = None
+        self.fixed_max: float | None = None
+        self._overwrite = True
+        self._ranges: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
+        # NaN marks a range that calibration has not set yet; it survives
+        # state_dict, unlike a Python flag.
+        nan = torch.full(self.shape, float("nan"))
+        self.min = torch.nn.Parameter(nan)
+        self.max = torch.nn.Parameter(nan.clone())
+        self.register_buffer("grid", torch.zeros(2, dtype=torch.int64))
+        self._initialized = False
+        self._bitwidth = 0
+        self._set_grid(bitwidth, self._symmetric)
+
+    # -- grid ---------------------------------------------------------------
+
+    @property
+    def bitwidth(self) -> int:
+        """Bits of the grid. Setting it gives a calibrated quantizer the range that
+        its kept statistics yield at the new bit-width.
+        """
+        return self._bitwidth
+
+    @bitwidth.setter
+    def bitwidth(self, bitwidth: int) -> None:
+        # A symmetric grid without sign stays so: only calibration decides that.
+        self._set_grid(bitwidth, self.symmetric and self._signed)
+        self.restore_range()
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the grid is around zero. Setting it gives a calibrated quantizer the
+        range that its kept statistics yield with the new symmetry.
+        """
+        return self._symmetric
+
+    @symmetric.setter
+    def symmetric(self, symmetric: bool) -> None:
+        self._symmetric = bool(symmetric)
+        self._set_grid(self._bitwidth, self._symmetric)
+        self.restore_range()
+
+    @property
+    def precision(self) -> str:
+        return f"int{self._bitwidth}"
+
+    def _set_grid(self, bitwidth: int, signed: bool) -> None:
+        if not isinstance(bitwidth, int) or isinstance(bitwidth, bool):
+            raise TypeError(
+                f"{self._describe()}: bitwidth must be an int from 2 to 32, got "
+                f"{bitwidth!r}"
+            )
+        qmin, qmax = _C.integer_grid(bitwidth, self._grid_symmetry(signed))
+        self._bitwidth = bitwidth
+        self._signed = signed
+        with torch.no_grad():
+            self.grid[0], self.grid[1] = qmin, qmax
+
+    def _grid_symmetry(self, signed: bool) -> str:
+        if not signed:
+            return "asymmetric"
+        return "strict_symmetric" if self.strict_symmetric else "symmetric"
+
+    # -- range --------------------------------------------------------------
+
+    def is_initialized(self) -> bool:
+        return self._initialized
+
+    def set_range(
+        self,
+        min: float | torch.Tensor | Sequence[float],  # noqa: A002
+        max: float | torch.Tensor | Sequence[float],  # noqa: A002
+    ) -> None:
+        """Sets the range by hand: numbers, or one value per channel.
+
+        Raises:
+            ValueError: a value that is not finite, min > max, or a wrong count.
+        """
+        low = torch.as_tensor(min, dtype=torch.float32).detach()
+        high = torch.as_tensor(max, dtype=torch.float32).detach()
+        for name, value in (("min", low), ("max", high)):
+            if value.numel() not in (1, self.min.numel()):
+                raise ValueError(
+                    f"{self._describe()}: {name} must have 1 or {self.min.numel()} "
+                    f"values, got {value.numel()}"
+                )
+            if not torch.isfinite(value).all():
+                raise ValueError(f"{self._describe()}: {name} must be finite")
+        if (low > high).any():
+            raise ValueError(f"{self._describe()}: min must not be above max")
+        self._write_range(low, high)
+
+    def _write_range(self, low: torch.Tensor, high: torch.Tensor) -> None:
+        with torch.no_grad():
+            for parameter, value in ((self.min, low), (self.max, high)):
+                value = value.to(parameter.device)
+                parameter.copy_(
+                    value.reshape(parameter.shape)
+                    if value.numel() == parameter.numel()
+                    else value.expand(parameter.shape)
+                )
+        self._initialized = True
+
+    def allow_overwrite(self, allow: bool) -> None:
+        """False keeps calibration and bit-width changes from changing the range."""
+        self._overwrite = allow
+
+    def restore_range(self) -> None:
+        """Sets the range that the kept statistics yield, if there are any."""
+        if self.statistics is not None and not self.statistics.empty:
+            self._set_range_from_statistics()
+
+    def reset(self) -> None:
+        """Forgets range and statistics."""
+        self.statistics = None
+        self._ranges.clear()
+        with torch.no_grad():
+            self.min.fill_(float("nan"))
+            self.max.fill_(float("nan"))
+        self._initialized = False
+
+    # -- calibration --------------------------------------------------------
+
+    def observe(self, x: torch.Tensor) -> None:
+        """Adds `x` to the kept statistics.
+
+        Raises:
+            ValueError: `x` holds a NaN; the message names the quantizer.
+        """
+        if self.statistics is None:
+            self.statistics = _C.Statistics.for_scheme(self.min.numel(), self.scheme)
+        try:
+            self.statistics.update(x, self.channel_axis)
+        except ValueError as error:
+            raise ValueError(f"{self._describe()}: {error}") from error
+        self._ranges.clear()
+
+    @contextlib.contextmanager
+    def compute_encodings(self) -> Iterator[None]:
+        previous, self.statistics = self.statistics, None
+        self._observing = True
+        try:
+            yield
+        except BaseException:
+            self.statistics = previous
+            raise
+        finally:
+            self._observing = False
+        if self.statistics is None:
+            self.statistics = previous
+        else:
+            self._set_range_from_statistics()
+
+    def _symmetry(self) -> str:
+        if self.symmetric and self.unsigned_symmetric:
+            return "unsigned_symmetric"
+        return self._grid_symmetry(self.symmetric)
+
+    def _set_range_from_statistics(self) -> None:
+        if not self._overwrite:
+            return
+        assert self.statistics is not None
+        key = (self._bitwidth, self._symmetry(), self.scheme, self.percentile)
+        if key not in self._ranges:
+            self._ranges[key] = _C.ranges_from_statistics(
+                self.statistics, self.scheme, self._bitwidth, key[1], self.percentile
+            )
+        ranges = self._ranges[key]
+        # One grid for all channels; without sign where no channel needs one.
+        signed = self.symmetric and any(low < 0 for low, _ in ranges)
+        self._set_grid(self._bitwidth, signed)
+        low = torch.tensor([r[0] for r in ranges])
+        high = torch.tensor([r[1] for r in ranges])
+        if self.fixed_min is not None:
+            low = torch.full_like(low, self.fixed_min)
+        if self.fixed_max is not None:
+            high = torch.full_like(high, self.fixed_max)
+        self._write_range(low, high)
+
+    # -- encoding -----------------------------------------------------------
+
+    def _zeros(self) -> torch.Tensor:
+        wide = self._bitwidth >= _FIRST_WIDE_BITWIDTH
+        return torch.zeros_like(self.min, dtype=torch.float64 if wide else None)
+
+    def _zero_point(self, symmetric: bool) -> torch.Tensor:
+        """The integer that zero becomes, of `min`'s shape: minus the offset."""
+        return torch.ops.aimetpp.quantize(self._zeros(), *self._arguments(symmetric))
+
+    def _value_of(self, q: torch.Tensor) -> torch.Tensor:
+        """The real numbers that an integer stands for, of `min`'s shape."""
+        return torch.ops.aimetpp.dequantize(self._zeros() + q, *self._arguments())
+
+    def get_scale(self) -> torch.Tensor | None:
+        """Step of the grid, of `min`'s shape; None before calibration.
+
+        float32, as the other tensors here; float64 for grids of 22 bits and more.
+        """
+        if not self._initialized:
+            return None
+        # The real number one step above zero. Scale does not depend on offset: with
+        # the symmetric one, which no range moves, all of the gradient is scale's.
+        one = self._zero_point(symmetric=True).detach() + 1
+        return torch.ops.aimetpp.dequantize(one, *self._arguments(symmetric=True))
+
+    def get_offset(self) -> torch.Tensor | None:
+        """Offset of the grid: value = (q + offset) * scale; None before calibration."""
+        return 0 - self._zero_point(self._signed) if self._initialized else None
+
+    def get_min(self) -> torch.Tensor | None:
+        """Lowest value of the grid: scale * (offset + qmin)."""
+        return self._value_of(self.grid[0]) if self._initialized else None
+
+    def get_max(self) -> torch.Tensor | None:
+        """Highest value of the grid: scale * (offset + qmax)."""
+        return self._value_of(self.grid[1]) if self._initialized else None
+
+    def get_encodings(self) -> dict[str, Any] | None:
+        """The encoding as plain numbers; None before calibration.
+
+        Raises:
+            ValueError: the range is not finite.
+        """
+        if not self._initialized:
+            return None
+        symmetry = self._grid_symmetry(self._signed)
+        ends = zip(
+            self.min.flatten().tolist(), self.max.flatten().tolist(), strict=True
+        )
+        try:
+            encodings = [
+                _C.encoding_of_range(low, high, self._bitwidth, symmetry)
+                for low, high in ends
+            ]
+        except ValueError as error:
+            raise ValueError(f"{self._describe()}: {error}") from error
+        return {
+            "dtype": "int",
+            "bitwidth": self._bitwidth,
+            "precision": self.precision,
+            "is_symmetric": self.symmetric,
+            "min": [encoding.min for encoding in encodings],
+            "max": [encoding.max for encoding in encodings],
+            "scale": [encoding.scale for encoding in encodings],
+            "offset": [encoding.offset for encoding in encodings],
+        }
+
+    # -- module plumbing ----------------------------------------------------
+
+    def _require_range(self) -> None:
+        if not self._initialized:
+            raise RuntimeError(
+                f"{self._describe()} has no range yet: run sim.compute_encodings(...) "
+                "with data that reaches it, or quantizer.set_range(min, max), first"
+            )
+
+    def _arguments(self, symmetric: bool | None = None) -> tuple[Any, ...]:
+        """What the ops take after the tensor; `symmetric` in place of the grid's."""
+        signed = self._signed if symmetric is None else symmetric
+        return self.min, self.max, self.grid, signed, self.channel_axis
+
+    def _apply(self, fn: Any, recurse: bool = True) -> AffineQuantizerBase:
+        # Ranges stay float32 in a half-precision model: only the device follows.
+        device = fn(torch.empty(0, device=self.min.device)).device
+        if device.type == "meta":
+            return super()._apply(fn, recurse)
+        for parameter in (self.min, self.max):
+            parameter.data = parameter.data.to(device)
+            if parameter.grad is not None:
+                parameter.grad.data = parameter.grad.data.to(device)
+        self.grid = self.grid.to(device)
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._initialized = not bool(torch.isnan(self.min).any())
+        # 2^b - 1 steps, or one less where the grid is strict: b bits either way.
+        self._bitwidth = int(self.grid[1] - self.grid[0]).bit_length()
+        self._signed = int(self.grid[0]) < 0
+        # A grid from zero up is symmetric only where that was asked for.
+        self._symmetric = self._signed or (self._symmetric and self.unsigned_symmetric)
+
+    def extra_repr(self) -> str:
+        kind = "symmetric" if self.symmetric else "asymmetric"
+        axis = (
+            ""
+            if self.channel_axis is None
+            else f", per-channel axis {self.channel_axis}"
+        )
+        state = "" if self._initialized else ", not calibrated"
+        return f"{self.precision}, {kind}{axis}{state}"
