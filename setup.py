@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import setuptools
 from setuptools import Extension, setup
@@ -26,7 +27,7 @@ def find_tool(name: str) -> str | None:
     return shutil.which(name, path=here) or shutil.which(name)
 
 
-def stop(sentence: str) -> None:
+def stop(sentence: str) -> NoReturn:
     """Ends the build with one sentence instead of a stack trace."""
     sys.exit(f"aimetpp: {sentence}")
 
@@ -63,13 +64,12 @@ class CMakeBuild(build_ext):
     def run(self) -> None:
         """Runs CMake three times: configure, build, install."""
         torch = torch_version()
-        cmake = find_tool("cmake")
-        if cmake is None:
+        if (cmake := find_tool("cmake")) is None:
             stop("CMake was not found. Install it with: pip install cmake ninja")
         tag = f"wheel-{sys.implementation.cache_tag}-{torch}"
         build_dir = ROOT / "build" / ("dev" if self.inplace else tag)
         prefix = ROOT if self.inplace else Path(self.build_lib).resolve()
-        configure = [cmake, "-S", ROOT, "-B", build_dir]
+        configure = [cmake, "-S", str(ROOT), "-B", str(build_dir)]
         # CMake's memory of another Python or PyTorch at the same path is wrong.
         made_for = build_dir / "made_for.txt"
         if made_for.is_file() and made_for.read_text() != sys.version + torch:
@@ -79,19 +79,17 @@ class CMakeBuild(build_ext):
         configure += [f"-DPython3_EXECUTABLE={sys.executable}"]
         if not self.inplace:
             configure += ["-DAIMETPP_BUILD_TESTS=OFF"]
-        ninja = find_tool("ninja")
-        if ninja is not None:
+        if ninja := find_tool("ninja"):
             configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
         configure += shlex.split(os.environ.get("CMAKE_ARGS", ""))
-        jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL")
-        jobs = jobs or str(len(os.sched_getaffinity(0)))
-        build = [cmake, "--build", build_dir, "--target", "_C", "-j", jobs]
-        install = [cmake, "--install", build_dir, "--component", "python"]
-        install += ["--prefix", prefix]
+        cpus = str(len(os.sched_getaffinity(0)))
+        jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or cpus
+        build = [cmake, "--build", str(build_dir), "--target", "_C", "-j", jobs]
+        install = [cmake, "--install", str(build_dir), "--component", "python"]
+        install += ["--prefix", str(prefix)]
         steps = [("configure", configure), ("build", build), ("install", install)]
         for name, command in steps:
-            words = [str(word) for word in command]
-            if subprocess.run(words, check=False).returncode != 0:
+            if subprocess.run(command, check=False).returncode != 0:
                 stop(f"CMake's {name} step failed; the reason stands above.")
 
 

@@ -147,6 +147,10 @@ class EvalCallbackFactory:
                 f"{name}: the first argument must be a QuantizationSimModel or a "
                 f"number of samples, got {type(sim).__name__}"
             )
+        if num_samples is not None and not isinstance(num_samples, int):
+            raise TypeError(
+                f"{name}: num_samples must be an int or None, got {num_samples!r}"
+            )
         if num_samples is not None and num_samples < 1:
             raise ValueError(f"{name}: num_samples must be positive, got {num_samples}")
         metric = _Metric(

@@ -97,6 +97,8 @@ class GreedyMixedPrecisionAlgo:
             check_callback(forward_pass_callback, "forward_pass_callback")
         self._progress = progress
         progress_reporter(progress)  # its errors come now
+        if clean_start not in (True, False):
+            raise TypeError(f"clean_start must be True or False, got {clean_start!r}")
         self._clean_start = bool(clean_start)
         self._members = select_groups(sim, build_members(sim), include, exclude)
         self._supported = self._supported_candidates(bool(use_all_amp_candidates))

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Nodes that keep onnxruntime from rewriting what it then cannot run.
+"""Nodes that keep onnxruntime from rewriting what it then cannot run, or computes
+otherwise.
 
 onnxruntime 1.31, with its default optimizations, moves QuantizeLinear and
 DequantizeLinear through data movement and fuses them with what stands there. With
 4-bit tensors it so makes MaxPool and QLinearConv nodes that it has no kernel for,
 and drops a ReLU whatever the zero point is; with signed 8-bit tensors in opset 21 it
-makes QuantizeLinear nodes of contradicting types. A Min or Max with an end of the
-tensor's own grid changes no value, and stops it.
+makes QuantizeLinear nodes of contradicting types. Where a layer's input is
+dequantized it rounds the layer's float weight to 8 bits, and its bias to 32 bits in
+steps of input scale x weight scale, which the bias may overflow where these are
+small, as with 16 bits. A Min or Max with an end of the tensor's own grid changes no
+value, and stops it.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from aimetpp.export.encodings import Encoding
 from aimetpp.export.graph_editor import GraphEditor
@@ -24,6 +28,9 @@ from aimetpp.export.graph_editor import GraphEditor
 _PASSED_THROUGH = frozenset(
     ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze", "Flatten")
 )
+# Layers whose weight and bias (inputs 1 and 2) onnxruntime rounds.
+_ROUNDED = frozenset(("Conv", "ConvTranspose", "Gemm"))
+_INT32_STEPS = 2.0**31
 
 
 def grid_end(encoding: Encoding, highest: bool) -> float:
@@ -54,7 +61,10 @@ def add_guards(
             encoding = quantized.get(source)
             if encoding is not None and _hides_a_clamp(source, encoding, producers):
                 nodes.append(_guard(editor, node, "Max", grid_end(encoding, False)))
-        elif source in on_grid and _is_refused(node, on_grid[source], opset):
+        elif source in on_grid and (
+            _is_refused(node, on_grid[source], opset)
+            or _is_rounded(editor, node, on_grid[source], producers)
+        ):
             nodes.append(_guard(editor, node, "Min", grid_end(on_grid[source], True)))
         nodes.append(node)
     del editor.graph.node[:]
@@ -68,6 +78,26 @@ def _is_refused(node: onnx.NodeProto, encoding: Encoding, opset: int) -> bool:
         return node.op_type in ("MaxPool", "Conv")
     signed_bytes = encoding.bitwidth <= 8 and encoding.qmin < 0
     return signed_bytes and opset >= 21 and node.op_type in _PASSED_THROUGH
+
+
+def _is_rounded(
+    editor: GraphEditor,
+    node: onnx.NodeProto,
+    encoding: Encoding,
+    producers: Mapping[str, onnx.NodeProto],
+) -> bool:
+    """True for a layer with a float weight, or a bias that would overflow."""
+    if encoding.is_float or node.op_type not in _ROUNDED:
+        return False
+    weight = producers.get(node.input[1])
+    if weight is None or weight.op_type != "DequantizeLinear":
+        return True
+    bias = editor.initializers.get(node.input[2]) if len(node.input) > 2 else None
+    weight_scale = editor.initializers.get(weight.input[1])
+    if bias is None or weight_scale is None:
+        return False
+    step = numpy_helper.to_array(weight_scale).astype(np.float64) * encoding.scale[0]
+    return bool((np.abs(numpy_helper.to_array(bias)) >= _INT32_STEPS * step).any())
 
 
 def _hides_a_clamp(

@@ -142,6 +142,7 @@ def test_wrong_candidates(
         ({"eval_callback_for_phase2": None}, TypeError, "eval_callback_for_phase2"),
         ({"forward_pass_callback": 3}, TypeError, "forward_pass_callback"),
         ({"progress": "bar"}, TypeError, "progress must be"),
+        ({"clean_start": "no"}, TypeError, "clean_start must be True or False"),
         ({"phase2_reverse": True}, ValueError, "phase2_reverse is not available"),
         ({"convert_op_reduction": True}, ValueError, "convert_op_reduction"),
         ({"max_evaluations": 5}, ValueError, "max_evaluations is not available"),

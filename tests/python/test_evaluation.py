@@ -229,6 +229,8 @@ def test_wrong_arguments_are_named() -> None:
         EvalCallbackFactory([X], "model")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_samples must be positive, got 0"):
         EvalCallbackFactory([X]).sqnr(0)
+    with pytest.raises(TypeError, match="num_samples must be an int or None, got 1.5"):
+        EvalCallbackFactory([X]).sqnr(num_samples=1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="first argument"):
         EvalCallbackFactory([X]).sqnr("all")
     sim = make()
