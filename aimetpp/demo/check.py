@@ -90,7 +90,7 @@ def main(folder: Path, library: Path) -> int:
         print(agreement(name, got, want, step))
     if optimized:
         print(
-            "  (optimized, onnxruntime rounds biases and float weights to integers too)"
+            "  (optimized, onnxruntime computes in integers, and rounds biases to them)"
         )
     off = [n for n, got in exact.items() if np.abs(got - want).max() > 1.5 * step]
     return 1 if off else 0

@@ -42,6 +42,7 @@ class GraphEditor:
         """Adds `tensor` and returns the name that it got."""
         tensor.name = self.unique_name(name)
         self.graph.initializer.append(tensor)
+        self.initializers[tensor.name] = tensor
         return tensor.name
 
     def add_scalar(self, name: str, value: float) -> str:

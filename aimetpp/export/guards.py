@@ -28,8 +28,8 @@ from aimetpp.export.graph_editor import GraphEditor
 _PASSED_THROUGH = frozenset(
     ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze", "Flatten")
 )
-# Layers whose weight and bias (inputs 1 and 2) onnxruntime rounds.
-_ROUNDED = frozenset(("Conv", "ConvTranspose", "Gemm"))
+# Layers whose weight and bias onnxruntime rounds; it makes a Gemm of MatMul and Add.
+_ROUNDED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 _INT32_STEPS = 2.0**31
 
 
@@ -89,15 +89,31 @@ def _is_rounded(
     """True for a layer with a float weight, or a bias that would overflow."""
     if encoding.is_float or node.op_type not in _ROUNDED:
         return False
+    bias = _bias_of(editor, node)
+    if bias is None and node.op_type == "MatMul":
+        return False
     weight = producers.get(node.input[1])
+    while weight is not None and weight.op_type == "Transpose":
+        weight = producers.get(weight.input[0])
     if weight is None or weight.op_type != "DequantizeLinear":
         return True
-    bias = editor.initializers.get(node.input[2]) if len(node.input) > 2 else None
     weight_scale = editor.initializers.get(weight.input[1])
     if bias is None or weight_scale is None:
         return False
     step = numpy_helper.to_array(weight_scale).astype(np.float64) * encoding.scale[0]
-    return bool((np.abs(numpy_helper.to_array(bias)) >= _INT32_STEPS * step).any())
+    values = np.abs(numpy_helper.to_array(bias))
+    if step.size not in (1, values.size):  # grouped ConvTranspose, left alone
+        return False
+    return bool((values >= _INT32_STEPS * step).any())
+
+
+def _bias_of(editor: GraphEditor, node: onnx.NodeProto) -> onnx.TensorProto | None:
+    if node.op_type != "MatMul":
+        names = list(node.input[2:3])
+    else:
+        adds = (n for n in editor.graph.node if n.op_type == "Add")
+        names = [x for n in adds if node.output[0] in n.input for x in n.input]
+    return next((t for x in names if (t := editor.initializers.get(x))), None)
 
 
 def _hides_a_clamp(
