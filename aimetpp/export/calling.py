@@ -42,6 +42,26 @@ def tensors_by_name(
     return named
 
 
+def run_example(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """The model's result for an example input.
+
+    Raises:
+        RuntimeError: it does not run with it; the message holds the tensors' shapes.
+    """
+    try:
+        return model(*args, **kwargs)
+    except Exception as error:
+        leaves = pytree.tree_leaves((args, kwargs))
+        shapes = [tuple(x.shape) for x in leaves if isinstance(x, torch.Tensor)]
+        raise RuntimeError(
+            f"export: the model does not run with this example input (tensor shapes "
+            f"{shapes}), which must be like the simulation's dummy_input: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
 @contextmanager
 def eval_mode(model: torch.nn.Module) -> Iterator[None]:
     """Within the context every module is in eval mode; afterwards as before."""

@@ -59,16 +59,44 @@ class _Leaf:
             ) from error
 
 
+def _parse(source: Any) -> tuple[str, Any]:
+    """A file's name and content."""
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            "load_encodings: encodings must be a path or a dict, got "
+            f"{type(source).__name__}"
+        )
+    where = os.fspath(source)
+    try:
+        return where, json.loads(Path(where).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"load_encodings: {where} is not JSON: {error}") from error
+
+
+def read_param_encodings(source: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """The parameters' entries of a file, by name.
+
+    Args:
+        source: a file with a section "param_encodings", or of nothing but entries.
+
+    Raises:
+        ValueError: not such a file.
+    """
+    where, content = _parse(source)
+    if isinstance(content, Mapping):
+        rest = {} if "activation_encodings" in content else content
+        content = content.get("param_encodings", rest)
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"load_encodings: {where} holds no parameter encodings")
+    return content
+
+
 def _read(source: Any) -> Mapping[str, Any]:
     if isinstance(source, Mapping):
         content: Any = source
         where = "the given dict"
     else:
-        where = os.fspath(source)
-        try:
-            content = json.loads(Path(where).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"load_encodings: {where} is not JSON: {error}") from error
+        where, content = _parse(source)
     sections = ("activation_encodings", "param_encodings")
     if not isinstance(content, Mapping) or not all(
         isinstance(content.get(section, {}), Mapping) for section in sections

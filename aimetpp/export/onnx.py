@@ -22,7 +22,12 @@ from onnx import version_converter
 from torch.onnx import symbolic_helper
 from torch.utils import _pytree as pytree
 
-from aimetpp.export.calling import eval_mode, flat_forward, tensors_by_name
+from aimetpp.export.calling import (
+    eval_mode,
+    flat_forward,
+    run_example,
+    tensors_by_name,
+)
 from aimetpp.export.encodings import (
     FileHeader,
     check_version,
@@ -82,7 +87,8 @@ def build_qdq_model(
     Raises:
         ValueError: a site's precision cannot be expressed in ONNX, or a wrong opset,
             name count or option.
-        RuntimeError: a quantizer is not calibrated, or the exporter failed.
+        RuntimeError: a quantizer is not calibrated, the model does not run with
+            `args`, or the exporter failed.
     """
     opset = MAX_OPSET if opset_version is None else opset_version
     if not MIN_OPSET <= opset <= MAX_OPSET:
@@ -145,7 +151,7 @@ class _Signature:
 
         args, kwargs = split_dummy_input(example)
         with torch.no_grad(), eval_mode(sim.model), sim.marker_mode():
-            result = sim.model(*args, **kwargs)
+            result = run_example(sim.model, args, kwargs)
         inputs = tensors_by_name(sim.model, args, kwargs)
         outputs = [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
         single = len(outputs) == 1

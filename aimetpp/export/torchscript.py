@@ -14,7 +14,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from aimetpp.common.files import atomic_write
-from aimetpp.export.calling import eval_mode, named_forward
+from aimetpp.export.calling import eval_mode, named_forward, run_example
 from aimetpp.export.files import require_writable_folder
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def trace_simulation(
     with torch.no_grad(), warnings.catch_warnings(), eval_mode(sim.model):
         warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
         _ignore_deprecation()
-        expected = sim.model(*args, **kwargs)
+        expected = run_example(sim.model, args, kwargs)
         with mode, named_forward(sim.model):
             traced = torch.jit.trace(
                 sim.model,

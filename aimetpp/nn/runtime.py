@@ -168,20 +168,21 @@ def op_name(func: Any) -> str | None:
         return _OP_NAMES[func]
     except KeyError:
         pass
-    name = getattr(func, "__name__", "")
-    if name == "fn":  # F.max_pool2d and its like are dispatchers of this name
-        name = "max_pool"
-    kind = _computing_kind(name)
+    kind = _computing_kind(func)
     # What torch.compile's tracing writes to a dict becomes part of the graph.
     if not torch.compiler.is_compiling():
         _OP_NAMES[func] = kind
     return kind
 
 
-# torch.compile cannot look into the bindings, and may call functions that an eager
-# forward does not.
+# torch.compile cannot look into the bindings, may call functions that an eager
+# forward does not, and since PyTorch 2.15 reads "wrapped" as the name of a decorated
+# function, such as `1 - x` calls.
 @torch.compiler.assume_constant_result
-def _computing_kind(name: str) -> str | None:
+def _computing_kind(func: Any) -> str | None:
+    name = getattr(func, "__name__", "")
+    if name == "fn":  # F.max_pool2d and its like are dispatchers of this name
+        name = "max_pool"
     known = name and _C.op_role(name) == "compute"
     return _C.canonical_kind(name) if known else None
 
@@ -208,11 +209,12 @@ def run_quantized(
 
         def enter(k: int, x: torch.Tensor) -> torch.Tensor:
             quantizer = inputs[k] if k < len(inputs) else None
-            y = x if quantizer is None else quantizer(x)
             if k == overwrites:
                 target.append(x)
-                return y.clone() if y is x and torch.is_grad_enabled() else y
-            return y
+            # What autograd saves must not be the tensor that is overwritten.
+            if overwrites is not None and torch.is_grad_enabled():
+                x = x.clone()
+            return x if quantizer is None else quantizer(x)
 
         args, kwargs = map_markable(enter, (args, kwargs))
     result = function(*args, **kwargs)

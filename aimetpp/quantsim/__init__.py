@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Quantization simulation."""
 
+from aimetpp.quantsim.artifacts import load_encodings_to_sim
 from aimetpp.quantsim.inspection import Explanation, Site
 from aimetpp.quantsim.simulation import QuantizationSimModel
 
-__all__ = ["Explanation", "QuantizationSimModel", "Site"]
+__all__ = ["Explanation", "QuantizationSimModel", "Site", "load_encodings_to_sim"]

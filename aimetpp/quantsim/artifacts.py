@@ -186,6 +186,8 @@ class ArtifactMethods:
         encodings: dict[str, Any] | str | os.PathLike[str],
         strict: bool = True,
         partial: bool = True,
+        requires_grad: bool | None = None,
+        allow_overwrite: bool = True,
     ) -> None:
         """Sets encodings from a file or dict that `save_encodings_to_json` wrote.
 
@@ -193,9 +195,12 @@ class ArtifactMethods:
             encodings: path, or the parsed content.
             strict: names that the model does not have are an error.
             partial: quantizers without an entry keep their state; otherwise they
-                are an error.
+                are turned off.
+            requires_grad: whether the loaded ranges are trained; None: as they are.
+            allow_overwrite: whether calibration may change the loaded ranges.
 
         Raises:
+            TypeError: neither a path nor a dict.
             RuntimeError: names that do not match, all of them listed.
             ValueError: not an encodings file.
         """
@@ -206,6 +211,30 @@ class ArtifactMethods:
             encodings,
             strict=strict,
             partial=partial,
+            requires_grad=requires_grad,
+            allow_overwrite=allow_overwrite,
+        )
+
+    def set_and_freeze_param_encodings(
+        self, encoding_path: str | os.PathLike[str]
+    ) -> None:
+        """Sets the parameters' encodings from a file, for good: neither calibration
+        nor training changes them.
+
+        Args:
+            encoding_path: a file as for `load_encodings`, of which only the
+                parameters count, or one that holds nothing but their entries by name.
+
+        Raises:
+            RuntimeError: names that do not match, all of them listed.
+            ValueError: not such a file.
+        """
+        from aimetpp.export.loading import read_param_encodings
+
+        self.load_encodings(
+            {"param_encodings": read_param_encodings(encoding_path)},
+            requires_grad=False,
+            allow_overwrite=False,
         )
 
     def save_precision_profile(self, path: str | os.PathLike[str]) -> None:
@@ -247,3 +276,22 @@ class ArtifactMethods:
             )
         sim = cast("QuantizationSimModel", self)
         sim.apply_precisions([precisions[label] for label in labels])
+
+
+def load_encodings_to_sim(
+    quant_sim_model: QuantizationSimModel,
+    pytorch_encoding_path: dict[str, Any] | str | os.PathLike[str],
+) -> None:
+    """Gives a simulation the encodings of a file, and no others: a quantizer without
+    an entry in the file is turned off.
+
+    Args:
+        quant_sim_model: the simulation.
+        pytorch_encoding_path: file keyed by module, as `save_encodings_to_json` and
+            `export` (`<prefix>_torch.encodings`) write it.
+
+    Raises:
+        RuntimeError: names that do not match, all of them listed.
+        ValueError: not an encodings file.
+    """
+    quant_sim_model.load_encodings(pytorch_encoding_path, strict=True, partial=False)

@@ -46,7 +46,7 @@ def test_atomic_write_that_fails_leaves_what_was(
         atomic_write(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=f"'{tmp_path}/missing/a'"):
         atomic_write(tmp_path / "missing" / "a", "new")
 
 

@@ -23,7 +23,7 @@ from aimetpp.export.encodings import (
 )
 from aimetpp.export.loading import load_encodings
 from aimetpp.export.onnx import export_onnx
-from aimetpp.quantsim import QuantizationSimModel
+from aimetpp.quantsim import QuantizationSimModel, load_encodings_to_sim
 
 ACTIVATION = Encoding("int8", False, (0.5,), (-3,), 0, 255)
 WEIGHT = Encoding("int4", True, (0.25, 0.5), (0, 0), -8, 7, channel_axis=0)
@@ -305,7 +305,7 @@ def test_partial_keeps_or_turns_off_the_rest(sim, images):
     fc = sim.model.fc.param_quantizers
     load_encodings(sim, content)
     assert fc["weight"] is not None
-    load_encodings(sim, content, partial=False)
+    load_encodings_to_sim(sim, content)
     assert fc["weight"] is None
     assert sim.model.conv.param_quantizers["weight"] is not None
 
@@ -368,3 +368,24 @@ def test_loaded_ranges_can_be_frozen(sim, images):
     sim.compute_encodings(lambda m: m(images))
     assert torch.equal(quantizer.get_scale(), loaded)
     assert not quantizer.min.requires_grad
+
+
+@pytest.mark.parametrize("only_params", [True, False])
+def test_param_encodings_are_set_and_frozen(sim, images, tmp_path, only_params):
+    sim.save_encodings_to_json(tmp_path, "all")
+    path = tmp_path / "all.json"
+    content = json.loads(path.read_text())
+    content["param_encodings"]["fc.weight"][0]["scale"] *= 2
+    path.write_text(json.dumps(content["param_encodings"] if only_params else content))
+    before = sim.model.fc.output_quantizers[0].get_encodings()
+    sim.set_and_freeze_param_encodings(path)
+    quantizer = sim.model.fc.param_quantizers["weight"]
+    wanted = [leaf["scale"] for leaf in content["param_encodings"]["fc.weight"]]
+    assert quantizer.get_scale().flatten().tolist() == wanted
+    assert not quantizer.min.requires_grad and not quantizer.max.requires_grad
+    sim.compute_encodings(lambda m: m(images))
+    assert quantizer.get_scale().flatten().tolist() == wanted
+    assert sim.model.fc.output_quantizers[0].get_encodings() == before
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="holds no parameter encodings"):
+        sim.set_and_freeze_param_encodings(path)

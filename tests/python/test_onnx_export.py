@@ -120,6 +120,18 @@ def test_onnxruntime_takes_it_with_its_optimizations(images, precisions):
     assert len(run(model, {"x": images[:2].numpy()}, optimized=True)) == 2
 
 
+def test_an_example_input_of_a_wrong_shape_is_named(images, tmp_path):
+    sim = simulate(images)
+    wrong = torch.randn(2, 5, 8, 8)
+    for act in (
+        lambda: sim.export(tmp_path, "net", wrong),
+        lambda: sim.export_torchscript(tmp_path / "net.pt", example_inputs=wrong),
+    ):
+        with pytest.raises(RuntimeError, match=r"example input.*\(2, 5, 8, 8\)"):
+            act()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
@@ -130,27 +142,30 @@ def test_onnxruntime_takes_it_with_its_optimizations(images, precisions):
         (nn.ConvTranspose1d(4, 6, 1, groups=2), (2, 4, 5)),
     ],
 )
-@pytest.mark.parametrize("precisions", [("int16", "int16"), ("int8", "fp16")])
-def test_onnxruntime_leaves_weights_and_biases_as_they_are(layer, shape, precisions):
-    # A bias of 1e3 steps of input scale x weight scale, about 1e-9 with 16 bits,
-    # does not fit into 32 bits.
+@pytest.mark.parametrize(
+    ("param", "bias"),
+    [
+        ("int16", 1e3),  # in steps of input scale x weight scale more than 32 bits
+        ("fp16", 1.0),  # that 8 bits would round by many output steps
+    ],
+)
+def test_onnxruntime_leaves_weights_and_biases_as_they_are(layer, shape, param, bias):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(shape, generator=generator)
     with torch.no_grad():
-        for parameter, size in ((layer.weight, 1.0), (layer.bias, 1e3)):
+        for parameter, size in ((layer.weight, 1.0), (layer.bias, bias)):
             parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
     sim = QuantizationSimModel(layer, x)
     sim.compute_encodings(lambda m: m(x))
-    activation, param = precisions
     kinds = [spec.kind for spec in sim.placement.quantizers]
-    sim.apply_precisions([param if k == "param" else activation for k in kinds])
+    sim.apply_precisions([param if k == "param" else "int16" for k in kinds])
     model = build_qdq_model(sim, x).model
     feeds = {model.graph.input[0].name: x.numpy()}
     step = sim.model.output_quantizers[0].get_scale().item()
     want = sim.model(x).detach().numpy()
     for optimized in (False, True):
         (got,) = run(model, feeds, optimized)
-        assert np.abs(got - want).max() <= 1.001 * step
+        assert np.abs(got - want).max() <= 3 * step
 
 
 def test_params_are_stored_as_integers_once(images):
