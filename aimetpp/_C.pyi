@@ -204,6 +204,7 @@ def greedy_search(
     fixed_precisions: Sequence[str],
     allowed_drop: float | None,
     algo: int,
+    reverse: bool,
     evaluate: Callable[[str, list[int]], float],
     progress: Callable[[str, int, int], None] | None = None,
     known: Callable[[str, list[int]], float | None] | None = None,

@@ -187,6 +187,10 @@ class _Metric:
         self._references: list[Any] = []
         self._weights: Any = None
 
+    def metric_identity(self) -> tuple[Any, ...]:
+        """What tells this metric from another one; reads the samples."""
+        return self.metric, self._forward_fn, self._make, self._samples()
+
     def __call__(self, model: torch.nn.Module) -> float:
         sim = self._sim or getattr(model, "_aimetpp_sim", lambda: None)()
         if sim is None:

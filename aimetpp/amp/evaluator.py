@@ -12,6 +12,7 @@ from typing import Any
 from aimetpp.amp.cache import EvaluationCache
 from aimetpp.amp.callbacks import score_of
 from aimetpp.amp.quantizer_groups import GroupMembers
+from aimetpp.amp.simulation import Simulation
 
 PHASES = {
     "sensitivity": "eval_callback_for_phase1",
@@ -28,7 +29,7 @@ class SimState:
     returns to that range.
     """
 
-    def __init__(self, sim: Any) -> None:
+    def __init__(self, sim: Simulation) -> None:
         self._sim = sim
         self.precisions: list[str] = sim.precisions()
         self._saved: dict[int, tuple[Any, Any, Any]] = {}
@@ -88,7 +89,7 @@ class SimEvaluator:
 
     def __init__(
         self,
-        sim: Any,
+        sim: Simulation,
         state: SimState,
         groups: list[GroupMembers],
         candidates: list[tuple[str, str]],

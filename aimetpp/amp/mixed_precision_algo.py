@@ -12,10 +12,11 @@ from typing import Any
 
 from aimetpp import _C
 from aimetpp.amp.cache import EvaluationCache
-from aimetpp.amp.callbacks import check_callback, metric_name
+from aimetpp.amp.callbacks import check_callback
 from aimetpp.amp.candidates import as_candidate, parse_candidates
 from aimetpp.amp.evaluation import EvalCallbackFactory
 from aimetpp.amp.evaluator import PHASES, SimEvaluator, SimState
+from aimetpp.amp.metric_identity import metric_name
 from aimetpp.amp.progress import progress_reporter
 from aimetpp.amp.quantizer_groups import GroupMembers, build_members
 from aimetpp.amp.report import write_pages
@@ -28,8 +29,9 @@ from aimetpp.amp.results import (
     write_json_files,
 )
 from aimetpp.amp.selection import select_groups
+from aimetpp.amp.simulation import Simulation
 from aimetpp.common.amp.utils import AMPSearchAlgo
-from aimetpp.common.files import make_writable_folder
+from aimetpp.common.files import make_writable_folder, sole_user
 from aimetpp.common.text import shortened
 
 __all__ = ["EvalCallbackFactory", "GreedyMixedPrecisionAlgo", "ResultsFolderError"]
@@ -55,7 +57,7 @@ class GreedyMixedPrecisionAlgo:
 
     def __init__(
         self,
-        sim: Any,
+        sim: Simulation,
         dummy_input: Any,
         candidates: Any,
         eval_callback_for_phase1: Callable[[Any], Any],
@@ -80,12 +82,12 @@ class GreedyMixedPrecisionAlgo:
         if convert_op_reduction is None:
             convert_op_reduction = self.ENABLE_CONVERT_OP_REDUCTION
         _refuse_unavailable(
-            phase2_reverse=phase2_reverse,
             convert_op_reduction=convert_op_reduction,
             max_evaluations=max_evaluations is not None,
             memory_budget=memory_budget is not None,
         )
         self._sim = sim
+        self._reverse = _check_flag(phase2_reverse, "phase2_reverse")
         self._candidates = parse_candidates(candidates)
         self._callbacks = {
             "sensitivity": check_callback(
@@ -97,9 +99,7 @@ class GreedyMixedPrecisionAlgo:
             check_callback(forward_pass_callback, "forward_pass_callback")
         self._progress = progress
         progress_reporter(progress)  # its errors come now
-        if clean_start not in (True, False):
-            raise TypeError(f"clean_start must be True or False, got {clean_start!r}")
-        self._clean_start = bool(clean_start)
+        self._clean_start = _check_flag(clean_start, "clean_start")
         self._members = select_groups(sim, build_members(sim), include, exclude)
         self._supported = self._supported_candidates(bool(use_all_amp_candidates))
         self._folder = _prepare_folder(results_dir)
@@ -124,13 +124,21 @@ class GreedyMixedPrecisionAlgo:
             TypeError: a drop that is not a number; a callback's result that is none.
             ValueError: an unknown algorithm; no candidate that all groups support.
             RuntimeError: a score that is NaN; the message names phase, group and
-                candidate.
+                candidate. Another run uses the results folder.
         """
         drop = _check_drop(allowed_accuracy_drop)
         algo = _check_algo(search_algo)
+        cache_folder = self._folder / ".cache"
+        cache_folder.mkdir(exist_ok=True)
+        with sole_user(cache_folder / "lock", f"results_dir {str(self._folder)!r}"):
+            return self._search(drop, algo, cache_folder)
+
+    def _search(
+        self, drop: float | None, algo: AMPSearchAlgo, cache_folder: Path
+    ) -> ParetoList:
         state = SimState(self._sim)
         cache = EvaluationCache(
-            self._folder / ".cache", self._fingerprint(state), self._clean_start
+            cache_folder, self._fingerprint(state), self._clean_start
         )
         self._clean_start = False  # a second run goes on from the first
         evaluator = SimEvaluator(
@@ -145,6 +153,7 @@ class GreedyMixedPrecisionAlgo:
                     state.precisions,
                     drop,
                     int(algo),
+                    self._reverse,
                     evaluator.evaluate,
                     progress,
                     evaluator.known,
@@ -257,8 +266,7 @@ class GreedyMixedPrecisionAlgo:
 
 
 def _check_sim(sim: Any) -> None:
-    needed = ("graph", "placement", "precisions", "apply_precisions", "fingerprint")
-    if not all(hasattr(sim, name) for name in needed):
+    if not isinstance(sim, Simulation):
         raise TypeError(f"sim must be a QuantizationSimModel, got {type(sim).__name__}")
 
 
@@ -275,6 +283,12 @@ def _refuse_unavailable(**asked: bool) -> None:
                 f"{name} is not available in this version{hint}; leave it at its "
                 "default"
             )
+
+
+def _check_flag(value: Any, argument: str) -> bool:
+    if value not in (True, False):
+        raise TypeError(f"{argument} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def _check_drop(drop: Any) -> float | None:
@@ -320,7 +334,7 @@ def _prepare_folder(results_dir: Any) -> Path:
 
 
 def _ensure_calibrated(
-    sim: Any,
+    sim: Simulation,
     members: list[GroupMembers],
     candidates: list[tuple[str, str]],
     forward_pass: Callable[[Any], Any] | None,

@@ -16,6 +16,7 @@ import torch
 
 from aimetpp import _C
 from aimetpp.amp.candidates import half_of
+from aimetpp.amp.simulation import Simulation
 from aimetpp.common.precision import precision_name
 
 _INPUT_MARK = "_input_quantizer_idx_"
@@ -138,7 +139,7 @@ class QuantizerGroup:
 class QuantizerDict(dict[str, torch.nn.Module]):
     """Quantizers of a simulation by name."""
 
-    def __init__(self, sim: Any, indices: dict[str, int]) -> None:
+    def __init__(self, sim: Simulation, indices: dict[str, int]) -> None:
         self._sim = sim
         self._indices = indices
         super().__init__()
@@ -192,7 +193,7 @@ class GroupMembers:
         return self.activation_quantizers + self.param_quantizers
 
 
-def build_members(sim: Any) -> list[GroupMembers]:
+def build_members(sim: Simulation) -> list[GroupMembers]:
     """The groups of a simulation in graph order, quantizers that are off left out."""
     precisions = sim.precisions()
     found = []
@@ -223,7 +224,7 @@ def build_members(sim: Any) -> list[GroupMembers]:
     return found
 
 
-def find_quantizer_group(sim: Any) -> tuple[QuantizerDict, list[QuantizerGroup]]:
+def find_quantizer_group(sim: Simulation) -> tuple[QuantizerDict, list[QuantizerGroup]]:
     """The quantizer groups of a simulation.
 
     Args:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from aimetpp.amp.quantizer_groups import GroupMembers, QuantizerGroup
+from aimetpp.amp.simulation import Simulation
 
 
 def select_groups(
-    sim: Any, groups: list[GroupMembers], include: Any, exclude: Any
+    sim: Simulation, groups: list[GroupMembers], include: Any, exclude: Any
 ) -> list[GroupMembers]:
     """The groups that are searched; the others keep their precision.
 
@@ -42,7 +43,7 @@ def select_groups(
 
 
 def _matched(
-    sim: Any, groups: list[GroupMembers], items: Any, argument: str
+    sim: Simulation, groups: list[GroupMembers], items: Any, argument: str
 ) -> set[QuantizerGroup]:
     single = isinstance(items, str | torch.nn.Module | QuantizerGroup)
     if not single and not isinstance(items, Iterable):
@@ -61,7 +62,7 @@ def _matched(
     return found
 
 
-def _matches(sim: Any, group: QuantizerGroup, item: Any, argument: str) -> bool:
+def _matches(sim: Simulation, group: QuantizerGroup, item: Any, argument: str) -> bool:
     if isinstance(item, QuantizerGroup):
         return group == item
     if isinstance(item, torch.nn.Module):
@@ -79,12 +80,12 @@ def _matches(sim: Any, group: QuantizerGroup, item: Any, argument: str) -> bool:
     )
 
 
-def _inside(sim: Any, site: int, module: str) -> bool:
+def _inside(sim: Simulation, site: int, module: str) -> bool:
     owner = sim.graph.calls[sim.graph.sites[site].call].module
     return not module or owner == module or owner.startswith(module + ".")
 
 
-def _named(sim: Any, site: int, pattern: str) -> bool:
+def _named(sim: Simulation, site: int, pattern: str) -> bool:
     call = sim.graph.calls[sim.graph.sites[site].call]
     names = (call.module, call.name, sim.graph.site_name(site))
     return _inside(sim, site, pattern) or any(

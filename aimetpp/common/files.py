@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -54,6 +56,31 @@ def make_writable_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass
+
+
+@contextlib.contextmanager
+def sole_user(path: Path, what: str) -> Iterator[None]:
+    """Holds a lock while the context lasts; the system frees it if the process dies.
+
+    Args:
+        path: the lock's file; made if missing, and left there.
+        what: what is locked, for the error.
+
+    Raises:
+        RuntimeError: another process, or another call in this one, holds it.
+    """
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise RuntimeError(
+                f"{what} is in use by another run (process {file.read().strip()})"
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
 
 
 def _mode_for(target: Path) -> int:

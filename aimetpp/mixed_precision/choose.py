@@ -63,12 +63,16 @@ def choose_mixed_precision(
             and the cache.
         clean_start: forget what an earlier run left in the cache. Otherwise its
             scores are used; where model, weights, config, calibration, candidates or
-            metric have changed, a warning says so and the search starts clean.
+            metric have changed, a warning says so and the search starts clean. Of a
+            metric its code, arguments and data are compared, not the files it reads.
         forward_pass_callback: calibrates the simulation where it is not calibrated;
             a calibrated one is never calibrated again, as every bit-width's ranges
             come from the statistics that it keeps.
         use_all_amp_candidates: ignore the config's supported_kernels.
-        phase2_reverse: not available in this version.
+        phase2_reverse: walk from the narrowest setting upwards and raise groups, the
+            most sensitive first, until the target holds. The points are the same;
+            with BruteForce fewer are evaluated where the target is near the narrow
+            end. The list then begins with every group at its narrowest.
         phase1_optimize: accepted for compatibility; both values give the same, since
             nothing is calibrated again.
         amp_search_algo: how phase 2 looks for the point.
@@ -90,7 +94,8 @@ def choose_mixed_precision(
         TypeError: an argument of the wrong type; a callback that returns no number.
         ValueError: an empty or malformed candidate, no common candidate, an option
             that is not available, a folder that cannot be written.
-        RuntimeError: an uncalibrated simulation; a NaN score.
+        RuntimeError: an uncalibrated simulation; a NaN score; a results folder that
+            another run uses.
         Exception: whatever a callback raises; the simulation is then as before.
     """
     algo = GreedyMixedPrecisionAlgo(

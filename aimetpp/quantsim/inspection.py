@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -17,6 +17,7 @@ from aimetpp.quantization import QuantizeDequantize, QuantizerBase
 
 if TYPE_CHECKING:
     from aimetpp.quantsim.bank import QuantizerBank
+    from aimetpp.quantsim.simulation import QuantizationSimModel
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ class InspectionMethods:
         """The quantizer groups that automatic mixed precision searches over."""
         from aimetpp.amp.quantizer_groups import find_quantizer_group
 
-        return find_quantizer_group(self)[1]
+        return find_quantizer_group(cast("QuantizationSimModel", self))[1]
 
     def bit_ops(self) -> float:
         """Bit-operations of one sample: sum of MACs x activation x param bits."""

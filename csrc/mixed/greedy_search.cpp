@@ -35,6 +35,7 @@ class Engine {
   void measure_sensitivities();
   void sort_sensitivities();
   void plan_walk();
+  void turn_walk_around();
   double step_score(int step);
   void search_steps();
   [[nodiscard]] int next_step(int good, double good_score, int bad,
@@ -155,6 +156,17 @@ void Engine::plan_walk() {
     step.assignment = current;
     steps_.push_back(std::move(step));
   }
+  if (options_.reverse) turn_walk_around();
+}
+
+// From the narrowest setting upwards: each step takes back one narrowing. The
+// last, which would lead to the baseline, is left out.
+void Engine::turn_walk_around() {
+  std::reverse(steps_.begin(), steps_.end());
+  for (std::size_t step = steps_.size(); step-- > 1;) {
+    steps_[step].group = steps_[step - 1].group;
+    steps_[step].candidate = steps_[step].assignment[steps_[step].group];
+  }
 }
 
 double Engine::step_score(int step) {
@@ -184,19 +196,24 @@ void Engine::search_steps() {
   if (profile || options_.algo == SearchAlgo::brute_force) {
     expected_[1] = done_[1] + count;
     for (int step = 0; step < count; ++step) {
-      if (step_score(step) < target_ && !profile) return;
+      const bool meets = step_score(step) >= target_;
+      if (!profile && meets == options_.reverse) return;
     }
     return;
   }
+  // Counted from the baseline, whatever the direction of the walk.
+  const auto score_at = [&](int narrowings) {
+    return step_score(options_.reverse ? count - 1 - narrowings : narrowings);
+  };
   expected_[1] = done_[1] + 1 + static_cast<int>(std::log2(count));
   int good = -1;  // the baseline
   double good_score = result_.baseline_score;
   int bad = count - 1;
-  double bad_score = step_score(bad);
+  double bad_score = score_at(bad);
   if (bad_score >= target_) return;
   while (bad - good > 1) {
     const int middle = next_step(good, good_score, bad, bad_score);
-    const double value = step_score(middle);
+    const double value = score_at(middle);
     if (value >= target_) {
       good = middle;
       good_score = value;
@@ -251,8 +268,8 @@ void Engine::mark_dominated(std::vector<FrontPoint>* points) const {
 }
 
 // Index in `points` of the cheapest that meets the target; of equally cheap
-// ones the best, and of equal ones the later, which is narrower at no loss. 0
-// is the baseline.
+// ones the best, and of equal ones the one further along the narrowing, which
+// is narrower at no loss. 0 is the baseline.
 int Engine::cheapest_in_target() const {
   int chosen = 0;
   for (int index = 1; index < static_cast<int>(result_.points.size());
@@ -260,10 +277,11 @@ int Engine::cheapest_in_target() const {
     const FrontPoint& point = result_.points[index];
     const FrontPoint& best = result_.points[chosen];
     if (point.score < target_) continue;
-    if (std::make_pair(point.relative_bit_ops, -point.score) <=
-        std::make_pair(best.relative_bit_ops, -best.score)) {
-      chosen = index;
-    }
+    const std::pair<double, double> key{point.relative_bit_ops, -point.score};
+    const std::pair<double, double> best_key{best.relative_bit_ops,
+                                             -best.score};
+    const bool narrower = !options_.reverse || chosen == 0;
+    if (key < best_key || (key == best_key && narrower)) chosen = index;
   }
   return chosen;
 }

@@ -66,6 +66,10 @@ struct SearchOptions {
   // In units of the phase-2 score; nullopt: the full profile, whatever `algo`.
   std::optional<double> allowed_drop;
   SearchAlgo algo = SearchAlgo::binary;
+  // Walk from the narrowest setting upwards. The points are the same; brute
+  // force stops at the first that meets the target instead of the first that
+  // misses it.
+  bool reverse = false;
 };
 
 struct Sensitivity {
@@ -78,8 +82,11 @@ struct Sensitivity {
 struct FrontPoint {
   double relative_bit_ops = 1;  // to the baseline
   double score = 0;
-  int group = kOff;      // the group this step narrowed; kOff for baseline,
-  int candidate = kOff;  // all-narrow: assignments that are no step of the walk
+  // The group that this step moved, and where to; kOff for the baseline and
+  // the all-narrow assignment where those are no step of the walk. The first
+  // step of a reverse walk is its start, with the group that narrows last.
+  int group = kOff;
+  int candidate = kOff;
   Assignment assignment;
   bool dominated = false;
 };

@@ -251,7 +251,7 @@ mixed::SearchResult greedy_search(std::vector<Candidate> candidates,
                                   const mixed::CostModel& cost_model,
                                   std::vector<Precision> fixed_precisions,
                                   std::optional<double> allowed_drop, int algo,
-                                  py::function evaluate,
+                                  bool reverse, py::function evaluate,
                                   const std::optional<py::function>& progress,
                                   std::optional<py::function> known) {
   mixed::SearchProblem problem;
@@ -267,7 +267,8 @@ mixed::SearchResult greedy_search(std::vector<Candidate> candidates,
          group["candidates"].cast<std::vector<int>>()});
   }
   PythonEvaluator evaluator(std::move(evaluate), std::move(known));
-  return mixed::greedy_search(problem, {allowed_drop, search_algo_of(algo)},
+  return mixed::greedy_search(problem,
+                              {allowed_drop, search_algo_of(algo), reverse},
                               evaluator, progress_of(progress));
 }
 
@@ -304,8 +305,9 @@ void bind_search(py::module_& m) {
       .def_readonly("evaluations", &mixed::SearchResult::evaluations);
   m.def("greedy_search", &greedy_search, py::arg("candidates"),
         py::arg("groups"), py::arg("cost_model"), py::arg("fixed_precisions"),
-        py::arg("allowed_drop"), py::arg("algo"), py::arg("evaluate"),
-        py::arg("progress") = py::none(), py::arg("known") = py::none());
+        py::arg("allowed_drop"), py::arg("algo"), py::arg("reverse"),
+        py::arg("evaluate"), py::arg("progress") = py::none(),
+        py::arg("known") = py::none());
 }
 
 void bind_requests(py::module_& m) {

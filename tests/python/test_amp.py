@@ -46,7 +46,9 @@ ALGOS = list(AMPSearchAlgo)
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-def test_profile_without_a_drop_is_whole(algo: AMPSearchAlgo, tmp_path: Path) -> None:
+def test_defect_01_profile_without_a_drop_is_whole(
+    algo: AMPSearchAlgo, tmp_path: Path
+) -> None:
     """AIMET gives one point with Binary and Interpolation."""
     sim = make_sim()
     result = choose(sim, tmp_path, amp_search_algo=algo)
@@ -102,7 +104,7 @@ def test_fp32_score_is_that_of_the_float_model(tmp_path: Path) -> None:
     assert result.baseline_score < 0
 
 
-def test_tied_quantizers_are_measured_together(tmp_path: Path) -> None:
+def test_defect_03_tied_quantizers_are_measured_together(tmp_path: Path) -> None:
     """AIMET measures a group without its activation where another group holds it."""
     sim = make_sim()
     result = choose(sim, tmp_path)
@@ -111,7 +113,7 @@ def test_tied_quantizers_are_measured_together(tmp_path: Path) -> None:
     assert len(names) == len(set(names))
 
 
-def test_no_redundant_evaluation(tmp_path: Path) -> None:
+def test_defect_10_no_redundant_evaluation(tmp_path: Path) -> None:
     """AIMET evaluates activation-only groups at every (activation, param) pair."""
     metric = Closeness()
     four = [A16W16, A16W8, A8W16, A8W8]
@@ -126,7 +128,7 @@ def test_no_redundant_evaluation(tmp_path: Path) -> None:
     assert metric.calls == result.evaluations
 
 
-def test_baseline_is_the_widest_whatever_scores_best(tmp_path: Path) -> None:
+def test_defect_06_baseline_is_the_widest_whatever_scores_best(tmp_path: Path) -> None:
     """AIMET starts at the best scoring candidate."""
 
     def likes_narrow(model: torch.nn.Module) -> float:
@@ -140,7 +142,7 @@ def test_baseline_is_the_widest_whatever_scores_best(tmp_path: Path) -> None:
     assert all(point.cost <= 1 for point in result.points)
 
 
-def test_groups_only_narrow(tmp_path: Path) -> None:
+def test_defect_07_groups_only_narrow(tmp_path: Path) -> None:
     """AIMET raises a group again where a later entry says so."""
     result = choose(make_sim(), tmp_path, candidates=[A16W16, A16W8, A8W16, A8W8])
     now: dict[Any, Any] = {}
@@ -163,7 +165,7 @@ def test_dominated_points_are_marked(tmp_path: Path) -> None:
         assert point.dominated == bool(better)
 
 
-def test_early_ends_return_results_and_write_files(tmp_path: Path) -> None:
+def test_defect_14_early_ends_return_results_and_write_files(tmp_path: Path) -> None:
     """AIMET returns None from both and writes nothing."""
     sim = make_sim()
     met = choose(sim, tmp_path / "met", 1e6, pages=True)
@@ -241,7 +243,7 @@ def test_tables_show_every_point(tmp_path: Path) -> None:
     assert "target_unreachable" in format_sensitivity_table(missed)
 
 
-def test_callbacks_of_every_kind(tmp_path: Path) -> None:
+def test_defect_13_callbacks_of_every_kind(tmp_path: Path) -> None:
     """AIMET needs a CallbackFunc for the forward pass."""
 
     def evaluate(model: torch.nn.Module, data: Any) -> torch.Tensor:
@@ -277,7 +279,9 @@ def test_callback_sees_the_current_bit_widths(tmp_path: Path) -> None:
     assert seen == {None, 16, 8, 4}
 
 
-def test_float_candidates_and_a_sim_that_is_float_already(tmp_path: Path) -> None:
+def test_defect_11_float_candidates_and_a_sim_that_is_float_already(
+    tmp_path: Path,
+) -> None:
     """AIMET: RuntimeError without a message on the second run."""
     fp16 = ((16, FLOAT), (16, FLOAT))
     sim = make_sim()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,11 @@ from amp_models import (
     images,
     make_sim,
 )
+from torch.utils.data import DataLoader, TensorDataset
 
 from aimetpp.amp.cache import EvaluationCache
-from aimetpp.amp.callbacks import metric_name
+from aimetpp.amp.evaluation import EvalCallbackFactory
+from aimetpp.amp.metric_identity import metric_name
 from aimetpp.common.amp.utils import AMPSearchAlgo
 from aimetpp.common.defs import CallbackFunc
 
@@ -132,7 +135,7 @@ def other_groups(sim: Any, options: dict[str, Any]) -> None:
         (other_groups, "quantizer groups"),
     ],
 )
-def test_what_has_changed_is_named(
+def test_defect_05_what_has_changed_is_named(
     change: Callable[[Any, dict[str, Any]], None], name: str, tmp_path: Path
 ) -> None:
     """AIMET reuses every score, and applies candidates that are gone."""
@@ -234,3 +237,49 @@ def test_metric_names_tell_metrics_apart() -> None:
     partial = functools.partial
     assert metric_name(partial(one, k=1)) != metric_name(partial(one, k=2))
     assert metric_name(Closeness()) == metric_name(Closeness())
+
+
+def test_metric_names_follow_the_data_that_a_callback_reaches() -> None:
+    def over(data: Any) -> Callable[[Any], float]:
+        return lambda model: float(len(data))
+
+    def loader(offset: float) -> DataLoader[Any]:
+        return DataLoader(TensorDataset(images() + offset), batch_size=4)
+
+    for make in (lambda x: images() + x, lambda x: [(images() + x, 1)], loader):
+        assert metric_name(over(make(0.0))) == metric_name(over(make(0.0)))
+        assert metric_name(over(make(0.0))) != metric_name(over(make(1.0)))
+        bound = [CallbackFunc(Closeness(), make(x)) for x in (0.0, 1.0)]
+        assert metric_name(bound[0]) != metric_name(bound[1])
+    sqnr = [metric_name(EvalCallbackFactory(loader(x)).sqnr()) for x in (0, 0, 1)]
+    assert sqnr[0] == sqnr[1] != sqnr[2]
+    other = Closeness()
+    other.target = other.target + 1
+    assert metric_name(other) != metric_name(Closeness())
+    scores: list[float] = []
+    name = metric_name(over(scores))
+    scores.append(1.0)
+    assert metric_name(over(scores)) == name
+
+
+def test_metric_names_follow_globals(monkeypatch: pytest.MonkeyPatch) -> None:
+    def metric(model: Any) -> float:
+        return _helper() * float(FACTOR)
+
+    name = metric_name(metric)
+    monkeypatch.setattr(sys.modules[__name__], "FACTOR", 3)
+    assert metric_name(metric) != name
+    monkeypatch.undo()
+    monkeypatch.setattr(sys.modules[__name__], "_helper", _other_helper)
+    assert metric_name(metric) != name
+
+
+FACTOR = 2
+
+
+def _helper() -> float:
+    return 1.0
+
+
+def _other_helper() -> float:
+    return 1.5

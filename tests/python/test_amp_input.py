@@ -27,7 +27,7 @@ from amp_models import (
 from aimetpp.amp.mixed_precision_algo import GreedyMixedPrecisionAlgo
 
 
-def test_nan_scores_name_where(tmp_path: Path) -> None:
+def test_defect_08_nan_scores_name_where(tmp_path: Path) -> None:
     """AIMET accepts NaN and narrows layers all the same."""
     sim = make_sim()
     metric = Closeness()
@@ -49,7 +49,7 @@ def test_nan_scores_name_where(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError, OSError])
-def test_exception_in_a_callback_leaves_the_sim_as_it_was(
+def test_defect_20_exception_in_a_callback_leaves_the_sim_as_it_was(
     error: type, tmp_path: Path
 ) -> None:
     sim = make_sim()
@@ -100,7 +100,7 @@ def test_results_that_are_no_number_name_the_callback(tmp_path: Path) -> None:
         )
 
 
-def test_uncalibrated_simulation_is_named(tmp_path: Path) -> None:
+def test_defect_12_uncalibrated_simulation_is_named(tmp_path: Path) -> None:
     sim = make_sim(calibrate=False)
     with pytest.raises(RuntimeError, match=r"calibrated simulation.*conv1\.input\.0"):
         choose(sim, tmp_path)
@@ -143,7 +143,7 @@ def test_wrong_candidates(
         ({"forward_pass_callback": 3}, TypeError, "forward_pass_callback"),
         ({"progress": "bar"}, TypeError, "progress must be"),
         ({"clean_start": "no"}, TypeError, "clean_start must be True or False"),
-        ({"phase2_reverse": True}, ValueError, "phase2_reverse is not available"),
+        ({"phase2_reverse": "yes"}, TypeError, "phase2_reverse must be True or False"),
         ({"convert_op_reduction": True}, ValueError, "convert_op_reduction"),
         ({"max_evaluations": 5}, ValueError, "max_evaluations is not available"),
         ({"memory_budget": 5}, ValueError, "memory_budget is not available"),
@@ -223,7 +223,7 @@ def test_a_quantizer_that_the_user_turned_off_stays_off(tmp_path: Path) -> None:
     assert all("fc.weight" not in str(row[2]) for row in result)
 
 
-def test_supported_kernels_hold_in_every_state(tmp_path: Path) -> None:
+def test_defect_04_supported_kernels_hold_in_every_state(tmp_path: Path) -> None:
     """AIMET leaves a conv that only knows 8 bits at 16."""
     config = json.loads(
         (Path(__file__).parents[2] / "aimetpp/configs/default.json").read_text()

@@ -61,7 +61,7 @@ def batches(size: int, *more: torch.Tensor) -> list[Any]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 6])
-def test_sqnr_is_the_ratio_of_total_powers_whatever_the_batch_size(size: int) -> None:
+def test_defect_09_sqnr_does_not_depend_on_the_batch_size(size: int) -> None:
     sim = make(error=0.5)
     expected = 10 * math.log10(float(X.square().sum()) / (0.25 * 24))
     score = EvalCallbackFactory(batches(size)).sqnr(sim)(sim.model)
@@ -76,7 +76,7 @@ def test_sqnr_cuts_the_last_batch(size: int) -> None:
     assert score == pytest.approx(expected, rel=1e-12)
 
 
-def test_sqnr_does_not_depend_on_the_scale_of_the_signal() -> None:
+def test_defect_09_sqnr_does_not_depend_on_the_scale_of_the_signal() -> None:
     """AIMET adds an absolute 1e-4 to the noise."""
     big, small = make(1.0, 1e-2), make(1e-3, 1e-5)
     factory = EvalCallbackFactory(batches(2))
@@ -85,14 +85,14 @@ def test_sqnr_does_not_depend_on_the_scale_of_the_signal() -> None:
     )
 
 
-def test_sqnr_of_a_perfect_match_is_infinite() -> None:
+def test_defect_48_sqnr_of_a_perfect_match_is_infinite() -> None:
     sim = make()
     assert EvalCallbackFactory(batches(2)).sqnr(sim)(sim.model) == math.inf
     silent = make(0.0, 0.5)
     assert EvalCallbackFactory(batches(2)).sqnr(silent)(silent.model) == -math.inf
 
 
-def test_labels_are_not_inputs() -> None:
+def test_defect_12_labels_are_not_inputs() -> None:
     """AIMET gives a labelled batch to the model as it is: TypeError."""
     sim = make(error=0.5)
     plain = EvalCallbackFactory(batches(2)).sqnr(sim)(sim.model)

@@ -220,6 +220,60 @@ TEST(GreedySearch, AcceptsInfiniteScores) {
   }
 }
 
+// The same points from the other end; AIMET's bit-ops are relative to the
+// lowest candidate then, and without a drop it ends at its first step.
+TEST(GreedySearch, ReverseRaisesGroupsUntilTheTargetHolds) {
+  Landscape profile = worked_landscape();
+  const SearchResult all = greedy_search(
+      worked_example(), {std::nullopt, SearchAlgo::binary, /*reverse=*/true},
+      profile);
+  expect_points(all.walk, {{1. / 8, .745},
+                           {1. / 6, .935},
+                           {1. / 4, .965},
+                           {3. / 4, .985},
+                           {1, .995}});
+  const int groups[] = {0, 0, 1, 1, 0};
+  const int candidates[] = {2, 1, 1, 0, 0};
+  for (std::size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(all.walk[i].group, groups[i]) << i;
+    EXPECT_EQ(all.walk[i].candidate, candidates[i]) << i;
+  }
+  EXPECT_EQ(all.final_assignment, (Assignment{2, 2, 1}));
+  for (const SearchAlgo algo : kAlgos) {
+    Landscape landscape = worked_landscape();
+    const SearchResult result =
+        greedy_search(worked_example(), {.04, algo, true}, landscape);
+    EXPECT_EQ(result.final_assignment, (Assignment{1, 1, 1}));
+    EXPECT_NEAR(result.final_score, .965, 1e-12);
+  }
+  Landscape brute = worked_landscape();
+  const SearchResult raised = greedy_search(
+      worked_example(), {.04, SearchAlgo::brute_force, true}, brute);
+  // All-narrow is the walk's start; then 1/6 misses and 1/4 meets.
+  EXPECT_EQ(raised.evaluations, 3 + 5 + 2);
+  expect_points(raised.walk, {{1. / 8, .745}, {1. / 6, .935}, {1. / 4, .965}});
+
+  Landscape hard(additive({{.1, .2, .3}, {0, 0, 0}, {0, 0, 0}}));
+  const SearchResult missed = greedy_search(
+      worked_example(), {.05, SearchAlgo::brute_force, true}, hard);
+  EXPECT_EQ(missed.stop_reason, "target_unreachable");
+  EXPECT_EQ(missed.final_assignment, (Assignment{0, 0, 0}));
+}
+
+// Only the baseline meets the target: the walk is raised to its end.
+TEST(GreedySearch, ReverseMayEndAtTheBaseline) {
+  const ScoreFn score = [](Phase, const Assignment& assignment) {
+    const bool off = assignment == Assignment{kOff, kOff, kOff};
+    return off || assignment == Assignment{0, 0, 0} ? 1.0 : 0.0;
+  };
+  Landscape landscape(score);
+  const SearchResult kept = greedy_search(
+      worked_example(), {.5, SearchAlgo::brute_force, true}, landscape);
+  EXPECT_EQ(kept.stop_reason, "complete");
+  EXPECT_EQ(kept.chosen, kOff);
+  EXPECT_EQ(kept.walk.size(), 5U);
+}
+
 // Scores along the walk: .9, .5, .8, .3; target .75.
 TEST(GreedySearch, ChoosesTheCheapestEvaluatedPointOnABumpyWalk) {
   SearchProblem problem;

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a search needs of a simulation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from aimetpp import _C
+
+
+@runtime_checkable
+class Simulation(Protocol):
+    """The part of QuantizationSimModel that automatic mixed precision uses.
+
+    A quantizer's index is its place in `placement.quantizers`.
+    """
+
+    model: torch.nn.Module
+    graph: _C.OpGraph
+    placement: _C.Placement
+    dummy_input: Any
+
+    @property
+    def quantizers_by_index(self) -> Sequence[Any]:
+        """One quantizer for each index, on or off."""
+
+    def precisions(self) -> list[str]:
+        """The precision of each index: "int8", "fp16", "fp32" for off."""
+
+    def apply_precisions(self, precisions: list[str]) -> None:
+        """Sets the precision of each index."""
+
+    def quantizers_off(self) -> AbstractContextManager[None]:
+        """Within the context the model computes in full precision."""
+
+    def uncalibrated(self) -> list[str]:
+        """Names of the quantizers that are on and have no range."""
+
+    def compute_encodings(self, forward_pass_callback: Callable[..., Any]) -> None:
+        """Calibrates."""
+
+    def fingerprint(self) -> str:
+        """Changes with graph, weights, config and calibration."""
+
+    def export(self, path: str | os.PathLike[str], filename_prefix: str) -> None:
+        """Writes model and encodings into a folder."""
