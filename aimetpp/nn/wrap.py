@@ -293,3 +293,20 @@ def unwrap(module: torch.nn.Module) -> None:
     module.__dict__.pop("_aimetpp_running", None)
     for name in QUANTIZER_CONTAINERS:
         module._modules.pop(name, None)
+
+
+def unwrap_all(model: torch.nn.Module) -> None:
+    """Gives every wrapped module of `model` its own class back, in place."""
+    for module in list(model.modules()):
+        if isinstance(module, BaseQuantizationMixin):
+            unwrap(module)
+
+
+def become_identity(module: QuantizationMixin) -> None:
+    """Makes a quantized leaf pass its input through, in place, to its own output
+    quantizers; its parameters and buffers are gone.
+    """
+    module.__class__ = _leaf_class(torch.nn.Identity)
+    module._parameters.clear()
+    module._buffers.clear()
+    module.param_quantizers.clear()

@@ -22,7 +22,7 @@ from aimetpp.nn.wrap import (
     QUANTIZER_CONTAINERS,
     BaseQuantizationMixin,
     QuantizationMixin,
-    unwrap,
+    unwrap_all,
 )
 from aimetpp.quantization import QuantizerBase
 from aimetpp.quantsim import tracing
@@ -327,9 +327,7 @@ class QuantizationSimModel(InspectionMethods, ArtifactMethods):
 
     @staticmethod
     def _unwrap_all(model: torch.nn.Module) -> None:
-        for module in list(model.modules()):
-            if isinstance(module, BaseQuantizationMixin):
-                unwrap(module)
+        unwrap_all(model)
         model.__dict__.pop("_aimetpp_sim", None)
 
 

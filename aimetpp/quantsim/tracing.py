@@ -8,6 +8,7 @@ says which value belongs to which site.
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +65,34 @@ def split_dummy_input(dummy_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]
     return args, kwargs
 
 
+@dataclass
+class FunctionalBatchNorm:
+    """What one functional batch norm read; mean and var are None where it normalizes
+    with the statistics of its own input.
+    """
+
+    mean: torch.Tensor | None
+    var: torch.Tensor | None
+    weight: torch.Tensor | None
+    bias: torch.Tensor | None
+    eps: float
+
+    @classmethod
+    def of_call(cls, args: Any, kwargs: Any) -> FunctionalBatchNorm:
+        """The arguments of `torch.nn.functional.batch_norm`."""
+        bound = inspect.signature(torch.nn.functional.batch_norm).bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        kept = not given["training"]
+        return cls(
+            given["running_mean"] if kept else None,
+            given["running_var"] if kept else None,
+            given["weight"],
+            given["bias"],
+            given["eps"],
+        )
+
+
 class Tracer:
     """Records calls and sites while the model is traced, emitting markers."""
 
@@ -75,6 +104,7 @@ class Tracer:
         self.num_calls: dict[str, int] = {}
         # Which markable argument of its functional call a param site is.
         self.param_slots: dict[int, int] = {}
+        self.batch_norm_calls: dict[int, FunctionalBatchNorm] = {}
         # (module, op) of every call in order, and where in it each module was entered.
         self.sequence: list[tuple[str, str]] = []
         self.frame_starts: dict[str, list[int]] = {}
@@ -147,6 +177,9 @@ class Tracer:
         name = module._aimetpp.name
         ordinal = self._ordinal(name, op)
         call = self._add_call(name, ordinal, True, op)
+        if func is torch.nn.functional.batch_norm:
+            bound = FunctionalBatchNorm.of_call(args, kwargs)
+            self.batch_norm_calls[call] = bound
         traced = self._traced(call, func, args, kwargs)
         self.functional.setdefault(name, {})[op, ordinal] = FunctionalCall(
             [functional_key(op, ordinal, "input", k) for k in range(traced.num_inputs)],

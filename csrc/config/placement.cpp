@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "config/rule_sheet.h"
+#include "fold/batch_norm_folds.h"
 #include "graph/op_traits.h"
 
 namespace aimetpp::config {
@@ -188,7 +189,7 @@ std::vector<std::vector<SupportedKernel>> kernels_by_op(
 std::vector<bool> fused_ops(const OpGraph& graph,
                             const std::vector<Supergroup>& supergroups) {
   std::vector<bool> fused(graph.ops.size(), false);
-  for (const auto& [before, batch_norm] : foldable_batch_norms(graph)) {
+  for (const auto& [before, batch_norm] : fold::foldable_batch_norms(graph)) {
     fused[before] = true;
   }
   for (const Supergroup& group : supergroups) {

@@ -7,6 +7,7 @@
 #include "config/rule_sheet.h"
 #include "config/supergroups.h"
 #include "core/text.h"
+#include "fold/batch_norm_folds.h"
 
 namespace aimetpp::config {
 
@@ -53,7 +54,7 @@ void quantize_readers(const OpGraph& graph, int tensor, const std::string& rule,
 }  // namespace
 
 void apply_batch_norm_folds(const OpGraph& graph, RuleSheet& sheet) {
-  for (const auto& [first, second] : foldable_batch_norms(graph)) {
+  for (const auto& [first, second] : fold::foldable_batch_norms(graph)) {
     const Op& op = graph.ops[first];
     const Op& batch_norm = graph.ops[second];
     const int before = sheet.output_site(op.outputs.front());

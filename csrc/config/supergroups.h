@@ -3,7 +3,6 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "graph/op_graph.h"
@@ -25,13 +24,5 @@ struct Supergroup {
 std::vector<Supergroup> match_supergroups(
     const graph::OpGraph& graph,
     const std::vector<std::vector<std::string>>& patterns);
-
-// The batch norms that fold into the Conv, ConvTranspose or Gemm before them:
-// pairs of op indices (that op, the batch norm), in graph order. The batch norm
-// must be the only reader, normalize the channels that the op puts out, and,
-// where either module is called several times, follow or precede the same other
-// module in every call.
-std::vector<std::pair<int, int>> foldable_batch_norms(
-    const graph::OpGraph& graph);
 
 }  // namespace aimetpp::config

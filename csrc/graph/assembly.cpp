@@ -145,8 +145,10 @@ class Assembly {
       return tensor = add_output(graph_.ops[op], op, value, kNone);
     }
     const bool is_parameter = parameters_.contains(value);
-    return tensor = add_tensor(
-               value, is_parameter ? Origin::parameter : Origin::constant);
+    tensor =
+        add_tensor(value, is_parameter ? Origin::parameter : Origin::constant);
+    if (is_parameter) graph_.tensors[tensor].parameter = value;
+    return tensor;
   }
 
   void read_call(int call) {

@@ -56,6 +56,7 @@ struct Tensor {
   Origin origin = Origin::op;
   int producer = kNone;     // op index where origin is op
   int model_input = kNone;  // position among the flattened model inputs
+  int parameter = kNone;    // as Param::parameter, where origin is parameter
   bool is_model_output = false;
   bool is_floating = true;
   std::vector<std::int64_t> shape;  // as traced; empty where unknown or 0-d

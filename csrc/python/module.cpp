@@ -11,6 +11,7 @@
 
 #include "config/placement.h"
 #include "core/error.h"
+#include "fold/batch_norm_folds.h"
 #include "graph/jit_reader.h"
 #include "graph/op_graph.h"
 #include "graph/op_traits.h"
@@ -144,6 +145,12 @@ void bind_graph(py::module_& m) {
     return std::string(graph::to_string(graph::op_traits(kind).role));
   });
   m.def("canonical_kind", &graph::canonical_kind);
+}
+
+void bind_folds(py::module_& m) {
+  m.def("foldable_batch_norms", &fold::foldable_batch_norms, py::arg("graph"));
+  m.def("forward_foldable_batch_norms", &fold::forward_foldable_batch_norms,
+        py::arg("graph"));
 }
 
 void bind_config(py::module_& m) {
@@ -358,6 +365,7 @@ PYBIND11_MODULE(_C, m) {
   });
   aimetpp::python::bind_trace(m);
   aimetpp::python::bind_graph(m);
+  aimetpp::python::bind_folds(m);
   aimetpp::python::bind_config(m);
   aimetpp::python::bind_quantizer(m);
   aimetpp::python::bind_groups(m);

@@ -122,55 +122,5 @@ TEST(MatchSupergroups, StopsAtAViewBetween) {
   EXPECT_EQ(matches(b.build(), {{"Conv", "Relu"}}), Lines{});
 }
 
-using Pairs = std::vector<std::pair<int, int>>;
-
-TEST(FoldableBatchNorms, BehindConvTransposedConvAndLinear) {
-  GraphBuilder b;
-  int t = b.leaf("conv1d", "conv", {b.input()}, with_weight(1, {4, 4, 3}));
-  t = b.leaf("batch_norm", "bn1", {t}, with_weight(0, {4}));
-  t = b.leaf("conv_transpose2d", "up", {t}, with_weight());
-  t = b.leaf("batch_norm", "bn2", {t}, with_weight(0, {4}));
-  t = b.leaf("linear", "fc", {t}, with_weight());
-  t = b.leaf("batch_norm", "bn3", {t}, with_weight(0, {4}));
-  b.output(b.leaf("batch_norm", "bn4", {t}, with_weight(0, {4})));
-  EXPECT_EQ(foldable_batch_norms(b.build()), (Pairs{{0, 1}, {2, 3}, {4, 5}}));
-}
-
-TEST(FoldableBatchNorms, NotWhereSomethingElseReadsTheResult) {
-  GraphBuilder b;
-  const int conv = b.leaf("conv2d", "conv", {b.input()}, with_weight());
-  const int bn = b.leaf("batch_norm", "bn", {conv}, with_weight(0, {4}));
-  b.output(b.functional("add", "", {bn, conv}));
-  EXPECT_EQ(foldable_batch_norms(b.build()), Pairs{});
-}
-
-TEST(FoldableBatchNorms, NotOverTheTokensOfALinearLayer) {
-  GraphBuilder b;
-  testing::LeafOptions linear = with_weight();
-  linear.shape = {1, 7, 4};
-  const int t = b.leaf("linear", "fc", {b.input({1, 7, 4})}, linear);
-  b.output(b.leaf("batch_norm", "bn", {t}, with_weight(0, {7})));
-  EXPECT_EQ(foldable_batch_norms(b.build()), Pairs{});
-}
-
-// A convolution shared by two heads with a batch norm each can't fold both.
-TEST(FoldableBatchNorms, ReusedModulesFoldOnlyTogether) {
-  GraphBuilder apart;
-  for (const char* bn : {"bn1", "bn2"}) {
-    const int t = apart.leaf("conv2d", "conv", {apart.input()}, with_weight());
-    apart.output(apart.leaf("batch_norm", bn, {t}, with_weight(0, {4})));
-  }
-  EXPECT_EQ(foldable_batch_norms(apart.build()), Pairs{});
-
-  GraphBuilder together;
-  for (int call = 0; call < 2; ++call) {
-    const int t =
-        together.leaf("conv2d", "conv", {together.input()}, with_weight());
-    together.output(
-        together.leaf("batch_norm", "bn", {t}, with_weight(0, {4})));
-  }
-  EXPECT_EQ(foldable_batch_norms(together.build()), (Pairs{{0, 1}, {2, 3}}));
-}
-
 }  // namespace
 }  // namespace aimetpp::config

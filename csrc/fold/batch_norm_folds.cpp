@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "fold/batch_norm_folds.h"
+
+#include <algorithm>
+#include <initializer_list>
+#include <string_view>
+
+#include "fold/op_chain.h"
+
+namespace aimetpp::fold {
+namespace {
+
+using graph::kNone;
+using graph::Op;
+using graph::OpGraph;
+
+using Pairs = std::vector<std::pair<int, int>>;
+using Types = std::initializer_list<std::string_view>;
+
+bool is_call_of(const Op& op, Types onnx_types) {
+  return op.call != kNone &&
+         std::ranges::find(onnx_types, op.onnx_type) != onnx_types.end();
+}
+
+// A convolution has its channels on axis 1, as batch norm wants them; a linear
+// layer has them on the last axis, which is axis 1 for rank 2 only.
+bool has_channels_on_axis_1(const OpGraph& graph, const Op& op, int tensor) {
+  if (op.onnx_type != "Gemm") return true;
+  const auto& shape = graph.tensors[tensor].shape;
+  return shape.empty() || shape.size() == 2;
+}
+
+// Calls of `first` types whose values go to a call of `second` types only.
+Pairs adjacent_calls(const OpGraph& graph, Types first, Types second) {
+  Pairs pairs;
+  for (int index = 0; index < static_cast<int>(graph.ops.size()); ++index) {
+    if (!is_call_of(graph.ops[index], first)) continue;
+    std::vector<int> chain = {index};
+    const int reader = extend(
+        graph, chain, [&](int next) { return is_no_op(graph.ops[next]); });
+    if (reader != kNone && is_call_of(graph.ops[reader], second)) {
+      pairs.emplace_back(index, reader);
+    }
+  }
+  return pairs;
+}
+
+void keep_foldable(const OpGraph& graph, Pairs& pairs) {
+  keep_consistent(graph, pairs);
+  std::erase_if(pairs, [&](const std::pair<int, int>& pair) {
+    return !owns_parameters(graph, pair.first) ||
+           !owns_parameters(graph, pair.second);
+  });
+}
+
+}  // namespace
+
+Pairs foldable_batch_norms(const OpGraph& graph) {
+  Pairs pairs = adjacent_calls(graph, {"Conv", "ConvTranspose", "Gemm"},
+                               {"BatchNormalization"});
+  std::erase_if(pairs, [&](const std::pair<int, int>& pair) {
+    const Op& op = graph.ops[pair.first];
+    return !has_channels_on_axis_1(graph, op, op.outputs.front());
+  });
+  keep_foldable(graph, pairs);
+  return pairs;
+}
+
+Pairs forward_foldable_batch_norms(const OpGraph& graph) {
+  const Pairs backward = foldable_batch_norms(graph);
+  Pairs pairs = adjacent_calls(graph, {"BatchNormalization"}, {"Conv", "Gemm"});
+  std::erase_if(pairs, [&](const std::pair<int, int>& pair) {
+    const bool folds_backward = std::ranges::any_of(
+        backward, [&](const auto& fold) { return fold.second == pair.first; });
+    const int tensor = graph.ops[pair.first].outputs.front();
+    return folds_backward ||
+           !has_channels_on_axis_1(graph, graph.ops[pair.second], tensor);
+  });
+  keep_foldable(graph, pairs);
+  return pairs;
+}
+
+}  // namespace aimetpp::fold

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "fold/batch_norm_folds.h"
+
+#include <gtest/gtest.h>
+
+#include <utility>
+#include <vector>
+
+#include "support/graph_builder.h"
+
+namespace aimetpp::fold {
+namespace {
+
+using testing::GraphBuilder;
+using testing::with_weight;
+using Pairs = std::vector<std::pair<int, int>>;
+
+TEST(FoldableBatchNorms, BehindConvTransposedConvAndLinear) {
+  GraphBuilder b;
+  int t = b.leaf("conv1d", "conv", {b.input()}, with_weight(1, {4, 4, 3}));
+  t = b.leaf("batch_norm", "bn1", {t}, with_weight(0, {4}));
+  t = b.leaf("conv_transpose2d", "up", {t}, with_weight());
+  t = b.leaf("batch_norm", "bn2", {t}, with_weight(0, {4}));
+  t = b.leaf("linear", "fc", {t}, with_weight());
+  t = b.leaf("batch_norm", "bn3", {t}, with_weight(0, {4}));
+  b.output(b.leaf("batch_norm", "bn4", {t}, with_weight(0, {4})));
+  EXPECT_EQ(foldable_batch_norms(b.build()), (Pairs{{0, 1}, {2, 3}, {4, 5}}));
+}
+
+TEST(FoldableBatchNorms, NotWhereSomethingElseReadsTheResult) {
+  GraphBuilder b;
+  const int conv = b.leaf("conv2d", "conv", {b.input()}, with_weight());
+  const int bn = b.leaf("batch_norm", "bn", {conv}, with_weight(0, {4}));
+  b.output(b.functional("add", "", {bn, conv}));
+  EXPECT_EQ(foldable_batch_norms(b.build()), Pairs{});
+}
+
+TEST(FoldableBatchNorms, NotOverTheTokensOfALinearLayer) {
+  GraphBuilder b;
+  testing::LeafOptions linear = with_weight();
+  linear.shape = {1, 7, 4};
+  const int t = b.leaf("linear", "fc", {b.input({1, 7, 4})}, linear);
+  b.output(b.leaf("batch_norm", "bn", {t}, with_weight(0, {7})));
+  EXPECT_EQ(foldable_batch_norms(b.build()), Pairs{});
+}
+
+// A convolution shared by two heads with a batch norm each can't fold both.
+TEST(FoldableBatchNorms, ReusedModulesFoldOnlyTogether) {
+  GraphBuilder apart;
+  for (const char* bn : {"bn1", "bn2"}) {
+    const int t = apart.leaf("conv2d", "conv", {apart.input()}, with_weight());
+    apart.output(apart.leaf("batch_norm", bn, {t}, with_weight(0, {4})));
+  }
+  EXPECT_EQ(foldable_batch_norms(apart.build()), Pairs{});
+
+  GraphBuilder together;
+  for (int call = 0; call < 2; ++call) {
+    const int t =
+        together.leaf("conv2d", "conv", {together.input()}, with_weight());
+    together.output(
+        together.leaf("batch_norm", "bn", {t}, with_weight(0, {4})));
+  }
+  EXPECT_EQ(foldable_batch_norms(together.build()), (Pairs{{0, 1}, {2, 3}}));
+}
+
+// The weight tied to another layer must stay as it is.
+TEST(FoldableBatchNorms, NotWhereAnotherModuleReadsTheWeight) {
+  GraphBuilder b;
+  const int t = b.leaf("linear", "tied", {b.input({1, 4})}, with_weight());
+  const int u = b.leaf("linear", "fc", {t}, with_weight());
+  b.output(b.leaf("batch_norm", "bn", {u}, with_weight(0, {4})));
+  graph::OpGraph graph = b.build();
+  EXPECT_EQ(foldable_batch_norms(graph), (Pairs{{1, 2}}));
+  graph.ops[0].params[0].parameter = graph.ops[1].params[0].parameter;
+  EXPECT_EQ(foldable_batch_norms(graph), Pairs{});
+}
+
+TEST(FoldableBatchNorms, NotWhereTheWeightIsReadOutsideTheLayer) {
+  GraphBuilder b;
+  const int t = b.leaf("linear", "fc", {b.input({1, 4})}, with_weight());
+  const int bn = b.leaf("batch_norm", "bn", {t}, with_weight(0, {4}));
+  const int weight = b.constant({4, 4});
+  b.output(b.functional("matmul", "", {bn, weight}));
+  graph::OpGraph graph = b.build();
+  graph.tensors[weight].origin = graph::Origin::parameter;
+  graph.tensors[weight].parameter = graph.ops[0].params[0].parameter;
+  EXPECT_EQ(foldable_batch_norms(graph), Pairs{});
+}
+
+TEST(ForwardFoldableBatchNorms, WhatDoesNotFoldBackward) {
+  GraphBuilder b;
+  int t = b.leaf("batch_norm", "bn1", {b.input()}, with_weight(0, {4}));
+  t = b.leaf("conv2d", "conv1", {t}, with_weight());
+  t = b.leaf("batch_norm", "bn2", {t}, with_weight(0, {4}));  // backward
+  t = b.leaf("conv2d", "conv2", {t}, with_weight());
+  t = b.leaf("relu", "relu", {t});
+  t = b.leaf("batch_norm", "bn3", {t}, with_weight(0, {4}));
+  t = b.leaf("dropout", "drop", {t});
+  t = b.leaf("conv2d", "conv3", {t}, with_weight());
+  t = b.leaf("relu", "relu2", {t});
+  t = b.leaf("batch_norm", "bn4", {t}, with_weight(0, {4}));
+  b.output(b.leaf("conv_transpose2d", "up", {t}, with_weight()));
+  EXPECT_EQ(forward_foldable_batch_norms(b.build()), (Pairs{{0, 1}, {5, 7}}));
+}
+
+TEST(ForwardFoldableBatchNorms, NotWhereTheNormalizedValuesAreReadTwice) {
+  GraphBuilder b;
+  const int bn = b.leaf("batch_norm", "bn", {b.input()}, with_weight(0, {4}));
+  const int conv = b.leaf("conv2d", "conv", {bn}, with_weight());
+  b.output(b.functional("add", "", {bn, conv}));
+  EXPECT_EQ(forward_foldable_batch_norms(b.build()), Pairs{});
+}
+
+}  // namespace
+}  // namespace aimetpp::fold
