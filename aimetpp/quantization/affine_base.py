@@ -84,7 +84,7 @@ class AffineQuantizerBase(QuantizerBase):
         self.fixed_min: float | None = None
         self.fixed_max: float | None = None
         self._overwrite = True
-        self._ranges: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
+        self._ranges: dict[tuple[Any, ...], tuple[torch.Tensor, torch.Tensor]] = {}
         # NaN marks a range that calibration has not set yet; it survives
         # state_dict, unlike a Python flag.
         nan = torch.full(self.shape, float("nan"))
@@ -248,12 +248,10 @@ class AffineQuantizerBase(QuantizerBase):
             self._ranges[key] = _C.ranges_from_statistics(
                 self.statistics, self.scheme, self._bitwidth, key[1], self.percentile
             )
-        ranges = self._ranges[key]
+        low, high = self._ranges[key]
         # One grid for all channels; without sign where no channel needs one.
-        signed = self.symmetric and any(low < 0 for low, _ in ranges)
+        signed = self.symmetric and bool((low < 0).any())
         self._set_grid(self._bitwidth, signed)
-        low = torch.tensor([r[0] for r in ranges])
-        high = torch.tensor([r[1] for r in ranges])
         if self.fixed_min is not None:
             low = torch.full_like(low, self.fixed_min)
         if self.fixed_max is not None:

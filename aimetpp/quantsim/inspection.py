@@ -266,7 +266,7 @@ class InspectionMethods:
         for entry in self._bank.entries:
             statistics = entry.integer.statistics
             if statistics is not None:
-                digest.update(repr(statistics.serialize()).encode())
+                digest.update(statistics.to_bytes())
         return digest.hexdigest()
 
     def __str__(self) -> str:

@@ -6,9 +6,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/isa.h"
 #include "core/macros.h"
+#include "core/parallel.h"
 #include "core/quant_math.h"
-#include "kernels/cpu/parallel.h"
 
 struct CUstream_st;  // *cudaStream_t
 
@@ -42,10 +43,7 @@ struct QuantCall {
 
 namespace cpu {
 
-enum class Isa : std::uint8_t { portable, avx2 };
-
-// The widest one that this processor runs. All give the same bits.
-[[nodiscard]] AIMETPP_API Isa best_isa();
+// Every instruction set gives the same bits.
 
 // y: [outer, channels, inner], may be x itself.
 AIMETPP_API void transform(const QuantCall& call, const void* x, void* y,

@@ -3,7 +3,6 @@
 // file: the torch headers are most of its compile time.
 #include "ops/fake_quant.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/WrapDimUtils.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
@@ -13,6 +12,7 @@
 #include <torch/library.h>
 
 #include "ops/fake_quant_call.h"
+#include "ops/parallel.h"
 
 namespace aimetpp::ops {
 
@@ -169,11 +169,6 @@ at::Tensor empty_range_grad(const at::Tensor& range_end) {
 namespace {
 
 // ---------------------------------------------------------------- CPU, Meta
-
-void at_parallel_for(std::int64_t count, std::int64_t grain,
-                     const kernels::RangeBody& body) {
-  at::parallel_for(0, count, grain, body);
-}
 
 // On the CPU the grid can be read without waiting for anything.
 void check_grid_values(QuantMode mode, const at::Tensor& grid) {

@@ -208,10 +208,13 @@ void bind_quantizer(py::module_& m) {
       .def("update", &update_statistics, py::arg("tensor"),
            py::arg("channel_axis") = py::none())
       .def_property_readonly("empty", &Statistics::empty)
-      .def("serialize", &Statistics::serialize)
-      .def(py::pickle(
-          [](const Statistics& statistics) { return statistics.serialize(); },
-          &Statistics::deserialize));
+      .def_property_readonly("num_bytes", &Statistics::bytes)
+      .def("__deepcopy__",
+           [](const Statistics& statistics, const py::dict&) {
+             return Statistics(statistics);
+           })
+      .def("to_bytes", &statistics_to_bytes)
+      .def(py::pickle(&statistics_to_bytes, &statistics_from_bytes));
   m.def("ranges_from_statistics", &ranges_from_statistics,
         py::arg("statistics"), py::arg("scheme"), py::arg("bitwidth"),
         py::arg("symmetry"), py::arg("percentile"));

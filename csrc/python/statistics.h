@@ -3,54 +3,94 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "core/error.h"
+#include "ops/parallel.h"
 #include "python/convert.h"
 #include "quantizer/statistics.h"
 
 namespace aimetpp::python {
 
-// A tensor of any dtype on any device; per channel along an axis.
+// How the channels lie in a tensor's memory: [outer, channels, inner].
+struct ChannelView {
+  std::int64_t outer;
+  std::int64_t inner;
+};
+
+// A tensor of any dtype on any device; per channel along an axis. The values of
+// a tensor on another device are copied to the CPU.
 inline void update_statistics(quantizer::Statistics& statistics,
                               const at::Tensor& tensor,
                               std::optional<std::int64_t> channel_axis) {
-  const at::Tensor data = tensor.detach().to(at::kCPU, at::kFloat).contiguous();
-  std::int64_t outer = 1;
-  std::int64_t inner = data.numel();
+  at::Tensor data = tensor.detach().to(at::kCPU, at::kFloat);
+  // Any order of memory will do where every element is there once.
+  if (!data.is_non_overlapping_and_dense()) data = data.contiguous();
+  ChannelView view{1, data.numel()};
   if (channel_axis) {
-    if (data.size(*channel_axis) != statistics.num_channels()) {
+    const std::int64_t channels = data.size(*channel_axis);
+    if (channels != statistics.num_channels()) {
       raise_value_error("calibration: the tensor must have ",
                         statistics.num_channels(), " channels on axis ",
-                        *channel_axis, ", got ", data.size(*channel_axis));
+                        *channel_axis, ", got ", channels);
     }
-    inner = 1;
-    for (std::int64_t axis = 0; axis < data.dim(); ++axis) {
-      if (axis < *channel_axis) outer *= data.size(axis);
-      if (axis > *channel_axis) inner *= data.size(axis);
+    // What has a smaller stride than the channels lies inside of them.
+    if (channels > 1 && view.inner > 0) {
+      view.inner = data.stride(*channel_axis);
+      view.outer = data.numel() / (channels * view.inner);
     }
   }
   pybind11::gil_scoped_release release;
-  statistics.update(data.const_data_ptr<float>(), outer, inner);
+  statistics.update(data.const_data_ptr<float>(), view.outer, view.inner,
+                    ops::at_parallel_for);
 }
 
-// (min, max) by channel.
-inline std::vector<std::pair<double, double>> ranges_from_statistics(
+// (min, max), float32, each with one element per channel.
+inline std::pair<at::Tensor, at::Tensor> ranges_from_statistics(
     const quantizer::Statistics& statistics, const std::string& scheme,
     int bitwidth, const std::string& symmetry, double percentile) {
-  std::vector<std::pair<double, double>> ranges;
-  for (const quantizer::Range& range : quantizer::ranges_from_statistics(
-           statistics, scheme_of(scheme), bitwidth, symmetry_of(symmetry),
-           percentile)) {
-    ranges.emplace_back(range.min, range.max);
+  std::vector<quantizer::Range> ranges;
+  {
+    pybind11::gil_scoped_release release;
+    ranges = quantizer::ranges_from_statistics(
+        statistics, scheme_of(scheme), bitwidth, symmetry_of(symmetry),
+        percentile, ops::at_parallel_for);
   }
-  return ranges;
+  const auto size = static_cast<std::int64_t>(ranges.size());
+  at::Tensor low = at::empty({size}, at::kFloat);
+  at::Tensor high = at::empty({size}, at::kFloat);
+  auto* lows = low.mutable_data_ptr<float>();
+  auto* highs = high.mutable_data_ptr<float>();
+  for (const quantizer::Range& range : ranges) {
+    *lows++ = static_cast<float>(range.min);
+    *highs++ = static_cast<float>(range.max);
+  }
+  return {low, high};
+}
+
+// The numbers of serialize() as bytes, which are quick to hash and to pickle.
+inline pybind11::bytes statistics_to_bytes(
+    const quantizer::Statistics& statistics) {
+  const std::vector<double> state = statistics.serialize();
+  return {reinterpret_cast<const char*>(state.data()),
+          state.size() * sizeof(double)};
+}
+
+inline quantizer::Statistics statistics_from_bytes(
+    const pybind11::bytes& bytes) {
+  const std::string_view view = bytes;
+  std::vector<double> state(view.size() / sizeof(double));
+  std::memcpy(state.data(), view.data(), state.size() * sizeof(double));
+  return quantizer::Statistics::deserialize(state);
 }
 
 }  // namespace aimetpp::python

@@ -3,31 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <mutex>
 
 #include "core/error.h"
-#include "quantizer/lanes.h"
+#include "core/lanes.h"
 
 namespace aimetpp::quantizer {
 namespace {
-
-// The bits of an infinity; a NaN's, its sign left out, are larger.
-constexpr std::int32_t kInfinityBits = 0x7F800000;
-constexpr std::int32_t kWithoutSign = 0x7FFFFFFF;
-
-// Infinities and NaN take part here and show in `bits`, the largest pattern
-// seen: the caller then looks again, value by value.
-struct Scan {
-  Extremes extremes;
-  std::int32_t bits = 0;
-
-  void include(float value) {
-    std::int32_t pattern = 0;
-    std::memcpy(&pattern, &value, sizeof(pattern));
-    bits = std::max(bits, pattern & kWithoutSign);
-    extremes.min = value < extremes.min ? value : extremes.min;
-    extremes.max = value > extremes.max ? value : extremes.max;
-  }
-};
 
 struct ScanSegment {
   template <typename Lanes>
@@ -58,11 +41,12 @@ struct ScanSegment {
     }
     for (int half = 0; half < 2; ++half) {
       for (std::int64_t lane = 0; lane < kWidth; ++lane) {
-        scan->bits = std::max(scan->bits, bits[half][lane]);
-        scan->extremes.include({low[half][lane], high[half][lane]});
+        scan->include({{low[half][lane], high[half][lane]}, bits[half][lane]});
       }
     }
-    for (; done < count; ++done) scan->include(data[done]);
+    for (; done < count; ++done) {
+      scan->include(Scan::of(data[done]));
+    }
   }
 };
 
@@ -95,7 +79,7 @@ struct ScanRow {
     }
     for (; done < count; ++done) {
       Scan scan{{low[done], high[done]}, bits[done]};
-      scan.include(row[done]);
+      scan.include(Scan::of(row[done]));
       low[done] = scan.extremes.min;
       high[done] = scan.extremes.max;
       bits[done] = scan.bits;
@@ -103,35 +87,56 @@ struct ScanRow {
   }
 };
 
+// One channel, shared out between the threads. Neither the smallest nor the
+// largest value depends on how.
+std::vector<Scan> scan_one(const float* data, std::int64_t count,
+                           const ParallelFor& parallel_for, Isa isa) {
+  Scan total;
+  std::mutex mutex;
+  parallel_for(count, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    const Scan scan = scan_values(data + begin, end - begin, isa);
+    const std::scoped_lock lock(mutex);
+    total.include(scan);
+  });
+  return {total};
+}
+
 std::vector<Scan> scan_segments(const float* data, std::int64_t outer,
-                                std::int64_t num_channels, std::int64_t inner) {
+                                std::int64_t num_channels, std::int64_t inner,
+                                const ParallelFor& parallel_for, Isa isa) {
+  const auto scan_segment = lanes_for_isa<ScanSegment>(isa);
   std::vector<Scan> scans(static_cast<std::size_t>(num_channels));
-  for (std::int64_t row = 0; row < outer; ++row) {
-    for (Scan& scan : scans) {
-      run_loop<ScanSegment>(data, inner, &scan);
-      data += inner;
-    }
-  }
+  const std::int64_t grain = kGrain / std::max<std::int64_t>(outer * inner, 1);
+  parallel_for(num_channels, std::max<std::int64_t>(grain, 1),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t row = 0; row < outer; ++row) {
+                   for (std::int64_t c = begin; c < end; ++c) {
+                     scan_segment(data + (row * num_channels + c) * inner,
+                                  inner, &scans[static_cast<std::size_t>(c)]);
+                   }
+                 }
+               });
   return scans;
 }
 
 // For short segments: whole rows [num_channels * inner] at a time.
 std::vector<Scan> scan_rows(const float* data, std::int64_t outer,
-                            std::int64_t num_channels, std::int64_t inner) {
+                            std::int64_t num_channels, std::int64_t inner,
+                            Isa isa) {
+  const auto scan_row = lanes_for_isa<ScanRow>(isa);
   const auto width = static_cast<std::size_t>(num_channels * inner);
   const Extremes none;
   std::vector<float> low(width, none.min);
   std::vector<float> high(width, none.max);
   std::vector<std::int32_t> bits(width, 0);
   for (std::int64_t row = 0; row < outer; ++row) {
-    run_loop<ScanRow>(data + row * num_channels * inner, num_channels * inner,
-                      low.data(), high.data(), bits.data());
+    scan_row(data + row * num_channels * inner, num_channels * inner,
+             low.data(), high.data(), bits.data());
   }
   std::vector<Scan> scans(static_cast<std::size_t>(num_channels));
   for (std::size_t column = 0; column < width; ++column) {
     Scan& scan = scans[column / static_cast<std::size_t>(inner)];
-    scan.extremes.include({low[column], high[column]});
-    scan.bits = std::max(scan.bits, bits[column]);
+    scan.include({{low[column], high[column]}, bits[column]});
   }
   return scans;
 }
@@ -164,21 +169,32 @@ std::vector<Extremes> finite_extremes(const float* data, std::int64_t outer,
 
 }  // namespace
 
+Scan scan_values(const float* data, std::int64_t count, Isa isa) {
+  Scan scan;
+  lanes_for_isa<ScanSegment>(isa)(data, count, &scan);
+  return scan;
+}
+
 std::vector<Extremes> channel_extremes(const float* data, std::int64_t outer,
                                        std::int64_t num_channels,
-                                       std::int64_t inner) {
+                                       std::int64_t inner,
+                                       const ParallelFor& parallel_for,
+                                       Isa isa) {
   constexpr std::int64_t kShortSegment = 64;
-  const bool by_rows =
-      num_channels > 1 && outer > 1 && inner > 0 && inner < kShortSegment;
-  const std::vector<Scan> scans =
-      by_rows ? scan_rows(data, outer, num_channels, inner)
-              : scan_segments(data, outer, num_channels, inner);
-  std::int32_t bits = 0;
-  for (const Scan& scan : scans) bits = std::max(bits, scan.bits);
-  if (bits > kInfinityBits) raise_nan(data, outer * num_channels * inner);
+  std::vector<Scan> scans;
+  if (num_channels == 1) {
+    scans = scan_one(data, outer * inner, parallel_for, isa);
+  } else if (outer > 1 && inner > 0 && inner < kShortSegment) {
+    scans = scan_rows(data, outer, num_channels, inner, isa);
+  } else {
+    scans = scan_segments(data, outer, num_channels, inner, parallel_for, isa);
+  }
+  Scan all;
+  for (const Scan& scan : scans) all.include(scan);
+  if (all.has_nan()) raise_nan(data, outer * num_channels * inner);
 
   std::vector<Extremes> extremes;
-  if (bits == kInfinityBits) {
+  if (!all.all_finite()) {
     extremes = finite_extremes(data, outer, num_channels, inner);
   } else {
     extremes.reserve(scans.size());

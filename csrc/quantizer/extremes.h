@@ -2,11 +2,18 @@
 // The smallest and the largest finite value of each channel.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <limits>
 #include <vector>
 
+#include "core/isa.h"
+#include "core/parallel.h"
+
 namespace aimetpp::quantizer {
+
+// Elements below which another thread does not pay.
+inline constexpr std::int64_t kGrain = 1 << 16;
 
 // min > max: no finite value was seen.
 struct Extremes {
@@ -20,10 +27,34 @@ struct Extremes {
   }
 };
 
+inline constexpr std::int32_t kWithoutSign = 0x7FFFFFFF;
+// The bits of an infinity; a NaN's, its sign left out, are larger.
+inline constexpr std::int32_t kInfinityBits = 0x7F800000;
+
+// What one look at values that may be anything shows: infinities and NaN show
+// in `bits`, the largest pattern seen without its sign.
+struct Scan {
+  Extremes extremes;
+  std::int32_t bits = 0;
+
+  static Scan of(float value) {
+    return {{value, value}, std::bit_cast<std::int32_t>(value) & kWithoutSign};
+  }
+  void include(const Scan& other) {
+    extremes.include(other.extremes);
+    if (other.bits > bits) bits = other.bits;
+  }
+  [[nodiscard]] bool all_finite() const { return bits < kInfinityBits; }
+  [[nodiscard]] bool has_nan() const { return bits > kInfinityBits; }
+};
+
+Scan scan_values(const float* data, std::int64_t count, Isa isa = best_isa());
+
 // data: [outer, num_channels, inner]. Infinities are left out. Throws a value
 // error that says how many NaN there are and where the first one is.
-std::vector<Extremes> channel_extremes(const float* data, std::int64_t outer,
-                                       std::int64_t num_channels,
-                                       std::int64_t inner);
+std::vector<Extremes> channel_extremes(
+    const float* data, std::int64_t outer, std::int64_t num_channels,
+    std::int64_t inner, const ParallelFor& parallel_for = serial_for,
+    Isa isa = best_isa());
 
 }  // namespace aimetpp::quantizer

@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <mutex>
 #include <numeric>
 
-#include "quantizer/lanes.h"
+#include "core/lanes.h"
 
 namespace aimetpp::quantizer {
 namespace {
@@ -86,72 +89,112 @@ void extend(Histogram& histogram, float lo, float hi) {
 
 constexpr std::int64_t kBlock = 1024;
 
-// bins[i]: the bin of data[i].
+// bins[i]: the bin of data[i]; a NaN's is the first. Adds the values to `scan`.
 struct FindBins {
   template <typename Lanes>
   static AIMETPP_ALWAYS_INLINE void run(const float* data, std::int64_t count,
                                         Bounds bounds, int num_bins,
-                                        std::int32_t* bins) {
+                                        std::int32_t* bins, Scan* scan) {
     constexpr std::int64_t kWidth = Lanes::kWidth;
     using Floats = typename Lanes::Floats;
+    using Ints = typename Lanes::Ints;
     const auto scale = static_cast<float>(num_bins);
     const float last = scale - 1;
     const float width = bounds.hi - bounds.lo;
     const Floats lo = Floats{} + bounds.lo;
     const Floats hi = Floats{} + bounds.hi;
     const Floats last_bin = Floats{} + last;
+    Floats lowest = Floats{} + scan->extremes.min;
+    Floats highest = Floats{} + scan->extremes.max;
+    Ints largest{};
     std::int64_t done = 0;
     for (; done + kWidth <= count; done += kWidth) {
       Floats x;
       load(x, data + done);
-      x = x < lo ? lo : x;
+      Ints pattern;
+      std::memcpy(&pattern, &x, sizeof(x));
+      pattern &= kWithoutSign;
+      largest = pattern > largest ? pattern : largest;
+      lowest = x < lowest ? x : lowest;
+      highest = x > highest ? x : highest;
+      x = x > lo ? x : lo;
       x = x > hi ? hi : x;
       Floats position = (x - lo) * scale / width;
       position = position > last_bin ? last_bin : position;
-      store(__builtin_convertvector(position, typename Lanes::Ints),
-            bins + done);
+      store(__builtin_convertvector(position, Ints), bins + done);
+    }
+    for (std::int64_t lane = 0; lane < kWidth; ++lane) {
+      scan->include({{lowest[lane], highest[lane]}, largest[lane]});
     }
     for (; done < count; ++done) {
-      const float x = std::clamp(data[done], bounds.lo, bounds.hi);
+      scan->include(Scan::of(data[done]));
+      const float x =
+          std::min(data[done] > bounds.lo ? data[done] : bounds.lo, bounds.hi);
       bins[done] = static_cast<std::int32_t>(
           std::min((x - bounds.lo) * scale / width, last));
     }
   }
 };
 
-// Several tables in turn: equal values in a row then do not wait for each
-// other's count to be stored.
-constexpr std::size_t kTables = 4;
+// Counts of one thread. Several tables in turn: equal values in a row then do
+// not wait for each other's count to be stored.
+class Tables {
+ public:
+  explicit Tables(int num_bins)
+      : num_bins_(static_cast<std::size_t>(num_bins)),
+        counts_(kTables * num_bins_, 0) {}
 
-void count_many(Histogram& histogram, const float* data, std::int64_t count,
-                Bounds bounds) {
-  const auto num_bins = static_cast<std::size_t>(histogram.num_bins());
-  std::vector<std::uint32_t> tables(kTables * num_bins, 0);
-  std::array<std::int32_t, kBlock> bins{};
-  for (std::int64_t done = 0; done < count; done += kBlock) {
-    const std::int64_t size = std::min(kBlock, count - done);
-    run_loop<FindBins>(data + done, size, bounds, histogram.num_bins(),
-                       bins.data());
-    for (std::size_t i = 0; i < static_cast<std::size_t>(size); ++i) {
-      ++tables[(i % kTables) * num_bins + static_cast<std::size_t>(bins[i])];
+  void add(const std::int32_t* bins, std::int64_t count) {
+    const auto size = static_cast<std::size_t>(count);
+    std::uint32_t* table[kTables];
+    for (std::size_t t = 0; t < kTables; ++t) {
+      table[t] = counts_.data() + t * num_bins_;
+    }
+    std::size_t i = 0;
+    for (; i + kTables <= size; i += kTables) {
+      for (std::size_t t = 0; t < kTables; ++t) ++table[t][bins[i + t]];
+    }
+    for (; i < size; ++i) ++table[0][bins[i]];
+  }
+  void add_to(std::vector<double>& counts) const {
+    for (std::size_t i = 0; i < counts_.size(); ++i) {
+      counts[i % num_bins_] += static_cast<double>(counts_[i]);
     }
   }
-  for (std::size_t i = 0; i < tables.size(); ++i) {
-    histogram.counts[i % num_bins] += static_cast<double>(tables[i]);
-  }
-}
 
+ private:
+  static constexpr std::size_t kTables = 4;
+  std::size_t num_bins_;
+  std::vector<std::uint32_t> counts_;
+};
+
+// What a table's counters can hold.
+constexpr std::int64_t kMostPerTable =
+    std::numeric_limits<std::uint32_t>::max();
+
+// Too few to fill tables for.
 void count_few(Histogram& histogram, const float* data, std::int64_t count,
-               Bounds bounds) {
-  std::array<std::int32_t, kBlock> bins{};
+               Isa isa) {
+  const auto find_bins = lanes_for_isa<FindBins>(isa);
+  const Bounds bounds = outer_edges(histogram);
+  std::array<std::int32_t, kBlock> bins;
+  Scan scan;
   for (std::int64_t done = 0; done < count; done += kBlock) {
     const std::int64_t size = std::min(kBlock, count - done);
-    run_loop<FindBins>(data + done, size, bounds, histogram.num_bins(),
-                       bins.data());
+    find_bins(data + done, size, bounds, histogram.num_bins(), bins.data(),
+              &scan);
     for (std::size_t i = 0; i < static_cast<std::size_t>(size); ++i) {
       histogram.counts[static_cast<std::size_t>(bins[i])] += 1;
     }
   }
+}
+
+// The extremes with which make_room leaves the histogram as it is.
+Extremes room_of(const Histogram& histogram) {
+  Extremes room{histogram.lo, histogram.hi};
+  if (histogram.lo <= histogram.lowest) room.min = -Limits::infinity();
+  if (histogram.hi >= histogram.highest) room.max = Limits::infinity();
+  return room;
 }
 
 }  // namespace
@@ -184,7 +227,8 @@ void make_room(Histogram& histogram, Extremes extremes, int num_bins,
     set_first_range(histogram, new_lo, new_hi, max_growth);
     const Bounds bounds = outer_edges(histogram);
     std::int32_t bin = 0;
-    FindBins::run<Lanes128>(&point, 1, bounds, num_bins, &bin);
+    Scan scan;
+    FindBins::run<Lanes128>(&point, 1, bounds, num_bins, &bin, &scan);
     std::fill(histogram.counts.begin(), histogram.counts.end(), 0.0);
     histogram.counts[static_cast<std::size_t>(bin)] = count;
   } else {
@@ -197,17 +241,109 @@ void make_room(Histogram& histogram, Extremes extremes, int num_bins,
   }
 }
 
-void count_values(Histogram& histogram, const float* data, std::int64_t count) {
-  const Bounds bounds = outer_edges(histogram);
+void count_values(Histogram& histogram, const float* data, std::int64_t count,
+                  const ParallelFor& parallel_for, Isa isa) {
   constexpr std::int64_t kFewPerBin = 64;
   if (count <= kFewPerBin * histogram.num_bins()) {
-    count_few(histogram, data, count, bounds);
+    count_few(histogram, data, count, isa);
     return;
   }
-  constexpr std::int64_t kMost = std::numeric_limits<std::uint32_t>::max();
-  for (std::int64_t done = 0; done < count; done += kMost) {
-    count_many(histogram, data + done, std::min(kMost, count - done), bounds);
+  const auto find_bins = lanes_for_isa<FindBins>(isa);
+  const Bounds bounds = outer_edges(histogram);
+  std::mutex mutex;
+  parallel_for(count, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    std::array<std::int32_t, kBlock> bins;
+    Scan scan;
+    while (begin < end) {
+      Tables tables(histogram.num_bins());
+      const std::int64_t stop = std::min(end, begin + kMostPerTable);
+      for (; begin < stop; begin += kBlock) {
+        const std::int64_t size = std::min(kBlock, stop - begin);
+        find_bins(data + begin, size, bounds, histogram.num_bins(), bins.data(),
+                  &scan);
+        tables.add(bins.data(), size);
+      }
+      begin = stop;
+      // Whole numbers: their sum does not depend on the order.
+      const std::scoped_lock lock(mutex);
+      tables.add_to(histogram.counts);
+    }
+  });
+}
+
+CountedScan scan_and_count(Histogram& histogram, const float* data,
+                           std::int64_t count, const ParallelFor& parallel_for,
+                           Isa isa) {
+  const auto find_bins = lanes_for_isa<FindBins>(isa);
+  const Bounds bounds = outer_edges(histogram);
+  const Extremes room = room_of(histogram);
+  const auto fits = [&room](const Scan& scan) {
+    return scan.all_finite() && scan.extremes.min >= room.min &&
+           scan.extremes.max <= room.max;
+  };
+  std::vector<double> counts(histogram.counts.size(), 0.0);
+  CountedScan result{{}, !histogram.is_point() && count < kMostPerTable};
+  std::atomic<bool> counting = result.counted;
+  std::mutex mutex;
+  parallel_for(count, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    std::array<std::int32_t, kBlock> bins;
+    Tables tables(histogram.num_bins());
+    Scan scan;
+    while (counting.load(std::memory_order_relaxed) && begin < end) {
+      const std::int64_t size = std::min(kBlock, end - begin);
+      find_bins(data + begin, size, bounds, histogram.num_bins(), bins.data(),
+                &scan);
+      tables.add(bins.data(), size);
+      if (!fits(scan)) counting.store(false, std::memory_order_relaxed);
+      begin += size;
+    }
+    scan.include(scan_values(data + begin, end - begin, isa));
+    const std::scoped_lock lock(mutex);
+    result.scan.include(scan);
+    tables.add_to(counts);
+  });
+  result.counted = counting;
+  if (!result.counted) return result;
+  for (std::size_t bin = 0; bin < counts.size(); ++bin) {
+    histogram.counts[bin] += counts[bin];
   }
+  return result;
+}
+
+PackedHistogram::PackedHistogram(const Histogram& histogram)
+    : lo_(histogram.lo),
+      hi_(histogram.hi),
+      lowest_(histogram.lowest),
+      highest_(histogram.highest) {
+  constexpr double kFew = 1 << 16;
+  if (!(histogram.total() < kFew)) {
+    dense_ = histogram.counts;
+    return;
+  }
+  const auto filled = histogram.counts.size() -
+                      static_cast<std::size_t>(std::count(
+                          histogram.counts.begin(), histogram.counts.end(), 0));
+  sparse_.reserve(2 * filled);
+  for (std::size_t bin = 0; bin < histogram.counts.size(); ++bin) {
+    if (histogram.counts[bin] == 0) continue;
+    sparse_.push_back(static_cast<std::uint16_t>(bin));
+    sparse_.push_back(static_cast<std::uint16_t>(histogram.counts[bin]));
+  }
+}
+
+Histogram PackedHistogram::unpacked(int num_bins) const {
+  Histogram histogram{lo_, hi_, lowest_, highest_, dense_};
+  if (sparse_.empty()) return histogram;
+  histogram.counts.assign(static_cast<std::size_t>(num_bins), 0.0);
+  for (std::size_t i = 0; i < sparse_.size(); i += 2) {
+    histogram.counts[sparse_[i]] = static_cast<double>(sparse_[i + 1]);
+  }
+  return histogram;
+}
+
+std::size_t PackedHistogram::bytes() const {
+  return sparse_.capacity() * sizeof(sparse_[0]) +
+         dense_.capacity() * sizeof(dense_[0]);
 }
 
 Extremes percentile_extremes(const Histogram& histogram, double percentile) {

@@ -41,7 +41,43 @@ void make_room(Histogram& histogram, Extremes extremes, int num_bins,
 
 // Counts values, none of them NaN; what lies outside goes to the end bins. Bin
 // of x: floor((x - lo) * num_bins / (hi - lo)), in float32, as in torch.histc.
-void count_values(Histogram& histogram, const float* data, std::int64_t count);
+void count_values(Histogram& histogram, const float* data, std::int64_t count,
+                  const ParallelFor& parallel_for = serial_for,
+                  Isa isa = best_isa());
+
+// Extremes and counts in one pass over the values. It is in vain, and changes
+// nothing, where a value is not finite or make_room would extend the histogram:
+// then `counted` is false and the scan complete nevertheless. `histogram` must
+// have a range.
+struct CountedScan {
+  Scan scan;
+  bool counted = false;
+};
+CountedScan scan_and_count(Histogram& histogram, const float* data,
+                           std::int64_t count,
+                           const ParallelFor& parallel_for = serial_for,
+                           Isa isa = best_isa());
+
+// A histogram kept in little memory: of less than 2^16 values only the filled
+// bins are stored, which for the channels of weights are few.
+class PackedHistogram {
+ public:
+  PackedHistogram() = default;
+  explicit PackedHistogram(const Histogram& histogram);
+
+  [[nodiscard]] bool empty() const { return sparse_.empty() && dense_.empty(); }
+  [[nodiscard]] Histogram unpacked(int num_bins) const;
+  // Bytes on the heap.
+  [[nodiscard]] std::size_t bytes() const;
+
+ private:
+  float lo_ = 0;
+  float hi_ = 0;
+  float lowest_ = 0;
+  float highest_ = 0;
+  std::vector<std::uint16_t> sparse_;  // bin, count, bin, count, ...
+  std::vector<double> dense_;
+};
 
 // The finite extent left when (100 - percentile) % of the values are cut off at
 // each end: the outer edges of the bins in which the percentiles fall.

@@ -5,11 +5,12 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <vector>
 
+#include "core/lanes.h"
 #include "core/quant_math.h"
-#include "quantizer/lanes.h"
 
 namespace aimetpp::quantizer {
 namespace {
@@ -94,33 +95,45 @@ std::vector<Choice> fixed_offset_choices(float max_delta, float offset,
   return choices;
 }
 
-// The bins that hold values. `counts` of the last, partial block are padded
-// with zeros: such bins add no error.
+// The bins that hold values, those farthest from the middle first: that is
+// where a range that clips too much shows early. Padded with bins of count
+// zero, which add no error, to a multiple of kLanes.
 struct Bins {
   std::vector<float> midpoints;
   std::vector<float> counts;
 };
 
-constexpr std::size_t kBlock = 64;
+constexpr std::size_t kLanes = 16;
+constexpr std::size_t kBlock = 64;  // bins between two looks at the limit
+
+float midpoint_of(const Histogram& histogram, std::size_t bin) {
+  if (histogram.is_point()) return histogram.lo;
+  const float width = histogram.edge(1) - histogram.edge(0);
+  return histogram.edge(0) + width / 2 + width * static_cast<float>(bin);
+}
 
 // Scaled by a power of two: the results are the same to the last bit, but
 // squares of very large or small values neither overflow nor vanish.
 Bins filled_bins(const Histogram& histogram, float scale) {
   Bins bins;
-  const float width = histogram.edge(1) - histogram.edge(0);
-  const float first = histogram.edge(0) + width / 2;
-  for (int bin = 0; bin < histogram.num_bins(); ++bin) {
-    const double count = histogram.counts[static_cast<std::size_t>(bin)];
-    if (count == 0) continue;
-    const float midpoint = histogram.is_point()
-                               ? histogram.lo
-                               : first + width * static_cast<float>(bin);
-    bins.midpoints.push_back(midpoint * scale);
-    bins.counts.push_back(static_cast<float>(count));
+  bins.midpoints.reserve(histogram.counts.size() + kLanes);
+  bins.counts.reserve(histogram.counts.size() + kLanes);
+  const auto add = [&](std::size_t bin) {
+    if (histogram.counts[bin] == 0) return;
+    bins.midpoints.push_back(midpoint_of(histogram, bin) * scale);
+    bins.counts.push_back(static_cast<float>(histogram.counts[bin]));
+  };
+  std::size_t first = 0;
+  std::size_t last = histogram.counts.size();
+  while (first < last) {
+    // A few at a time from each end.
+    for (std::size_t i = 0; i < kLanes && first < last; ++i) add(first++);
+    for (std::size_t i = 0; i < kLanes && first < last; ++i) add(--last);
   }
-  const std::size_t blocks = (bins.counts.size() + kBlock - 1) / kBlock;
-  bins.midpoints.resize(blocks * kBlock, 0.0F);
-  bins.counts.resize(blocks * kBlock, 0.0F);
+  const std::size_t padded =
+      (bins.counts.size() + kLanes - 1) / kLanes * kLanes;
+  bins.midpoints.resize(padded, 0.0F);
+  bins.counts.resize(padded, 0.0F);
   return bins;
 }
 
@@ -136,14 +149,16 @@ struct Quantizer {
 constexpr float kRounder = 0x1.8p23F;
 constexpr float kLargestRounded = 0x1p22F;
 
-// errors[0..kBlock): count * (fake-quantized midpoint - midpoint)^2.
-struct BlockErrors {
+// sums[i % kLanes] += count * (fake-quantized midpoint - midpoint)^2.
+struct AddErrors {
   template <typename Lanes>
   static AIMETPP_ALWAYS_INLINE void run(const float* midpoints,
-                                        const float* counts,
+                                        const float* counts, std::size_t count,
                                         const Quantizer* quantizer,
-                                        float* errors) {
+                                        double* sums) {
     using Floats = typename Lanes::Floats;
+    using Doubles = typename Lanes::Doubles;
+    constexpr auto kWidth = static_cast<std::size_t>(Lanes::kWidth);
     const Choice choice = quantizer->choice;
     const Floats zero{};
     const Floats steps = zero + quantizer->steps;
@@ -151,60 +166,60 @@ struct BlockErrors {
     // Clipped just outside of the grid, and so still seen to be outside.
     const Floats before = zero - 1.0F;
     const Floats behind = steps + 1.0F;
-    constexpr auto kWidth = static_cast<std::size_t>(Lanes::kWidth);
-    for (std::size_t i = 0; i < kBlock; i += kWidth) {
-      Floats x;
-      Floats count;
-      load(x, midpoints + i);
-      load(count, counts + i);
-      Floats q = x / choice.delta - choice.offset;
-      q = q < before ? before : q;
-      q = q > behind ? behind : q;
-      q = (q + kRounder) - kRounder;
-      const Floats on_grid = q < zero ? zero : (q > steps ? steps : q);
-      const Floats difference = (on_grid + choice.offset) * choice.delta - x;
-      Floats error = difference * difference * count;
-      error = q == on_grid ? error : error * weight;
-      store(error, errors + i);
+    Doubles totals[kLanes / kWidth];
+    std::memcpy(totals, sums, sizeof(totals));
+    for (std::size_t i = 0; i < count; i += kLanes) {
+      for (std::size_t part = 0; part < kLanes / kWidth; ++part) {
+        Floats x;
+        Floats number;
+        load(x, midpoints + i + part * kWidth);
+        load(number, counts + i + part * kWidth);
+        Floats q = x / choice.delta - choice.offset;
+        q = q < before ? before : q;
+        q = q > behind ? behind : q;
+        q = (q + kRounder) - kRounder;
+        const Floats on_grid = q < zero ? zero : (q > steps ? steps : q);
+        const Floats difference = (on_grid + choice.offset) * choice.delta - x;
+        Floats error = difference * difference * number;
+        error = q == on_grid ? error : error * weight;
+        totals[part] += __builtin_convertvector(error, Doubles);
+      }
     }
+    std::memcpy(sums, totals, sizeof(totals));
   }
 };
 
 // The same for grids too fine for kRounder.
-void block_errors_of_fine_grid(const float* midpoints, const float* counts,
-                               const Quantizer& quantizer, float* errors) {
-  const Choice choice = quantizer.choice;
-  for (std::size_t i = 0; i < kBlock; ++i) {
+void add_errors_of_fine_grid(const float* midpoints, const float* counts,
+                             std::size_t count, const Quantizer* quantizer,
+                             double* sums) {
+  const Choice choice = quantizer->choice;
+  for (std::size_t i = 0; i < count; ++i) {
     const float x = midpoints[i];
     const float q = std::rint(x / choice.delta - choice.offset);
-    const float on_grid = std::clamp(q, 0.0F, quantizer.steps);
+    const float on_grid = std::clamp(q, 0.0F, quantizer->steps);
     const float difference = (on_grid + choice.offset) * choice.delta - x;
     const float error = difference * difference * counts[i];
-    errors[i] = q == on_grid ? error : error * quantizer.clipping_weight;
+    sums[i % kLanes] +=
+        double{q == on_grid ? error : error * quantizer->clipping_weight};
   }
 }
 
 // The noise over all bins; infinity once it is known to exceed `limit`. Summed
 // in double in a fixed order, whatever the vector width.
-double noise_of(const Bins& bins, const Quantizer& quantizer, double limit) {
+double noise_of(const Bins& bins, const Quantizer& quantizer, double limit,
+                Isa isa) {
   const bool fine = !(quantizer.steps + 1 <= kLargestRounded);
-  std::array<float, kBlock> errors{};
-  std::array<double, 4> sums{};
+  const auto add_errors =
+      fine ? &add_errors_of_fine_grid : lanes_for_isa<AddErrors>(isa);
+  std::array<double, kLanes> sums{};
   double total = 0;
   for (std::size_t start = 0; start < bins.counts.size(); start += kBlock) {
-    const float* midpoints = bins.midpoints.data() + start;
-    const float* counts = bins.counts.data() + start;
-    if (fine) {
-      block_errors_of_fine_grid(midpoints, counts, quantizer, errors.data());
-    } else {
-      run_loop<BlockErrors>(midpoints, counts, &quantizer, errors.data());
-    }
-    for (std::size_t i = 0; i < kBlock; i += sums.size()) {
-      for (std::size_t lane = 0; lane < sums.size(); ++lane) {
-        sums[lane] += double{errors[i + lane]};
-      }
-    }
-    total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    add_errors(bins.midpoints.data() + start, bins.counts.data() + start,
+               std::min(kBlock, bins.counts.size() - start), &quantizer,
+               sums.data());
+    total = 0;
+    for (const double sum : sums) total += sum;
     if (total > limit) return std::numeric_limits<double>::infinity();
   }
   return total;
@@ -215,54 +230,64 @@ float power_of_two_near_inverse(float magnitude) {
                        : 1.0F;
 }
 
-Choice best_choice(const std::vector<Choice>& choices,
+// The first choice of least noise. They are tried from the most promising on,
+// each given up as soon as it is worse than the best so far: the result is that
+// of trying all.
+Choice best_choice(const std::vector<Choice>& choices, std::size_t promising,
                    const Histogram& histogram, float steps,
-                   float clipping_weight) {
+                   float clipping_weight, Isa isa) {
   const float scale = power_of_two_near_inverse(
       std::max(std::abs(histogram.lo), std::abs(histogram.hi)));
   const Bins bins = filled_bins(histogram, scale);
-  const auto try_choice = [&](const Choice& choice, double limit) {
-    return noise_of(
-        bins, {{choice.delta * scale, choice.offset}, steps, clipping_weight},
-        limit);
-  };
-  Choice best = choices.front();
+  std::size_t best = promising;
   double least = std::numeric_limits<double>::infinity();
-  // A bound to begin with: the last choice is about the observed range, and
-  // most of the others can be given up early against it.
-  const double bound = try_choice(choices.back(), least);
-  for (const Choice& choice : choices) {
-    const double noise = try_choice(choice, std::min(bound, least));
-    if (noise < least) {
+  const auto try_choice = [&](std::size_t index) {
+    const Choice& choice = choices[index];
+    const double noise = noise_of(
+        bins, {{choice.delta * scale, choice.offset}, steps, clipping_weight},
+        least, isa);
+    if (noise < least || (noise == least && index < best)) {
       least = noise;
-      best = choice;
+      best = index;
     }
+  };
+  for (std::size_t index = promising + 1; index-- > 0;) try_choice(index);
+  for (std::size_t index = promising + 1; index < choices.size(); ++index) {
+    try_choice(index);
   }
-  return best;
+  return choices[best];
 }
 
 }  // namespace
 
 Range search_range(const Histogram& histogram, int bitwidth, Symmetry symmetry,
-                   const SearchSettings& settings) {
+                   const SearchSettings& settings, Isa isa) {
   const QuantGrid grid = grid_of_range(
       {double{histogram.lo}, double{histogram.hi}}, bitwidth, symmetry);
   const Observed observed = observe(histogram, grid.num_steps());
   std::vector<Choice> choices;
+  // The choice nearest to all of the observed range.
+  std::size_t whole_range = 0;
   if (symmetry == Symmetry::asymmetric) {
     choices = asymmetric_choices(observed, settings);
+    whole_range =
+        choices.size() - 1 -
+        choices.size() / static_cast<std::size_t>(settings.asymmetric_deltas);
   } else if (grid.qmin < 0) {
     const float max_delta =
         2 * std::max(observed.max, -observed.min) / observed.steps;
     const std::int64_t below = observed.num_steps - observed.num_steps / 2;
     choices = fixed_offset_choices(max_delta, static_cast<float>(-below),
                                    observed, settings);
+    whole_range = choices.size() / 2 - 1;  // max_delta / 2
   } else {
     choices = fixed_offset_choices(observed.max / observed.steps, 0.0F,
                                    observed, settings);
+    whole_range = choices.size() - 2;
   }
   const Choice best =
-      best_choice(choices, histogram, observed.steps, settings.clipping_weight);
+      best_choice(choices, whole_range, histogram, observed.steps,
+                  settings.clipping_weight, isa);
   const float min = best.offset * best.delta + 0.0F;  // never -0
   const float max = min + observed.steps * best.delta;
   return {double{min}, double{max}};

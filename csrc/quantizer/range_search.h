@@ -2,6 +2,7 @@
 // The range of least squared quantization error over a histogram.
 #pragma once
 
+#include "core/isa.h"
 #include "quantizer/encoding.h"
 #include "quantizer/histogram.h"
 
@@ -35,6 +36,6 @@ inline constexpr SearchSettings kMseSearch{65, 401, 41, 1.0F};
 // Zero is a point of every grid tried. The histogram must hold values.
 // Source: AIMET's SQNR encoding analyzer.
 Range search_range(const Histogram& histogram, int bitwidth, Symmetry symmetry,
-                   const SearchSettings& settings);
+                   const SearchSettings& settings, Isa isa = best_isa());
 
 }  // namespace aimetpp::quantizer

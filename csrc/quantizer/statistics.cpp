@@ -10,7 +10,7 @@
 namespace aimetpp::quantizer {
 namespace {
 
-constexpr double kFormat = 1;  // first number of a serialized state
+constexpr double kFormat = 2;  // first number of a serialized state
 
 // Reads a serialized state number by number.
 class Reader {
@@ -44,27 +44,39 @@ class Reader {
   std::size_t position_ = 0;
 };
 
+// 0 for "no values", or the number of filled bins, the range, and bin and count
+// of each.
 void write_histogram(const Histogram& histogram, std::vector<double>& state) {
-  state.push_back(histogram.counts.empty() ? 0 : 1);
-  if (histogram.counts.empty()) return;
+  const auto filled = histogram.counts.size() -
+                      static_cast<std::size_t>(std::count(
+                          histogram.counts.begin(), histogram.counts.end(), 0));
+  state.push_back(static_cast<double>(filled));
+  if (filled == 0) return;
   for (const float end :
        {histogram.lo, histogram.hi, histogram.lowest, histogram.highest}) {
     state.push_back(double{end});
   }
-  state.insert(state.end(), histogram.counts.begin(), histogram.counts.end());
+  for (std::size_t bin = 0; bin < histogram.counts.size(); ++bin) {
+    if (histogram.counts[bin] == 0) continue;
+    state.push_back(static_cast<double>(bin));
+    state.push_back(histogram.counts[bin]);
+  }
 }
 
 Histogram read_histogram(Reader& reader, int num_bins) {
   Histogram histogram;
-  if (reader.next_int() == 0) return histogram;
+  const int filled = reader.next_int();
+  if (filled == 0) return histogram;
   for (float* end :
        {&histogram.lo, &histogram.hi, &histogram.lowest, &histogram.highest}) {
     *end = reader.next_float();
   }
   if (!(histogram.lo <= histogram.hi)) Reader::fail("a histogram has no range");
-  histogram.counts.reserve(static_cast<std::size_t>(num_bins));
-  for (int bin = 0; bin < num_bins; ++bin) {
-    histogram.counts.push_back(reader.next());
+  histogram.counts.assign(static_cast<std::size_t>(num_bins), 0.0);
+  for (int i = 0; i < filled; ++i) {
+    const int bin = reader.next_int();
+    if (bin >= num_bins) Reader::fail("a histogram has no such bin");
+    histogram.counts[static_cast<std::size_t>(bin)] = reader.next();
   }
   return histogram;
 }
@@ -83,6 +95,11 @@ const float* channel_values(const float* data, std::int64_t outer,
   return workspace.data();
 }
 
+// So many that another thread pays; `work`: elements to look at for each.
+std::int64_t channels_per_thread(std::int64_t work) {
+  return std::max<std::int64_t>(kGrain / work, 1);
+}
+
 Range percentile_range(const Statistics& statistics, std::size_t channel,
                        double percentile, int bitwidth, Symmetry symmetry) {
   const float min = statistics.mins()[channel];
@@ -90,8 +107,8 @@ Range percentile_range(const Statistics& statistics, std::size_t channel,
   if (percentile == 100) {
     return range_from_min_max(double{min}, double{max}, bitwidth, symmetry);
   }
-  const Extremes kept =
-      percentile_extremes(statistics.histograms()[channel], percentile);
+  const Extremes kept = percentile_extremes(
+      statistics.histogram(static_cast<int>(channel)), percentile);
   return range_from_min_max(double{std::clamp(kept.min, min, max)},
                             double{std::clamp(kept.max, min, max)}, bitwidth,
                             symmetry);
@@ -163,7 +180,7 @@ Statistics Statistics::for_scheme(int num_channels, Scheme scheme) {
 }
 
 void Statistics::update(const float* data, std::int64_t outer,
-                        std::int64_t inner) {
+                        std::int64_t inner, const ParallelFor& parallel_for) {
   if (outer < 0 || inner < 0) {
     raise_value_error("statistics: sizes must not be negative, got [", outer,
                       ", ", num_channels(), ", ", inner, "]");
@@ -172,31 +189,88 @@ void Statistics::update(const float* data, std::int64_t outer,
   if (num_channels() == 1) {
     inner *= outer;
     outer = 1;
+    if (update_in_one_pass(data, inner, parallel_for)) return;
   }
   const std::vector<Extremes> extremes =
-      channel_extremes(data, outer, num_channels(), inner);
+      channel_extremes(data, outer, num_channels(), inner, parallel_for);
   for (std::size_t channel = 0; channel < extremes.size(); ++channel) {
-    mins_[channel] = std::min(mins_[channel], extremes[channel].min);
-    maxs_[channel] = std::max(maxs_[channel], extremes[channel].max);
+    include(channel, extremes[channel]);
   }
-  if (num_bins_ > 0) update_histograms(extremes, data, outer, inner);
+  if (num_bins_ > 0) {
+    update_histograms(extremes, data, outer, inner, parallel_for);
+  }
+}
+
+void Statistics::include(std::size_t channel, const Extremes& extremes) {
+  mins_[channel] = std::min(mins_[channel], extremes.min);
+  maxs_[channel] = std::max(maxs_[channel], extremes.max);
+}
+
+// For one channel that has a histogram already: false, and nothing changed,
+// where that needs another range, or a value is not finite.
+bool Statistics::update_in_one_pass(const float* data, std::int64_t count,
+                                    const ParallelFor& parallel_for) {
+  if (num_bins_ == 0 || histograms_[0].empty()) return false;
+  Histogram histogram = histograms_[0].unpacked(num_bins_);
+  const CountedScan result =
+      scan_and_count(histogram, data, count, parallel_for);
+  Extremes extremes = result.scan.extremes;
+  extremes.min += 0.0F;  // never -0
+  extremes.max += 0.0F;
+  if (!result.counted) {
+    if (!result.scan.all_finite()) return false;
+    make_room(histogram, extremes, num_bins_, max_growth_);
+    count_values(histogram, data, count, parallel_for);
+  }
+  include(0, extremes);
+  histograms_[0] = PackedHistogram(histogram);
+  return true;
 }
 
 void Statistics::update_histograms(const std::vector<Extremes>& extremes,
                                    const float* data, std::int64_t outer,
-                                   std::int64_t inner) {
-  std::vector<float> workspace;
-  for (std::size_t channel = 0; channel < extremes.size(); ++channel) {
-    Histogram& histogram = histograms_[channel];
+                                   std::int64_t inner,
+                                   const ParallelFor& parallel_for) {
+  const auto update_channel = [&](std::size_t channel,
+                                  std::vector<float>& workspace,
+                                  const ParallelFor& threads) {
+    Histogram histogram = histograms_[channel].unpacked(num_bins_);
     if (!extremes[channel].empty()) {
       make_room(histogram, extremes[channel], num_bins_, max_growth_);
     }
-    if (histogram.counts.empty()) continue;  // infinities and no range yet
+    if (histogram.counts.empty()) return;  // infinities and no range yet
     const float* values =
         channel_values(data, outer, num_channels(), inner,
                        static_cast<std::int64_t>(channel), workspace);
-    count_values(histogram, values, outer * inner);
+    count_values(histogram, values, outer * inner, threads);
+    histograms_[channel] = PackedHistogram(histogram);
+  };
+  if (num_channels() == 1) {
+    std::vector<float> workspace;
+    update_channel(0, workspace, parallel_for);
+    return;
   }
+  parallel_for(num_channels(), channels_per_thread(outer * inner + num_bins_),
+               [&](std::int64_t begin, std::int64_t end) {
+                 std::vector<float> workspace;
+                 for (std::int64_t channel = begin; channel < end; ++channel) {
+                   update_channel(static_cast<std::size_t>(channel), workspace,
+                                  serial_for);
+                 }
+               });
+}
+
+Histogram Statistics::histogram(int channel) const {
+  return histograms_.at(static_cast<std::size_t>(channel)).unpacked(num_bins_);
+}
+
+std::size_t Statistics::bytes() const {
+  std::size_t total = (mins_.capacity() + maxs_.capacity()) * sizeof(float) +
+                      histograms_.capacity() * sizeof(PackedHistogram);
+  for (const PackedHistogram& histogram : histograms_) {
+    total += histogram.bytes();
+  }
+  return total;
 }
 
 bool Statistics::empty() const {
@@ -207,7 +281,7 @@ bool Statistics::empty() const {
 }
 
 // Format, channels, bins, growth; per channel min and max; per channel, where
-// there are bins, 0 or 1 for "has values", lo, hi, lowest, highest, counts.
+// there are bins, its histogram.
 std::vector<double> Statistics::serialize() const {
   std::vector<double> state = {kFormat, static_cast<double>(num_channels()),
                                static_cast<double>(num_bins_), max_growth_};
@@ -215,8 +289,8 @@ std::vector<double> Statistics::serialize() const {
     state.push_back(double{mins_[channel]});
     state.push_back(double{maxs_[channel]});
   }
-  for (const Histogram& histogram : histograms_) {
-    write_histogram(histogram, state);
+  for (const PackedHistogram& histogram : histograms_) {
+    write_histogram(histogram.unpacked(num_bins_), state);
   }
   return state;
 }
@@ -235,8 +309,8 @@ Statistics Statistics::deserialize(const std::vector<double>& state) {
     statistics.mins_[channel] = reader.next_float();
     statistics.maxs_[channel] = reader.next_float();
   }
-  for (Histogram& histogram : statistics.histograms_) {
-    histogram = read_histogram(reader, num_bins);
+  for (PackedHistogram& histogram : statistics.histograms_) {
+    histogram = PackedHistogram(read_histogram(reader, num_bins));
   }
   reader.expect_end();
   return statistics;
@@ -244,8 +318,8 @@ Statistics Statistics::deserialize(const std::vector<double>& state) {
 
 std::vector<Range> ranges_from_statistics(const Statistics& statistics,
                                           Scheme scheme, int bitwidth,
-                                          Symmetry symmetry,
-                                          double percentile) {
+                                          Symmetry symmetry, double percentile,
+                                          const ParallelFor& parallel_for) {
   if (scheme == Scheme::percentile &&
       !(percentile >= 50 && percentile <= 100)) {
     raise_value_error("percentile must be between 50 and 100, got ",
@@ -253,29 +327,36 @@ std::vector<Range> ranges_from_statistics(const Statistics& statistics,
   }
   require_values(statistics, scheme);
   symmetry = shared_symmetry(statistics, symmetry);
-  std::vector<Range> ranges;
-  ranges.reserve(statistics.mins().size());
-  for (std::size_t channel = 0; channel < statistics.mins().size(); ++channel) {
+  const auto range_of = [&](int channel) {
+    const auto index = static_cast<std::size_t>(channel);
     switch (scheme) {
       case Scheme::min_max:
-        ranges.push_back(range_from_min_max(double{statistics.mins()[channel]},
-                                            double{statistics.maxs()[channel]},
-                                            bitwidth, symmetry));
         break;
       case Scheme::percentile:
-        ranges.push_back(percentile_range(statistics, channel, percentile,
-                                          bitwidth, symmetry));
-        break;
+        return percentile_range(statistics, index, percentile, bitwidth,
+                                symmetry);
       case Scheme::tf_enhanced:
-        ranges.push_back(search_range(statistics.histograms()[channel],
-                                      bitwidth, symmetry, kTfEnhancedSearch));
-        break;
+        return search_range(statistics.histogram(channel), bitwidth, symmetry,
+                            kTfEnhancedSearch);
       case Scheme::mse:
-        ranges.push_back(search_range(statistics.histograms()[channel],
-                                      bitwidth, symmetry, kMseSearch));
-        break;
+        return search_range(statistics.histogram(channel), bitwidth, symmetry,
+                            kMseSearch);
     }
-  }
+    return range_from_min_max(double{statistics.mins()[index]},
+                              double{statistics.maxs()[index]}, bitwidth,
+                              symmetry);
+  };
+  std::vector<Range> ranges(statistics.mins().size());
+  // A search looks at the bins for tens of candidates.
+  constexpr std::int64_t kLooks = 16;
+  parallel_for(statistics.num_channels(),
+               channels_per_thread(kLooks * (statistics.num_bins() + 1)),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t channel = begin; channel < end; ++channel) {
+                   ranges[static_cast<std::size_t>(channel)] =
+                       range_of(static_cast<int>(channel));
+                 }
+               });
   return ranges;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/macros.h"
+#include "core/parallel.h"
 #include "quantizer/encoding.h"
 #include "quantizer/histogram.h"
 
@@ -40,8 +41,9 @@ class AIMETPP_API Statistics {
 
   // `data` is viewed as [outer, num_channels, inner], contiguous float32. No
   // elements: no change. Throws a value error where a value is NaN; the
-  // statistics are then as before.
-  void update(const float* data, std::int64_t outer, std::int64_t inner);
+  // statistics are then as before. They do not depend on the threads.
+  void update(const float* data, std::int64_t outer, std::int64_t inner,
+              const ParallelFor& parallel_for = serial_for);
 
   // No finite value was seen.
   [[nodiscard]] bool empty() const;
@@ -52,26 +54,29 @@ class AIMETPP_API Statistics {
   // +infinity and -infinity for a channel of which no finite value was seen.
   [[nodiscard]] const std::vector<float>& mins() const { return mins_; }
   [[nodiscard]] const std::vector<float>& maxs() const { return maxs_; }
-  // Empty where num_bins is 0; counts are empty for a channel without values.
-  [[nodiscard]] const std::vector<Histogram>& histograms() const {
-    return histograms_;
-  }
+  // Requires num_bins > 0; counts are empty for a channel without values.
+  [[nodiscard]] Histogram histogram(int channel) const;
+  // Of memory that is kept.
+  [[nodiscard]] std::size_t bytes() const;
 
-  // For copying and pickling: everything as plain numbers. deserialize throws a
+  // For pickling: everything as plain numbers. deserialize throws a
   // value error for numbers that serialize did not write.
   [[nodiscard]] std::vector<double> serialize() const;
   static Statistics deserialize(const std::vector<double>& state);
 
  private:
+  bool update_in_one_pass(const float* data, std::int64_t count,
+                          const ParallelFor& parallel_for);
+  void include(std::size_t channel, const Extremes& extremes);
   void update_histograms(const std::vector<Extremes>& extremes,
                          const float* data, std::int64_t outer,
-                         std::int64_t inner);
+                         std::int64_t inner, const ParallelFor& parallel_for);
 
   int num_bins_;
   double max_growth_;
   std::vector<float> mins_;
   std::vector<float> maxs_;
-  std::vector<Histogram> histograms_;
+  std::vector<PackedHistogram> histograms_;
 };
 
 // One range per channel, all on one grid: with unsigned_symmetric, [0, max]
@@ -81,6 +86,7 @@ class AIMETPP_API Statistics {
 // none were kept; a value error for a percentile out of range.
 AIMETPP_API std::vector<Range> ranges_from_statistics(
     const Statistics& statistics, Scheme scheme, int bitwidth,
-    Symmetry symmetry, double percentile);
+    Symmetry symmetry, double percentile,
+    const ParallelFor& parallel_for = serial_for);
 
 }  // namespace aimetpp::quantizer

@@ -5,10 +5,10 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/for_isa.h"
 #include "core/quant_math.h"
 #include "kernels/channel_grid.h"
 #include "kernels/cpu/fake_quant_loops.h"
-#include "kernels/cpu/isa.h"
 #include "kernels/cpu/storage.h"
 
 namespace aimetpp::kernels::cpu {
@@ -265,14 +265,6 @@ void gradient_variant(const QuantCall& call, const void* grad, const void* x,
 }
 
 }  // namespace
-
-Isa best_isa() {
-#if AIMETPP_HAS_AVX2
-  static const bool has_avx2 = __builtin_cpu_supports("avx2") != 0;
-  if (has_avx2) return Isa::avx2;
-#endif
-  return Isa::portable;
-}
 
 void transform(const QuantCall& call, const void* x, void* y,
                const ParallelFor& parallel_for, Isa isa) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The innermost CPU loops: one stretch of memory, no threads, no layout. They
-// are always inlined, into one function per instruction set (cpu/isa.h), and
-// keep to plain arithmetic that compilers vectorize.
+// are always inlined, into one function per instruction set (core/for_isa.h),
+// and keep to plain arithmetic that compilers vectorize.
 #pragma once
 
 #include <algorithm>

@@ -20,7 +20,6 @@ namespace {
 
 using cpu::BFloat16;
 using cpu::Half;
-using cpu::Isa;
 
 // Hands the work out backwards, in ranges of at most `size`.
 ParallelFor in_ranges_of(std::int64_t size) {
@@ -137,8 +136,8 @@ TEST(FakeQuantKernel, EveryLayoutAgreesWithThePlainLoop) {
     SCOPED_TRACE(describe(layout));
     Problem problem(layout, QuantMode::fake_quantize);
     const Expected expected = fake_quantize_slowly(problem);
-    const auto y = problem.transform(cpu::best_isa(), serial_for);
-    const auto gradients = problem.gradient(cpu::best_isa(), serial_for);
+    const auto y = problem.transform(best_isa(), serial_for);
+    const auto gradients = problem.gradient(best_isa(), serial_for);
     const std::size_t numel = problem.x.size(), channels = problem.min.size();
     for (std::size_t i = 0; i < numel; ++i) {
       ASSERT_NEAR(y[i], expected.y[i], 1e-5) << i;
@@ -161,7 +160,7 @@ TEST(FakeQuantKernel, BitsDoNotDependOnTheInstructionSetOrTheThreads) {
       Problem problem(layout, mode);
       const auto y = problem.transform(Isa::portable, serial_for);
       const auto gradients = problem.gradient(Isa::portable, serial_for);
-      for (const Isa isa : {Isa::portable, cpu::best_isa()}) {
+      for (const Isa isa : supported_isas()) {
         for (const std::int64_t size : {1, 3, 1000}) {
           const ParallelFor parallel = in_ranges_of(size);
           EXPECT_TRUE(same_bits(problem.transform(isa, parallel), y));
@@ -174,7 +173,7 @@ TEST(FakeQuantKernel, BitsDoNotDependOnTheInstructionSetOrTheThreads) {
 
 TEST(FakeQuantKernel, TransformsInPlace) {
   Problem problem({3, 4, 70}, QuantMode::fake_quantize);
-  const auto y = problem.transform(cpu::best_isa(), serial_for);
+  const auto y = problem.transform(best_isa(), serial_for);
   std::vector<float> in_place = problem.x;
   cpu::transform(problem.call, in_place.data(), in_place.data(), serial_for);
   EXPECT_TRUE(same_bits(in_place, y));
@@ -205,8 +204,8 @@ TEST(FakeQuantKernel, EmptyTensorHasZeroRangeGradients) {
   for (const ChannelLayout& layout :
        {ChannelLayout{1, 1, 0}, ChannelLayout{0, 3, 1}}) {
     Problem problem(layout, QuantMode::fake_quantize);
-    EXPECT_TRUE(problem.transform(cpu::best_isa(), serial_for).empty());
-    const auto gradients = problem.gradient(cpu::best_isa(), serial_for);
+    EXPECT_TRUE(problem.transform(best_isa(), serial_for).empty());
+    const auto gradients = problem.gradient(best_isa(), serial_for);
     EXPECT_EQ(gradients, std::vector<float>(2 * problem.min.size(), 0.0f));
   }
 }

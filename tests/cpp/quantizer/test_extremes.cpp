@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "quantizer/lanes.h"
+#include "core/lanes.h"
 
 namespace aimetpp::quantizer {
 namespace {

@@ -194,7 +194,8 @@ TEST(Golden, MseIsEqualOrAsGood) {
           ++equal;
           return;
         }
-        const Histogram& histogram = statistics.histograms()[channel];
+        const Histogram histogram =
+            statistics.histogram(static_cast<int>(channel));
         const int bitwidth = result["bitwidth"];
         const Symmetry symmetry = symmetry_of(result);
         EXPECT_LE(
@@ -233,7 +234,8 @@ TEST(Golden, PercentileKeepsOneBinMoreAtTheUpperEnd) {
         const Range golden = golden_range(result, channel);
         EXPECT_FLOAT_EQ(static_cast<float>(range.min),
                         static_cast<float>(golden.min));
-        const Histogram& histogram = statistics.histograms()[channel];
+        const Histogram histogram =
+            statistics.histogram(static_cast<int>(channel));
         const double width = (double{histogram.hi} - double{histogram.lo}) /
                              histogram.num_bins();
         EXPECT_GE(range.max, golden.max);
@@ -252,7 +254,7 @@ TEST(Golden, HistogramCountsAreEqual) {
     if (expected.is_null()) continue;
     SCOPED_TRACE(golden_case["name"].get<std::string>());
     const Statistics statistics = collect(golden_case, Scheme::tf_enhanced);
-    const Histogram& histogram = statistics.histograms().front();
+    const Histogram histogram = statistics.histogram(0);
     EXPECT_FLOAT_EQ(histogram.lo, expected["lo"].get<float>());
     EXPECT_FLOAT_EQ(histogram.hi, expected["hi"].get<float>());
     EXPECT_EQ(histogram.counts, expected["counts"].get<std::vector<double>>());

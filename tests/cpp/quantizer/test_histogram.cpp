@@ -77,6 +77,60 @@ TEST(Histogram, CountsAsTorchHistc) {
   }
 }
 
+TEST(Histogram, IsTheSameForEveryInstructionSet) {
+  for (const std::size_t count : {3U, 1000U, 40001U}) {
+    const std::vector<float> data = random_values(count, 8);
+    Histogram expected;
+    make_room(expected, extremes_of(data), 100, kUnlimited);
+    Histogram room = expected;
+    const auto size = static_cast<std::int64_t>(count);
+    count_values(expected, data.data(), size, serial_for, Isa::portable);
+    for (const Isa isa : supported_isas()) {
+      Histogram histogram = room;
+      count_values(histogram, data.data(), size, serial_for, isa);
+      EXPECT_EQ(histogram.counts, expected.counts);
+      Histogram in_one_pass = room;
+      const CountedScan scan =
+          scan_and_count(in_one_pass, data.data(), size, serial_for, isa);
+      EXPECT_TRUE(scan.counted);
+      EXPECT_EQ(in_one_pass.counts, expected.counts);
+      EXPECT_EQ(scan.scan.extremes.min, extremes_of(data).min);
+      EXPECT_EQ(scan.scan.extremes.max, extremes_of(data).max);
+    }
+  }
+}
+
+TEST(ScanAndCount, IsInVainWhereTheRangeHasToGrow) {
+  for (const float outlier : {9.0F, -9.0F, kInfinity, std::nanf("")}) {
+    for (const std::size_t position : {0U, 1500U, 4999U}) {
+      Histogram histogram = histogram_of({-1, 1}, 16);
+      std::vector<float> data(5000, 0.5F);
+      data[4000] = -0.75F;
+      data[position] = outlier;
+      const CountedScan result = scan_and_count(histogram, data.data(), 5000);
+      EXPECT_FALSE(result.counted);
+      EXPECT_EQ(histogram.total(), 2);
+      EXPECT_EQ(result.scan.all_finite(), std::isfinite(outlier));
+      if (!std::isfinite(outlier)) continue;
+      EXPECT_EQ(result.scan.extremes.min, std::min(outlier, -0.75F));
+      EXPECT_EQ(result.scan.extremes.max, std::max(outlier, 0.5F));
+    }
+  }
+}
+
+TEST(PackedHistogram, UnpacksToWhatWasPacked) {
+  for (const std::size_t count : {1U, 20U, 70000U}) {
+    const Histogram histogram = histogram_of(random_values(count, 5), 64);
+    const Histogram unpacked = PackedHistogram(histogram).unpacked(64);
+    EXPECT_EQ(unpacked.counts, histogram.counts);
+    EXPECT_EQ(unpacked.lo, histogram.lo);
+    EXPECT_EQ(unpacked.hi, histogram.hi);
+    EXPECT_EQ(unpacked.lowest, histogram.lowest);
+    EXPECT_EQ(unpacked.highest, histogram.highest);
+  }
+  EXPECT_TRUE(PackedHistogram(Histogram{}).empty());
+}
+
 TEST(Histogram, OneValueIsAPointInTheMiddle) {
   const Histogram histogram = histogram_of({3, 3, 3}, 4);
   EXPECT_TRUE(histogram.is_point());

@@ -162,6 +162,24 @@ TEST(SearchRange, AsymmetricTakesTheCandidateOfLeastNoise) {
 // Two bins of width 1 with midpoints 0.5 and 1.5; 2 bits, offset 0. All clipped
 // values weigh so much that the range must reach 1.5: with deltas of
 // 2 / 3 * k / 100, k = 75 gives 0.5, and 0.5 and 1.5 are points of that grid.
+TEST(SearchRange, IsTheSameForEveryInstructionSet) {
+  for (const auto& sample : kSamples) {
+    const Histogram histogram = histogram_of(sample);
+    for (const Symmetry symmetry :
+         {Symmetry::asymmetric, Symmetry::symmetric}) {
+      for (const int bitwidth : {4, 8, 16}) {
+        const Range expected = search_range(histogram, bitwidth, symmetry,
+                                            kTfEnhancedSearch, Isa::portable);
+        for (const Isa isa : supported_isas()) {
+          EXPECT_EQ(search_range(histogram, bitwidth, symmetry,
+                                 kTfEnhancedSearch, isa),
+                    expected);
+        }
+      }
+    }
+  }
+}
+
 TEST(SearchRange, UnsignedSymmetricByHand) {
   Histogram histogram = histogram_of({0, 2}, 2);
   histogram.counts = {10, 10};

@@ -42,12 +42,13 @@ constexpr auto kSchemes = {Scheme::min_max, Scheme::tf_enhanced,
 void expect_same(const Statistics& one, const Statistics& other) {
   EXPECT_EQ(one.mins(), other.mins());
   EXPECT_EQ(one.maxs(), other.maxs());
-  ASSERT_EQ(one.histograms().size(), other.histograms().size());
-  for (std::size_t channel = 0; channel < one.histograms().size(); ++channel) {
-    EXPECT_EQ(one.histograms()[channel].counts,
-              other.histograms()[channel].counts);
-    EXPECT_EQ(one.histograms()[channel].lo, other.histograms()[channel].lo);
-    EXPECT_EQ(one.histograms()[channel].hi, other.histograms()[channel].hi);
+  ASSERT_EQ(one.num_bins(), other.num_bins());
+  if (one.num_bins() == 0) return;
+  for (int channel = 0; channel < one.num_channels(); ++channel) {
+    const Histogram histogram = one.histogram(channel);
+    EXPECT_EQ(histogram.counts, other.histogram(channel).counts);
+    EXPECT_EQ(histogram.lo, other.histogram(channel).lo);
+    EXPECT_EQ(histogram.hi, other.histogram(channel).hi);
   }
 }
 
@@ -67,7 +68,7 @@ TEST(Statistics, KeepExtremesOfEachChannel) {
   statistics.update(data.data(), 2, 3);
   EXPECT_EQ(statistics.mins(), (std::vector<float>{-3, 4}));
   EXPECT_EQ(statistics.maxs(), (std::vector<float>{3, 9}));
-  EXPECT_TRUE(statistics.histograms().empty());
+  EXPECT_EQ(statistics.num_bins(), 0);
 }
 
 TEST(Statistics, BatchesAreAsGoodAsOneUpdateForExtremes) {
@@ -94,8 +95,8 @@ TEST(Statistics, ChannelsAreThoseOfSeparateStatistics) {
     }
     Statistics alone = Statistics::for_scheme(1, Scheme::tf_enhanced);
     alone.update(values.data(), 1, 200);
-    EXPECT_EQ(alone.histograms()[0].counts,
-              together.histograms()[channel].counts);
+    EXPECT_EQ(alone.histogram(0).counts,
+              together.histogram(static_cast<int>(channel)).counts);
     EXPECT_EQ(alone.mins()[0], together.mins()[channel]);
     for (const int bitwidth : {4, 8}) {
       EXPECT_EQ(ranges_from_statistics(alone, Scheme::tf_enhanced, bitwidth,
@@ -104,6 +105,60 @@ TEST(Statistics, ChannelsAreThoseOfSeparateStatistics) {
                                        Symmetry::symmetric, 100)[channel]);
     }
   }
+}
+
+// Hands the work out backwards, in ranges of at most `size`.
+ParallelFor in_ranges_of(std::int64_t size) {
+  return [size](std::int64_t count, std::int64_t, const RangeBody& body) {
+    for (std::int64_t end = count; end > 0; end -= size) {
+      body(std::max<std::int64_t>(0, end - size), end);
+    }
+  };
+}
+
+TEST(Statistics, DoNotDependOnHowTheWorkIsShared) {
+  std::vector<float> data = random_values(3 * 70000);
+  data[5] = kInfinity;
+  for (const Scheme scheme : kSchemes) {
+    for (const int channels : {1, 3}) {
+      Statistics alone = Statistics::for_scheme(channels, scheme);
+      Statistics shared = Statistics::for_scheme(channels, scheme);
+      for (const std::int64_t inner : {20000, 50000, 10000}) {
+        alone.update(data.data() + inner, 1, inner);
+        shared.update(data.data() + inner, 1, inner, in_ranges_of(777));
+      }
+      alone.update(data.data(), 1, 10);
+      shared.update(data.data(), 1, 10, in_ranges_of(1));
+      expect_same(alone, shared);
+      EXPECT_EQ(
+          ranges_from_statistics(alone, scheme, 8, Symmetry::asymmetric, 99),
+          ranges_from_statistics(shared, scheme, 8, Symmetry::asymmetric, 99,
+                                 in_ranges_of(1)));
+    }
+  }
+}
+
+// What was counted before the data turned out to need a wider range is not
+// counted twice, and values beyond the limits of growth are counted once.
+TEST(Statistics, CountEveryValueOnce) {
+  Statistics statistics = Statistics::for_scheme(1, Scheme::tf_enhanced);
+  double total = 0;
+  const std::vector<float> data = random_values(9000);
+  for (const float factor : {1.0F, 0.5F, 3.0F, 0.1F, 100.0F, 1.0F, 1000.0F}) {
+    std::vector<float> scaled = data;
+    for (float& value : scaled) value *= factor;
+    statistics.update(scaled.data(), 1, 9000);
+    total += 9000;
+    EXPECT_EQ(statistics.histogram(0).total(), total) << factor;
+  }
+}
+
+TEST(Statistics, OfManyChannelsWithFewValuesAreSmall) {
+  const std::vector<float> data = random_values(1000 * 9);
+  Statistics statistics = Statistics::for_scheme(1000, Scheme::mse);
+  statistics.update(data.data(), 1, 9);
+  // Nine bins at most, of 2048, with 2 bytes each for bin and count.
+  EXPECT_LE(statistics.bytes(), 1000 * (9 * 4 + 8 + sizeof(PackedHistogram)));
 }
 
 TEST(Statistics, EmptyTensorsChangeNothing) {
@@ -149,7 +204,7 @@ TEST(Statistics, InfinitiesAreLeftOutOfTheRange) {
     EXPECT_GT(range.min, -6);
     EXPECT_LT(range.max, 6);
     if (scheme != Scheme::min_max) {
-      EXPECT_EQ(statistics.histograms()[0].total(), 1000);
+      EXPECT_EQ(statistics.histogram(0).total(), 1000);
     }
   }
 }
@@ -195,11 +250,12 @@ TEST(Statistics, RefuseNumbersThatTheyDidNotWrite) {
     EXPECT_FALSE(message.empty());
   };
   refuse({});
-  refuse({2, 1, 0, 1, 0, 1});                // another format
-  refuse({1, 1e9, 0, 1});                    // channels that are not there
-  refuse({1, 0.5, 0, 1, 0, 1});              // half a channel
-  refuse({1, std::nan(""), 0, 1, 0, 1});     // no number of channels
-  refuse({state.begin(), state.end() - 1});  // too short
+  refuse({1, 1, 0, 1, 0, 1});             // another format
+  refuse({2, 1e9, 0, 1});                 // channels that are not there
+  refuse({2, 0.5, 0, 1, 0, 1});           // half a channel
+  refuse({2, std::nan(""), 0, 1, 0, 1});  // no number of channels
+  refuse({2, 1, 4, 3, 0, 1, 1, 0, 1, 0, 1, 4, 9});  // bin 4 of 0..3
+  refuse({state.begin(), state.end() - 1});         // too short
   std::vector<double> longer = state;
   longer.push_back(0);
   refuse(longer);

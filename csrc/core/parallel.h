@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// How a CPU kernel asks for threads without knowing whose they are: ops/ passes
-// at::parallel_for, the tests a plain loop.
+// How a loop asks for threads without knowing whose they are: ops/ and python/
+// pass at::parallel_for, the tests a plain loop.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 
-namespace aimetpp::kernels {
+namespace aimetpp {
 
 // Works on [begin, end).
 using RangeBody = std::function<void(std::int64_t begin, std::int64_t end)>;
@@ -21,4 +21,4 @@ inline void serial_for(std::int64_t count, std::int64_t /*grain*/,
   if (count > 0) body(0, count);
 }
 
-}  // namespace aimetpp::kernels
+}  // namespace aimetpp

@@ -4,19 +4,24 @@
 //
 //   auto run = for_isa<&loop<float>>(isa);   // a function pointer
 //   run(x, y, n);
+//
+// A loop written with vectors (core/lanes.h) has an instance for each width. No
+// loop may let its result depend on the instruction set.
 #pragma once
 
-#include "kernels/fake_quant.h"
+#include "core/isa.h"
 
 // Fused multiply-add is left out on purpose: it would change the bits.
 #if defined(__x86_64__) && defined(__GNUC__)
-#define AIMETPP_HAS_AVX2 1
+#define AIMETPP_HAS_AVX 1
 #define AIMETPP_TARGET_AVX2 __attribute__((target("avx2")))
+#define AIMETPP_TARGET_AVX512 \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
 #else
-#define AIMETPP_HAS_AVX2 0
+#define AIMETPP_HAS_AVX 0
 #endif
 
-namespace aimetpp::kernels::cpu {
+namespace aimetpp {
 
 template <auto loop>
 struct Compiled;
@@ -24,17 +29,19 @@ struct Compiled;
 template <typename... Args, void (*loop)(Args...)>
 struct Compiled<loop> {
   static void portable(Args... args) { loop(args...); }
-#if AIMETPP_HAS_AVX2
+#if AIMETPP_HAS_AVX
   AIMETPP_TARGET_AVX2 static void avx2(Args... args) { loop(args...); }
+  AIMETPP_TARGET_AVX512 static void avx512(Args... args) { loop(args...); }
 #endif
 };
 
-template <auto loop>
+template <auto loop, auto avx2_loop = loop, auto avx512_loop = avx2_loop>
 auto for_isa([[maybe_unused]] Isa isa) {
-#if AIMETPP_HAS_AVX2
-  if (isa == Isa::avx2) return &Compiled<loop>::avx2;
+#if AIMETPP_HAS_AVX
+  if (isa == Isa::avx512) return &Compiled<avx512_loop>::avx512;
+  if (isa == Isa::avx2) return &Compiled<avx2_loop>::avx2;
 #endif
   return &Compiled<loop>::portable;
 }
 
-}  // namespace aimetpp::kernels::cpu
+}  // namespace aimetpp
