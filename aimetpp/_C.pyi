@@ -152,6 +152,14 @@ class ReportLine:
     request: int
     subject: str
     detail: str
+    module: str
+    kind: str
+
+class ReportRow:
+    depth: int
+    requests: str
+    subject: str
+    detail: str
 
 class Change:
     quantizer: int
@@ -162,11 +170,15 @@ class Change:
 class Resolution:
     precisions: list[str]
     changes: list[Change]
+    reached: list[int]
     requests: list[ReportLine]
     inferred: list[ReportLine]
     propagated: list[ReportLine]
     realized: list[ReportLine]
     overruled: list[ReportLine]
+    unchanged: list[ReportLine]
+    bit_ops_before: float
+    bit_ops_after: float
 
 def parse_precision(name: str) -> str: ...
 def integer_grid(bitwidth: int, symmetry: str) -> tuple[int, int]: ...
@@ -219,4 +231,6 @@ def resolve_requests(
     requests: Sequence[Request],
     strict: bool,
 ) -> Resolution: ...
-def resolution_text(resolution: Resolution) -> str: ...
+def resolution_text(resolution: Resolution, notes: Sequence[str] = ...) -> str: ...
+def rows_of_section(lines: Sequence[ReportLine]) -> list[ReportRow]: ...
+def summary_of(resolution: Resolution) -> list[str]: ...

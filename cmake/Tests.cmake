@@ -43,6 +43,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/mixed/test_cost_model.cpp
   tests/cpp/mixed/test_greedy_search.cpp
   tests/cpp/mixed/test_greedy_search_properties.cpp
+  tests/cpp/mixed/test_report_text.cpp
   tests/cpp/mixed/test_resolution_report.cpp
   tests/cpp/mixed/test_resolver.cpp
   tests/cpp/mixed/test_resolver_placement.cpp

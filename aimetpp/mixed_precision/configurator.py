@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,8 +15,9 @@ from aimetpp.common.files import atomic_write
 from aimetpp.common.precision import Precision, is_precision, precision_name
 from aimetpp.common.text import source_of_caller
 from aimetpp.mixed_precision.mmp_report import PrecisionChange, Report, ReportLine
+from aimetpp.mixed_precision.naming import NameBook
+from aimetpp.mixed_precision.request_file import read_requests
 from aimetpp.mixed_precision.structure import flatten_activation
-from aimetpp.nn.wrap import QUANTIZER_CONTAINERS
 from aimetpp.quantsim.inspection import Site
 
 if TYPE_CHECKING:
@@ -34,45 +32,6 @@ __all__ = [
 ]
 
 _PACKAGE_FOLDER = str(Path(__file__).parent.parent) + os.sep
-
-
-def _caller() -> str:
-    return source_of_caller((_PACKAGE_FOLDER,))
-
-
-@dataclass(frozen=True)
-class _LeafOp:
-    name: str
-    module: str  # the leaf, or the module that calls a functional op
-    functional: bool
-    num_inputs: int
-    within: frozenset[str]  # `module` and all modules around it, "" included
-
-
-def _list_ops(graph: _C.OpGraph) -> dict[int, _LeafOp]:
-    """The ops that a user can name, by index: those called by the user's code."""
-    calls = graph.calls
-    found = {}
-    for index, op in enumerate(graph.ops):
-        if op.call < 0:
-            continue
-        call = calls[op.call]
-        path = call.module.split(".")
-        within = frozenset(".".join(path[:depth]) for depth in range(len(path) + 1))
-        num_inputs = sum(site >= 0 for site in op.input_sites)
-        found[index] = _LeafOp(
-            op.name, call.module, call.functional, num_inputs, within
-        )
-    return found
-
-
-def _own_modules(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
-    """The user's own modules by dotted name, without the quantizers in them."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if not any(part in QUANTIZER_CONTAINERS for part in name.split("."))
-    }
 
 
 class MixedPrecisionConfigurator:
@@ -101,9 +60,9 @@ class MixedPrecisionConfigurator:
                     f"got {type(sim).__name__}"
                 )
         self._sim = sim
-        self._modules = _own_modules(sim.model)
-        self._ops = _list_ops(sim.graph)
+        self._names = NameBook(sim)
         self._requests: list[_C.Request] = []
+        self._origin = ""  # of the requests being read from a file
 
     # -- requests -------------------------------------------------------------
 
@@ -119,7 +78,7 @@ class MixedPrecisionConfigurator:
             arg: a module of `sim.model` (a leaf, or a container: all leaves in it); a
                 module class (subclasses too); a dotted module name; a name of a
                 functional op ("layer1.0/add_0"); a glob over both ("layer1.*"); or a
-                Site, which stands for the op that it belongs to.
+                Site or its name, which stands for the op that it belongs to.
             activation: for the layer's inputs and outputs; a list gives the inputs
                 one by one and the outputs its first, None in it leaves one as it is.
                 None leaves all activations as they are.
@@ -130,12 +89,10 @@ class MixedPrecisionConfigurator:
             ValueError: an unknown name, a module that is not in `sim.model`, an
                 unknown precision, or a list that does not fit a layer's inputs.
         """
-        target, subject, ops = self._find(arg)
-        names = self._activations_of_leaves(activation, ops)
+        target = self._names.find(arg)
+        names = self._activations_of_leaves(activation, target.ops)
         params = _params(param)
-        self._requests.append(
-            _C.Request(target, subject, _caller(), ops, names, params)
-        )
+        self._add(target.kind, target.subject, target.ops, names, params)
 
     def set_model_input_precision(self, activation: Any) -> None:
         """Asks for a precision of the model's inputs.
@@ -179,9 +136,58 @@ class MixedPrecisionConfigurator:
             len(tensors),
             f"set_model_{side}_precision: activation",
         )
-        self._requests.append(
-            _C.Request(f"model_{side}", f"model {side}", _caller(), [], names, {})
-        )
+        self._add(f"model_{side}", f"model {side}", [], names, {})
+
+    def load_requests(self, path: str | os.PathLike[str]) -> None:
+        """Adds the requests of a JSON file, in its order.
+
+        The file holds a list of objects, each with one of the keys "layer" (a dotted
+        module name, the name of a functional op, or a glob), "type" (the name of a
+        module class), "model_input" or "model_output". The last two have the
+        precision, or precisions nested as the model nests them, as value; the first
+        two go with "activation" and "param", as in `set_precision`.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: not such a file, or a request that is wrong by itself; the
+                message names its place, and none of the file's requests is added.
+        """
+        kept = list(self._requests)
+        try:
+            for origin, request in read_requests(path):
+                self._origin = origin
+                try:
+                    self._add_read(request)
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"{origin}: {error}") from error
+        except BaseException:
+            self._requests = kept
+            raise
+        finally:
+            self._origin = ""
+
+    def _add_read(self, request: dict[str, Any]) -> None:
+        if "model_input" in request:
+            self.set_model_input_precision(request["model_input"])
+        elif "model_output" in request:
+            self.set_model_output_precision(request["model_output"])
+        else:
+            arg: Any = request.get("layer")
+            if "type" in request:
+                arg = self._names.type_named(request["type"])
+            activation, param = request.get("activation"), request.get("param")
+            self.set_precision(arg, activation, param)
+
+    def _add(
+        self,
+        kind: str,
+        subject: str,
+        ops: list[int],
+        names: list[str | None],
+        params: dict[str, str],
+    ) -> None:
+        source = self._origin or source_of_caller((_PACKAGE_FOLDER,))
+        self._requests.append(_C.Request(kind, subject, source, ops, names, params))
 
     # -- applying -------------------------------------------------------------
 
@@ -193,7 +199,9 @@ class MixedPrecisionConfigurator:
         """Resolves all requests, changes the simulation and writes the report.
 
         Where an error is raised, the simulation and the log file are as they were and
-        the requests are kept; otherwise the requests are used up.
+        the requests are kept; otherwise the requests are used up. The quantizers that
+        they reached are pinned: automatic mixed precision leaves them at their
+        precision (`sim.pinned_sites()`, `sim.unpin()`).
 
         Args:
             log_file: a path or an open text file for the report; None: no file.
@@ -218,97 +226,19 @@ class MixedPrecisionConfigurator:
                 f"{type(log_file).__name__}"
             )
         sim = self._sim
-        before = sim.precisions()
         resolution = _C.resolve_requests(
-            sim.graph, sim.placement, before, self._requests, bool(strict)
+            sim.graph, sim.placement, sim.precisions(), self._requests, bool(strict)
         )
-        report = Report(sim, resolution, bool(strict))
-        previous = _read_if_there(Path(log_file)) if is_path else None  # type: ignore[arg-type]
-        try:
+        with sim.undone_on_error():
+            sim.apply_precisions(resolution.precisions)
+            sim.pin_quantizers(resolution.reached)
+            report = Report(sim, resolution, bool(strict))
             if is_path:
                 atomic_write(log_file, str(report))  # type: ignore[arg-type]
-            sim.apply_precisions(resolution.precisions)
-            if log_file is not None and not is_path:
+            elif log_file is not None:
                 log_file.write(str(report))  # type: ignore[union-attr]
-        except BaseException:
-            if sim.precisions() != before:
-                sim.apply_precisions(before)
-            if is_path:
-                _restore(Path(log_file), previous)  # type: ignore[arg-type]
-            raise
         self._requests = []
         return report
-
-    # -- who is meant ---------------------------------------------------------
-
-    def _find(self, arg: Any) -> tuple[str, str, list[int]]:
-        """(target, subject, op indices) of what a user named."""
-        if isinstance(arg, torch.nn.Module):
-            return self._find_module(arg)
-        if isinstance(arg, type) and issubclass(arg, torch.nn.Module):
-            names = [n for n, m in self._modules.items() if isinstance(m, arg)]
-            return "type", f"type {arg.__name__}", self._ops_within(names)
-        if isinstance(arg, Site):
-            return self._find_site(arg)
-        if isinstance(arg, str):
-            return self._find_name(arg)
-        raise TypeError(
-            "set_precision: arg must be a module of sim.model, a torch.nn.Module "
-            f"class, a name or a Site, got {type(arg).__name__}"
-        )
-
-    def _find_module(self, module: torch.nn.Module) -> tuple[str, str, list[int]]:
-        for name, known in self._modules.items():
-            if known is module:
-                return self._module_request(name)
-        raise ValueError(
-            f"set_precision: this {type(module).__name__} is not a layer of sim.model; "
-            "pass the module that stands in sim.model, or its name"
-        )
-
-    def _module_request(self, name: str) -> tuple[str, str, list[int]]:
-        ops = self._ops_within([name])
-        is_leaf = all(
-            self._ops[op].module == name and not self._ops[op].functional for op in ops
-        )
-        subject = name or type(self._sim.model).__name__
-        return ("leaf" if is_leaf else "container"), subject, ops
-
-    def _find_site(self, site: Site) -> tuple[str, str, list[int]]:
-        graph = self._sim.graph
-        if site.id >= len(graph.sites) or graph.site_name(site.id) != site.name:
-            raise ValueError(
-                f"set_precision: site {site.name!r} is not one of this simulation"
-            )
-        if site.kind == "param":
-            raise ValueError(
-                f"set_precision: {site.name!r} is the site of a parameter; pass its "
-                "layer and param={name: precision}"
-            )
-        op = graph.op_of_site(site.id)
-        return "leaf", site.name, [] if op < 0 else [op]
-
-    def _find_name(self, name: str) -> tuple[str, str, list[int]]:
-        if name in self._modules:
-            return self._module_request(name)
-        ops = {op.name: index for index, op in self._ops.items()}
-        if name in ops:
-            return "leaf", name, [ops[name]]
-        if any(character in name for character in "*?["):
-            found = set(self._ops_within(fnmatch.filter(self._modules, name)))
-            found.update(ops[each] for each in fnmatch.filter(ops, name))
-            if found:
-                return "type", name, sorted(found)
-        near = difflib.get_close_matches(name, [*self._modules, *ops], n=3)
-        raise ValueError(
-            f"set_precision: no module or functional op of sim.model is called {name!r}"
-            + (f"; near to it: {', '.join(near)}" if near else "")
-        )
-
-    def _ops_within(self, modules: Iterable[str]) -> list[int]:
-        """Ops that these modules, or modules inside them, call."""
-        roots = set(modules)
-        return [i for i, op in self._ops.items() if not roots.isdisjoint(op.within)]
 
     def _activations_of_leaves(
         self, activation: Any, ops: list[int]
@@ -322,7 +252,7 @@ class MixedPrecisionConfigurator:
             None if each is None else precision_name(each, f"{argument}[{i}]")
             for i, each in enumerate(activation)
         ]
-        for op in (self._ops[index] for index in ops):
+        for op in (self._names.ops[index] for index in ops):
             if len(names) != op.num_inputs:
                 raise ValueError(
                     f"{argument} must hold one entry per input; {op.name} has "
@@ -347,14 +277,3 @@ def _params(param: Mapping[str, Any] | None) -> dict[str, str]:
         for name, value in param.items()
         if value is not None
     }
-
-
-def _read_if_there(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
-
-
-def _restore(path: Path, content: bytes | None) -> None:
-    if content is None:
-        path.unlink(missing_ok=True)
-    elif path.read_bytes() != content:
-        atomic_write(path, content)

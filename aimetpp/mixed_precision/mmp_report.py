@@ -3,14 +3,24 @@
 
 from __future__ import annotations
 
-import html
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aimetpp import _C
+from aimetpp.common.text import shortened
 
-_SECTIONS = ("requests", "inferred", "propagated", "realized", "overruled")
+if TYPE_CHECKING:
+    from aimetpp.quantsim import QuantizationSimModel
+
+SECTIONS = (
+    "requests",
+    "inferred",
+    "propagated",
+    "realized",
+    "overruled",
+    "unchanged",
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,9 @@ class PrecisionChange:
         before: precision before; "fp32" where it was off.
         after: precision after.
         request: number of the request that decided, counted from 1.
+        range: of the new precision: "calibrated" (from kept statistics), "as it was"
+            (set by hand or loaded, without statistics), "none" where the quantizer
+            needs calibration before it can run, "not needed" for a float or off.
     """
 
     quantizer: str
@@ -50,6 +63,7 @@ class PrecisionChange:
     before: str
     after: str
     request: int
+    range: str
 
 
 class Report:
@@ -63,26 +77,69 @@ class Report:
         realized: every quantizer that a request reached, before -> after.
         overruled: what gave way to a later request, could not change anything, or
             leaves a layer without a supported kernel.
+        unchanged: the quantizers that no request reached, and their precision.
         changes: list of PrecisionChange.
+        bit_ops_before: bit-operations of one sample before.
+        bit_ops_after: and after.
+        strict: as `apply` was called.
     """
 
-    def __init__(self, sim: Any, resolution: _C.Resolution, strict: bool) -> None:
+    def __init__(
+        self, sim: QuantizationSimModel, resolution: _C.Resolution, strict: bool
+    ) -> None:
         self.strict = strict
         self.requests = _lines(resolution.requests)
         self.inferred = _lines(resolution.inferred)
         self.propagated = _lines(resolution.propagated)
         self.realized = _lines(resolution.realized)
         self.overruled = _lines(resolution.overruled)
-        self.changes = [_change(sim, change) for change in resolution.changes]
-        self._text: str = _C.resolution_text(resolution)
+        self.unchanged = _lines(resolution.unchanged)
+        self.changes = _changes(sim, resolution)
+        self.bit_ops_before = resolution.bit_ops_before
+        self.bit_ops_after = resolution.bit_ops_after
+        self._notes = self._make_notes()
+        self._resolution = resolution
+
+    def _make_notes(self) -> list[str]:
+        """What a user has to know of the ranges at the new precisions."""
+        notes = []
+        for state, text in (
+            ("none", "Not calibrated (run sim.compute_encodings before the model)"),
+            ("as it was", "No statistics, so the range stays as it was"),
+        ):
+            names = [c.quantizer for c in self.changes if c.range == state]
+            if names:
+                notes.append(f"{text}: {len(names)} quantizers: {shortened(names)}")
+        return notes
 
     def __str__(self) -> str:
-        return self._text
+        return _C.resolution_text(self._resolution, self._notes)
+
+    @property
+    def summary(self) -> list[str]:
+        """The lines at the head of the text."""
+        return [*_C.summary_of(self._resolution), *self._notes]
+
+    def rows(self, section: str) -> list[_C.ReportRow]:
+        """The rows of a section as the text shows them: grouped by container where
+        there are many.
+
+        Raises:
+            ValueError: no such section.
+        """
+        if section not in SECTIONS:
+            raise ValueError(
+                f"rows: section must be one of {SECTIONS}, got {section!r}"
+            )
+        return _C.rows_of_section(getattr(self._resolution, section))
 
     def to_dict(self) -> dict[str, Any]:
         """Sections and changes as plain lists and dicts."""
-        document: dict[str, Any] = {"strict": self.strict}
-        for section in _SECTIONS:
+        document: dict[str, Any] = {
+            "strict": self.strict,
+            "bit_ops": {"before": self.bit_ops_before, "after": self.bit_ops_after},
+        }
+        for section in SECTIONS:
             document[section] = [asdict(line) for line in getattr(self, section)]
         document["changes"] = [asdict(change) for change in self.changes]
         return document
@@ -92,27 +149,12 @@ class Report:
         return json.dumps(self.to_dict(), indent=1)
 
     def to_html(self) -> str:
-        """One HTML page without outside resources: a table per section."""
-        parts = [
-            "<!DOCTYPE html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            "<title>Manual mixed precision</title>",
-            "<style>body{font-family:sans-serif;margin:2em}table{border-collapse:"
-            "collapse}td,th{border:1px solid #bbb;padding:.2em .6em;text-align:left}"
-            "</style></head><body>",
-            "<h1>Manual mixed precision</h1>",
-            f"<p>{len(self.requests)} requests, {len(self.changes)} quantizers "
-            f"changed, {len(self.overruled)} overruled.</p>",
-        ]
-        for section in _SECTIONS:
-            parts.append(f"<h2>{section.capitalize()}</h2>")
-            parts.append(
-                "<table><tr><th>request</th><th>subject</th><th>detail</th></tr>"
-            )
-            parts += [_row(line) for line in getattr(self, section)]
-            parts.append("</table>")
-        parts.append("</body></html>")
-        return "\n".join(parts) + "\n"
+        """One HTML page without outside resources: the summary, and a table for each
+        section, grouped as in the text, with every single line folded away below.
+        """
+        from aimetpp.mixed_precision.mmp_page import page_of_report
+
+        return page_of_report(self)
 
 
 def _lines(lines: list[_C.ReportLine]) -> list[ReportLine]:
@@ -124,15 +166,27 @@ def _lines(lines: list[_C.ReportLine]) -> list[ReportLine]:
     ]
 
 
-def _change(sim: Any, change: _C.Change) -> PrecisionChange:
-    sites = sim.placement.quantizers[change.quantizer].sites
-    names = tuple(sim.graph.site_name(site) for site in sites)
-    return PrecisionChange(
-        names[0], names, change.before, change.after, change.request + 1
-    )
-
-
-def _row(line: ReportLine) -> str:
-    number = "" if line.request is None else str(line.request)
-    cells = (number, line.subject, line.detail)
-    return "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>"
+def _changes(
+    sim: QuantizationSimModel, resolution: _C.Resolution
+) -> list[PrecisionChange]:
+    specs, quantizers = sim.placement.quantizers, sim.quantizers_by_index
+    changes = []
+    for change in resolution.changes:
+        names = tuple(map(sim.graph.site_name, specs[change.quantizer].sites))
+        state = "not needed"
+        if change.after.startswith("int"):
+            quantizer: Any = quantizers[change.quantizer]
+            state = "calibrated" if quantizer.has_statistics() else "as it was"
+            if not quantizer.is_initialized():
+                state = "none"
+        changes.append(
+            PrecisionChange(
+                names[0],
+                names,
+                change.before,
+                change.after,
+                change.request + 1,
+                state,
+            )
+        )
+    return changes

@@ -58,7 +58,9 @@ def _fill(
     if asked is None:
         return
     if is_precision(asked):
-        _fill_all(entries, structure, precision_name(asked, argument))
+        name = precision_name(asked, argument)
+        if not _fill_all(entries, structure, name):
+            raise mismatch(f"{name} where there is no tensor")
     elif not isinstance(asked, list | tuple | Mapping):
         precision_name(asked, argument)
     elif isinstance(structure, Mapping):
@@ -82,15 +84,15 @@ def _fill(
         raise mismatch(f"a {type(asked).__name__} where there is one tensor")
 
 
-def _fill_all(entries: list[str | None], structure: Any, name: str) -> None:
+def _fill_all(entries: list[str | None], structure: Any, name: str) -> bool:
+    """False where there is no tensor in `structure`."""
     if isinstance(structure, Mapping):
-        for part in structure.values():
-            _fill_all(entries, part, name)
-    elif isinstance(structure, list | tuple):
-        for part in structure:
-            _fill_all(entries, part, name)
-    elif structure is not None:
+        return any([_fill_all(entries, part, name) for part in structure.values()])
+    if isinstance(structure, list | tuple):
+        return any([_fill_all(entries, part, name) for part in structure])
+    if structure is not None:
         entries[structure] = name
+    return structure is not None
 
 
 def _describe(structure: Any) -> str:

@@ -188,9 +188,15 @@ class AffineQuantizerBase(QuantizerBase):
         """False keeps calibration and bit-width changes from changing the range."""
         self._overwrite = allow
 
+    def has_statistics(self) -> bool:
+        """True where calibration left statistics, from which ranges of other
+        bit-widths follow.
+        """
+        return self.statistics is not None and not self.statistics.empty
+
     def restore_range(self) -> None:
         """Sets the range that the kept statistics yield, if there are any."""
-        if self.statistics is not None and not self.statistics.empty:
+        if self.has_statistics():
             self._set_range_from_statistics()
 
     def reset(self) -> None:
@@ -201,6 +207,18 @@ class AffineQuantizerBase(QuantizerBase):
             self.min.fill_(float("nan"))
             self.max.fill_(float("nan"))
         self._initialized = False
+
+    def state(self) -> tuple[Any, ...]:
+        """Bit-width, symmetry and range, for `set_state`; statistics are not in it."""
+        low, high = self.min.detach().clone(), self.max.detach().clone()
+        return self._bitwidth, self._symmetric, self._signed, low, high
+
+    def set_state(self, state: tuple[Any, ...]) -> None:
+        """Puts back what `state` returned."""
+        bitwidth, self._symmetric, signed, low, high = state
+        self._set_grid(bitwidth, signed)
+        self._write_range(low, high)
+        self._initialized = not bool(torch.isnan(low).any())
 
     # -- calibration --------------------------------------------------------
 

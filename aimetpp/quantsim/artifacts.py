@@ -96,6 +96,7 @@ class ArtifactMethods:
     graph: _C.OpGraph
     dummy_input: Any
     _bank: QuantizerBank
+    _pinned: set[int]
 
     @property
     def onnx(self) -> _OnnxExporter:
@@ -239,17 +240,24 @@ class ArtifactMethods:
 
     def save_precision_profile(self, path: str | os.PathLike[str]) -> None:
         """Writes the precision of every quantizer as JSON, by the name of its first
-        site, to carry a mixed-precision result to another simulation of the model.
+        site, and which are pinned (`pin`), to carry a mixed-precision result to
+        another simulation of the model.
         """
         precisions = {
             entry.label: self._bank.precision(index)
             for index, entry in enumerate(self._bank.entries)
         }
-        document = {"version": _PROFILE_VERSION, "precisions": precisions}
+        document = {
+            "version": _PROFILE_VERSION,
+            "precisions": precisions,
+            "pinned": [
+                self._bank.entries[index].label for index in sorted(self._pinned)
+            ],
+        }
         atomic_write(path, json.dumps(document, indent=1) + "\n")
 
     def load_precision_profile(self, path: str | os.PathLike[str]) -> None:
-        """Applies a profile that `save_precision_profile` wrote.
+        """Applies a profile that `save_precision_profile` wrote: precisions and pins.
 
         Raises:
             ValueError: not a profile, or its sites are not this model's; the message
@@ -258,6 +266,7 @@ class ArtifactMethods:
         try:
             document = json.loads(Path(path).read_text(encoding="utf-8"))
             precisions = dict(document["precisions"])
+            pinned = list(document.get("pinned", []))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)} is not a precision profile") from error
         if document.get("version") != _PROFILE_VERSION:
@@ -266,7 +275,7 @@ class ArtifactMethods:
                 f"got {document.get('version')}"
             )
         labels = [entry.label for entry in self._bank.entries]
-        unknown = sorted(set(precisions) - set(labels))
+        unknown = sorted((set(precisions) | set(pinned)) - set(labels))
         missing = sorted(set(labels) - set(precisions))
         if unknown or missing:
             raise ValueError(
@@ -275,7 +284,10 @@ class ArtifactMethods:
                 f"{shortened(missing) or 'none'}"
             )
         sim = cast("QuantizationSimModel", self)
-        sim.apply_precisions([precisions[label] for label in labels])
+        with sim.undone_on_error():
+            sim.apply_precisions([precisions[label] for label in labels])
+            sim.unpin()
+            sim.pin(pinned)
 
 
 def load_encodings_to_sim(

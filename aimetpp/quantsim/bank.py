@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -74,7 +75,8 @@ class QuantizerBank:
         scheme: str,
     ) -> None:
         self._modules = dict(model.named_modules())
-        self._graph = graph
+        # Each look at an attribute of the graph copies its whole list.
+        self._calls, self._sites = graph.calls, graph.sites
         self._param_slots = tracer.param_slots
         self._shapes = {p.site: tuple(p.shape) for op in graph.ops for p in op.params}
         self.entries: list[_Entry] = []
@@ -112,14 +114,14 @@ class QuantizerBank:
         return quantizer.to(device)
 
     def _device_of(self, site: int) -> torch.device:
-        module = self._modules[self._graph.calls[self._graph.sites[site].call].module]
-        for tensor in (*module.parameters(), *self._modules[""].parameters()):
-            return tensor.device
-        return torch.device("cpu")
+        module = self._modules[self._calls[self._sites[site].call].module]
+        nearest = itertools.chain(module.parameters(), self._modules[""].parameters())
+        tensor = next(nearest, None)
+        return torch.device("cpu") if tensor is None else tensor.device
 
     def _slots_of(self, site: int) -> list[Slot]:
-        record = self._graph.sites[site]
-        call = self._graph.calls[record.call]
+        record = self._sites[site]
+        call = self._calls[record.call]
         module = self._modules[call.module]
         assert isinstance(module, BaseQuantizationMixin)
         if call.functional:
@@ -181,6 +183,21 @@ class QuantizerBank:
         """The quantizer of each entry: the one in its slots, else the integer one."""
         return [entry.current() or entry.integer for entry in self.entries]
 
+    def snapshot(self) -> Callable[[], None]:
+        """Remembers slots, bit-widths and ranges; the function returned puts them
+        back.
+        """
+        slots = [(slot, slot.get()) for entry in self.entries for slot in entry.slots]
+        states = [(entry.integer, entry.integer.state()) for entry in self.entries]
+
+        def restore() -> None:
+            for slot, quantizer in slots:
+                slot.set(quantizer)
+            for integer, state in states:
+                integer.set_state(state)
+
+        return restore
+
     # -- all slots at once --------------------------------------------------
 
     @contextlib.contextmanager
@@ -197,6 +214,14 @@ class QuantizerBank:
         finally:
             for slot, quantizer in saved:
                 slot.set(quantizer)
+
+    def forget_unobserved(self) -> None:
+        """Statistics of integer quantizers that do not stand in their slots are of
+        data or weights from before the last calibration: no range may come of them.
+        """
+        for entry in self.entries:
+            if entry.current() is not entry.integer and entry.integer.has_statistics():
+                entry.integer.reset()
 
     def calibrate_params(self) -> None:
         """Observes every parameter whose quantizer is on, per bit-width anew."""

@@ -30,6 +30,7 @@ from aimetpp.quantsim.artifacts import ArtifactMethods
 from aimetpp.quantsim.bank import QuantizerBank, Slot
 from aimetpp.quantsim.config import find_config
 from aimetpp.quantsim.inspection import InspectionMethods
+from aimetpp.quantsim.pinning import PinningMethods
 
 
 class _SimReference:
@@ -45,7 +46,7 @@ class _SimReference:
         return _SimReference, ()
 
 
-class QuantizationSimModel(InspectionMethods, ArtifactMethods):
+class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
     """Simulates a quantized version of a model.
 
     Every leaf module's call, every functional op (`x + y`, `torch.cat`) outside
@@ -128,6 +129,7 @@ class QuantizationSimModel(InspectionMethods, ArtifactMethods):
         self._bank = QuantizerBank(
             self.model, self.graph, self.placement, traced.tracer, self.quant_scheme
         )
+        self._pinned = set()
         self.model.__dict__["_aimetpp_sim"] = _SimReference(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> QuantizationSimModel:
@@ -184,6 +186,7 @@ class QuantizationSimModel(InspectionMethods, ArtifactMethods):
             for quantizer in activations:
                 stack.enter_context(quantizer.compute_encodings())
             callback(self.model)
+        self._bank.forget_unobserved()
         missing = self.uncalibrated()
         if missing:
             warnings.warn(
@@ -256,6 +259,20 @@ class QuantizationSimModel(InspectionMethods, ArtifactMethods):
         for index, precision in enumerate(parsed):
             if self._bank.precision(index) != precision:
                 self._bank.set_precision(index, precision)
+
+    @contextlib.contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """An exception that leaves the context takes precisions, ranges and pins back
+        to what they were on entering.
+        """
+        restore = self._bank.snapshot()
+        pinned = set(self._pinned)
+        try:
+            yield
+        except BaseException:
+            restore()
+            self._pinned = pinned
+            raise
 
     @contextlib.contextmanager
     def quantizers_off(self) -> Iterator[None]:

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <tuple>
+#include <utility>
 
 #include "core/error.h"
 #include "core/text.h"
@@ -14,16 +14,31 @@ namespace {
 
 using graph::kNone;
 
+// Requests from the last to the first: what a later one has spoken of is
+// settled, so that any number of requests leaves one claim per aspect.
 class Expander {
  public:
   Expander(const graph::OpGraph& graph, const config::Placement& placement,
            const std::vector<Request>& requests)
-      : graph_(graph), placement_(placement), requests_(requests) {}
+      : graph_(graph), placement_(placement), requests_(requests) {
+    first_aspect_.reserve(graph.ops.size());
+    int count = 0;
+    for (const graph::Op& op : graph.ops) {
+      first_aspect_.push_back(count);
+      count += static_cast<int>(op.inputs.size() + op.outputs.size() +
+                                op.params.size());
+    }
+    route_of_aspect_.assign(count, kNone);
+    settled_.assign(count, kNone);
+  }
 
-  std::vector<Claim> run() {
-    for (request_ = 0; request_ < static_cast<int>(requests_.size());
-         ++request_) {
-      check_ops();
+  Claims run() {
+    const int count = static_cast<int>(requests_.size());
+    for (int index = 0; index < count; ++index) check_ops(index);
+    claims_.finds_quantizer.resize(count);
+    for (request_ = count - 1; request_ >= 0; --request_) {
+      claims_.finds_quantizer[request_].assign(current().activations.size(),
+                                               false);
       switch (current().target) {
         case RequestTarget::model_input:
           expand_model_inputs();
@@ -35,26 +50,74 @@ class Expander {
           expand_leaves();
       }
     }
-    mark_replaced();
+    std::stable_sort(claims_.standing.begin(), claims_.standing.end(),
+                     [](const Claim& lhs, const Claim& rhs) {
+                       return lhs.request < rhs.request;
+                     });
+    for (auto& [requests, replacement] : replaced_) {
+      claims_.replaced.push_back(std::move(replacement));
+    }
     return std::move(claims_);
   }
 
  private:
   [[nodiscard]] const Request& current() const { return requests_[request_]; }
 
-  void add(int entry, int op, Aspect aspect, int slot, Precision precision) {
-    QuantizerRoute route;
-    if (aspect == Aspect::input) {
-      route = route_of_input(graph_, placement_, op, slot);
-    } else if (aspect == Aspect::output) {
-      route = route_of_output(graph_, placement_, op, slot);
-    } else {
-      const int quantizer =
-          placement_.quantizer_at(graph_.ops[op].params[slot].site);
-      if (quantizer != kNone) route.quantizers = {quantizer};
+  [[nodiscard]] int aspect_index(int op, Aspect aspect, int slot) const {
+    const graph::Op& owner = graph_.ops[op];
+    int index = first_aspect_[op] + slot;
+    if (aspect != Aspect::input) index += static_cast<int>(owner.inputs.size());
+    if (aspect == Aspect::param) {
+      index += static_cast<int>(owner.outputs.size());
     }
-    claims_.push_back(
-        {request_, entry, op, aspect, slot, precision, std::move(route)});
+    return index;
+  }
+
+  [[nodiscard]] QuantizerRoute find_route(int op, Aspect aspect,
+                                          int slot) const {
+    if (aspect == Aspect::input) {
+      return route_of_input(graph_, placement_, op, slot);
+    }
+    if (aspect == Aspect::output) {
+      return route_of_output(graph_, placement_, op, slot);
+    }
+    QuantizerRoute route;
+    const int quantizer =
+        placement_.quantizer_at(graph_.ops[op].params[slot].site);
+    if (quantizer != kNone) route.quantizers = {quantizer};
+    return route;
+  }
+
+  void add(int entry, int op, Aspect aspect, int slot, Precision precision) {
+    const int index = aspect_index(op, aspect, slot);
+    int& route = route_of_aspect_[index];
+    if (route == kNone) {
+      route = static_cast<int>(claims_.routes.size());
+      claims_.routes.push_back(find_route(op, aspect, slot));
+    }
+    const QuantizerRoute& found = claims_.routes[route];
+    if (aspect != Aspect::param && (!found.quantizers.empty() || found.fused)) {
+      claims_.finds_quantizer[request_][entry] = true;
+    }
+    const Claim claim{request_, entry, op, aspect, slot, precision, route};
+    int& settled = settled_[index];
+    if (settled != kNone && claims_.standing[settled].request != request_) {
+      const Claim& later = claims_.standing[settled];
+      if (later.precision != precision) note_replaced(claim, later.request);
+      return;
+    }
+    // One request may speak of a tensor twice: a model that returns it twice.
+    settled = static_cast<int>(claims_.standing.size());
+    claims_.standing.push_back(claim);
+  }
+
+  void note_replaced(const Claim& claim, int later) {
+    Replacement& noted = replaced_[{claim.request, later}];
+    noted.request = claim.request;
+    noted.later = later;
+    if (noted.last_op != claim.op) ++noted.num_ops;
+    noted.last_op = claim.op;
+    if (noted.num_ops <= Replacement::kShownOps) noted.claims.push_back(claim);
   }
 
   void check_length(std::size_t wanted, const std::string& what) const {
@@ -65,10 +128,10 @@ class Expander {
                       " of them, got ", got);
   }
 
-  void check_ops() const {
-    for (const int op : current().ops) {
+  void check_ops(int request) const {
+    for (const int op : requests_[request].ops) {
       if (op >= 0 && op < static_cast<int>(graph_.ops.size())) continue;
-      raise_value_error(describe_request(requests_, request_),
+      raise_value_error(describe_request(requests_, request),
                         ": op must be between 0 and ", graph_.ops.size() - 1,
                         ", got ", op);
     }
@@ -160,25 +223,15 @@ class Expander {
         static_cast<int>(found - outputs.begin()), precision);
   }
 
-  void mark_replaced() {
-    using Key = std::tuple<int, Aspect, int>;
-    std::map<Key, int> latest;
-    for (int claim = static_cast<int>(claims_.size()) - 1; claim >= 0;
-         --claim) {
-      Claim& earlier = claims_[claim];
-      const Key key{earlier.op, earlier.aspect, earlier.slot};
-      const auto [entry, is_latest] = latest.try_emplace(key, claim);
-      if (!is_latest && claims_[entry->second].request != earlier.request) {
-        earlier.replaced_by = entry->second;
-      }
-    }
-  }
-
   const graph::OpGraph& graph_;
   const config::Placement& placement_;
   const std::vector<Request>& requests_;
   int request_ = 0;
-  std::vector<Claim> claims_;
+  std::vector<int> first_aspect_;     // by op
+  std::vector<int> route_of_aspect_;  // index in Claims::routes
+  std::vector<int> settled_;          // by aspect: index in Claims::standing
+  std::map<std::pair<int, int>, Replacement> replaced_;
+  Claims claims_;
 };
 
 std::string last_rule(const config::Placement& placement, int site) {
@@ -212,23 +265,16 @@ std::string why_param_is_ineffective(const graph::OpGraph& graph,
 
 }  // namespace
 
-std::vector<Claim> claims_of_requests(const graph::OpGraph& graph,
-                                      const config::Placement& placement,
-                                      const std::vector<Request>& requests) {
+Claims claims_of_requests(const graph::OpGraph& graph,
+                          const config::Placement& placement,
+                          const std::vector<Request>& requests) {
   return Expander(graph, placement, requests).run();
 }
 
 std::vector<ReportLine> find_ineffective(const graph::OpGraph& graph,
                                          const config::Placement& placement,
                                          const std::vector<Request>& requests,
-                                         const std::vector<Claim>& claims) {
-  std::set<std::pair<int, int>> realized;  // (request, entry) of activations
-  for (const Claim& claim : claims) {
-    if (claim.aspect == Aspect::param) continue;
-    if (!claim.route.quantizers.empty() || claim.route.fused) {
-      realized.insert({claim.request, claim.entry});
-    }
-  }
+                                         const Claims& claims) {
   std::vector<ReportLine> lines;
   for (int index = 0; index < static_cast<int>(requests.size()); ++index) {
     const Request& request = requests[index];
@@ -242,7 +288,7 @@ std::vector<ReportLine> find_ineffective(const graph::OpGraph& graph,
     }
     for (int entry = 0; entry < static_cast<int>(request.activations.size());
          ++entry) {
-      if (!request.activations[entry] || realized.count({index, entry}) > 0) {
+      if (!request.activations[entry] || claims.finds_quantizer[index][entry]) {
         continue;
       }
       const std::string where = request.activations.size() > 1
@@ -280,6 +326,11 @@ std::string describe_aspect(const graph::OpGraph& graph, const Claim& claim) {
       return op.name + "." + op.params[claim.slot].name;
   }
   return op.name;
+}
+
+std::string module_of_op(const graph::OpGraph& graph, int op) {
+  const int call = graph.ops[op].call;
+  return call == kNone ? "" : graph.calls[call].module;
 }
 
 std::string describe_quantizer(const graph::OpGraph& graph,

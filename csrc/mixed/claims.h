@@ -21,30 +21,55 @@ struct Claim {
   Aspect aspect = Aspect::input;
   int slot = 0;  // index in Op::inputs, Op::outputs or Op::params
   Precision precision;
-  QuantizerRoute route;
-  // Index of the claim of a later request on the same aspect of the same leaf.
-  int replaced_by = graph::kNone;
+  int route = graph::kNone;  // index in Claims::routes
 };
 
-// In the order of the requests; within one: leaves in graph order, inputs
-// before outputs before params. Throws a value error for an op index out of
-// range, or for `activations` of a length that does not fit what the request
-// speaks of.
-std::vector<Claim> claims_of_requests(const graph::OpGraph& graph,
-                                      const config::Placement& placement,
-                                      const std::vector<Request>& requests);
+// What `request` said of some ops that `later` speaks of too, and otherwise.
+struct Replacement {
+  static constexpr int kShownOps = 8;  // of more, the first claims are kept
+
+  int request = graph::kNone;
+  int later = graph::kNone;
+  int num_ops = 0;
+  int last_op = graph::kNone;
+  std::vector<Claim> claims;  // in graph order
+};
+
+struct Claims {
+  // Those that no later request on the same aspect of the same leaf replaced.
+  // In the order of the requests; within one: leaves in graph order, inputs
+  // before outputs before params.
+  std::vector<Claim> standing;
+  std::vector<QuantizerRoute> routes;  // one for each aspect spoken of
+  std::vector<Replacement> replaced;   // by request, then by later request
+  // By request and entry of its activations: some quantizer was found.
+  std::vector<std::vector<bool>> finds_quantizer;
+
+  [[nodiscard]] const QuantizerRoute& route_of(const Claim& claim) const {
+    return routes[claim.route];
+  }
+};
+
+// Throws a value error for an op index out of range, or for `activations` of a
+// length that does not fit what the request speaks of.
+Claims claims_of_requests(const graph::OpGraph& graph,
+                          const config::Placement& placement,
+                          const std::vector<Request>& requests);
 
 // One line for each thing asked that cannot change anything.
 std::vector<ReportLine> find_ineffective(const graph::OpGraph& graph,
                                          const config::Placement& placement,
                                          const std::vector<Request>& requests,
-                                         const std::vector<Claim>& claims);
+                                         const Claims& claims);
 
 // `request 2 (conv1, "demo.py:14")`, counted from one as the user counts.
 std::string describe_request(const std::vector<Request>& requests, int request);
 
 // "conv1 input 0", "conv1 output", "conv1.weight".
 std::string describe_aspect(const graph::OpGraph& graph, const Claim& claim);
+
+// Dotted name of the leaf, or of the module that calls a functional op.
+std::string module_of_op(const graph::OpGraph& graph, int op);
 
 // The sites of a quantizer: "relu1", or "conv1, conv2, cat_0" where tied.
 std::string describe_quantizer(const graph::OpGraph& graph,

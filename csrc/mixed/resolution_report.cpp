@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <limits>
 #include <map>
-#include <optional>
 #include <set>
+#include <utility>
 
 #include "core/text.h"
 
@@ -17,18 +17,19 @@ using graph::kNone;
 class ReportWriter {
  public:
   ReportWriter(const graph::OpGraph& graph, const config::Placement& placement,
-               const std::vector<Claim>& claims,
+               const std::vector<Request>& asked, const Claims& claims,
                const std::vector<Verdict>& verdicts)
       : graph_(graph),
         placement_(placement),
-        claims_(claims),
+        requests_(asked),
+        all_(claims),
+        claims_(claims.standing),
         verdicts_(verdicts) {}
 
-  [[nodiscard]] std::vector<ReportLine> requests(
-      const std::vector<Request>& requests) const {
+  [[nodiscard]] std::vector<ReportLine> requests() const {
     std::vector<ReportLine> lines;
-    for (int index = 0; index < static_cast<int>(requests.size()); ++index) {
-      const Request& asked = requests[index];
+    for (int index = 0; index < static_cast<int>(requests_.size()); ++index) {
+      const Request& asked = requests_[index];
       std::vector<std::string> activations;
       for (const auto& precision : asked.activations) {
         activations.push_back(precision ? precision->name() : "as it is");
@@ -43,40 +44,50 @@ class ReportWriter {
         words.push_back(name + " " + precision.name());
       }
       if (words.empty()) words.push_back("nothing");
-      lines.push_back(
-          {index, asked.subject,
-           concat(join(words), covered(asked),
-                  asked.source.empty() ? "" : " at ", asked.source)});
+      lines.push_back({index, asked.subject,
+                       concat(join(words), covered(asked),
+                              asked.source.empty() ? "" : " at ", asked.source),
+                       module_of_request(asked), "request"});
     }
     return lines;
   }
 
   // Leaf by leaf, what is left of each request once later ones have spoken.
   [[nodiscard]] std::vector<ReportLine> inferred() const {
-    return grouped([](const Claim& claim) -> Ending {
-      if (claim.replaced_by != kNone) return std::nullopt;
-      return "";
-    });
+    return by_leaf(claims_, "");
   }
 
   [[nodiscard]] std::vector<ReportLine> replaced() const {
-    return grouped([this](const Claim& claim) -> Ending {
-      if (claim.replaced_by == kNone) return std::nullopt;
-      const Claim& later = claims_[claim.replaced_by];
-      if (later.precision == claim.precision) return std::nullopt;
-      return concat("; request ", later.request + 1, " speaks of it later");
-    });
+    std::vector<ReportLine> lines;
+    for (const Replacement& replacement : all_.replaced) {
+      const std::string later = concat("request ", replacement.later + 1);
+      std::vector<ReportLine> leaves =
+          by_leaf(replacement.claims, "; " + later + " speaks of it later");
+      if (replacement.num_ops <= Replacement::kShownOps) {
+        lines.insert(lines.end(), leaves.begin(), leaves.end());
+        continue;
+      }
+      leaves.resize(3);
+      const Request& asked = requests_[replacement.request];
+      lines.push_back({replacement.request, asked.subject,
+                       concat(replacement.num_ops, " leaf calls (",
+                              join(leaves, &ReportLine::subject),
+                              ", ...): ", later, " speaks of them later"),
+                       module_of_request(asked), "request"});
+    }
+    return lines;
   }
 
   [[nodiscard]] std::vector<ReportLine> propagated(
       const std::vector<Precision>& before) const {
     std::vector<ReportLine> lines;
     for (const Claim& claim : claims_) {
-      if (claim.replaced_by != kNone) continue;
       const std::string where = propagation(claim);
       if (where.empty()) continue;
       lines.push_back({claim.request, describe_aspect(graph_, claim),
-                       claim.precision.name() + where});
+                       claim.precision.name() + where,
+                       module_of_op(graph_, claim.op),
+                       graph_.ops[claim.op].kind});
     }
     const std::map<int, std::vector<int>> readers = readers_of_quantizers();
     for (const Verdict& verdict : verdicts_) {
@@ -86,9 +97,9 @@ class ReportWriter {
       const std::vector<std::string> others = bystanders(
           verdict, found == readers.end() ? std::vector<int>() : found->second);
       if (others.empty()) continue;
-      lines.push_back(
-          {winner.request, quantizer_name(verdict.quantizer),
-           concat(winner.precision.name(), " is seen too by ", join(others))});
+      lines.push_back(line_of_quantizer(
+          winner.request, verdict.quantizer,
+          concat(winner.precision.name(), " is seen too by ", join(others))));
     }
     return lines;
   }
@@ -99,10 +110,23 @@ class ReportWriter {
     for (const Verdict& verdict : verdicts_) {
       const Claim& winner = claims_[verdict.winner];
       const Precision was = before[verdict.quantizer];
-      lines.push_back({winner.request, quantizer_name(verdict.quantizer),
-                       was == winner.precision
-                           ? was.name() + " already"
-                           : was.name() + " -> " + winner.precision.name()});
+      lines.push_back(line_of_quantizer(
+          winner.request, verdict.quantizer,
+          was == winner.precision
+              ? was.name() + " already"
+              : was.name() + " -> " + winner.precision.name()));
+    }
+    return lines;
+  }
+
+  [[nodiscard]] std::vector<ReportLine> unchanged(
+      const std::vector<Precision>& before) const {
+    std::vector<bool> reached(before.size(), false);
+    for (const Verdict& verdict : verdicts_) reached[verdict.quantizer] = true;
+    std::vector<ReportLine> lines;
+    for (int index = 0; index < static_cast<int>(before.size()); ++index) {
+      if (reached[index]) continue;
+      lines.push_back(line_of_quantizer(kNone, index, before[index].name()));
     }
     return lines;
   }
@@ -120,15 +144,29 @@ class ReportWriter {
              concat(claim.precision.name(), "; ",
                     quantizer_name(verdict.quantizer), " is ",
                     winner.precision.name(), " by request ", winner.request + 1,
-                    " (", describe_aspect(graph_, winner), ")")});
+                    " (", describe_aspect(graph_, winner), ")"),
+             module_of_op(graph_, claim.op), graph_.ops[claim.op].kind});
       }
     }
     return lines;
   }
 
  private:
-  // What a claim's entry in a line ends with; nullopt: it has none.
-  using Ending = std::optional<std::string>;
+  [[nodiscard]] ReportLine line_of_quantizer(int request, int quantizer,
+                                             std::string detail) const {
+    const config::QuantizerSpec& spec = placement_.quantizers[quantizer];
+    const graph::Site& site = graph_.sites[spec.sites.front()];
+    return {request, quantizer_name(quantizer), std::move(detail),
+            graph_.calls[site.call].module,
+            spec.kind == graph::SiteKind::param ? site.param : "activation"};
+  }
+
+  // A container's own name; what several modules were named by has none.
+  static std::string module_of_request(const Request& request) {
+    const bool is_module = request.target == RequestTarget::leaf ||
+                           request.target == RequestTarget::container;
+    return is_module ? request.subject : "";
+  }
 
   static std::string covered(const Request& request) {
     const bool expanded = request.target == RequestTarget::container ||
@@ -155,40 +193,58 @@ class ReportWriter {
   }
 
   // One line per request and leaf: "input int16, output int16, weight int4" and
-  // the ending that `ending_of` gives.
-  template <typename EndingOf>
-  [[nodiscard]] std::vector<ReportLine> grouped(EndingOf ending_of) const {
+  // the ending.
+  [[nodiscard]] std::vector<ReportLine> by_leaf(
+      const std::vector<Claim>& claims, const std::string& ending) const {
     std::vector<ReportLine> lines;
     int last_op = kNone;
-    std::string last_ending;
-    for (const Claim& claim : claims_) {
-      const Ending given = ending_of(claim);
-      if (!given) continue;
-      const std::string& ending = *given;
+    for (const Claim& claim : claims) {
       const std::string word =
-          concat(aspect_word(claim), " ", claim.precision.name(), ending);
-      if (!lines.empty() && lines.back().request == claim.request &&
-          last_op == claim.op && last_ending == ending) {
-        std::string& words = lines.back().detail;
-        words.resize(words.size() - ending.size());
-        words.append(", ").append(word);
+          concat(aspect_word(claim), " ", claim.precision.name());
+      const bool same_leaf = !lines.empty() && last_op == claim.op &&
+                             lines.back().request == claim.request;
+      if (same_leaf) {
+        lines.back().detail.append(", ").append(word);
       } else {
-        lines.push_back({claim.request, graph_.ops[claim.op].name, word});
+        const graph::Op& op = graph_.ops[claim.op];
+        lines.push_back({claim.request, op.name, word,
+                         module_of_op(graph_, claim.op), op.kind});
       }
       last_op = claim.op;
-      last_ending = ending;
     }
+    for (ReportLine& line : lines) line.detail += ending;
     return lines;
   }
 
-  // Empty where the claim is realized at the leaf's own site.
+  // The same request asks it of the quantizer's own leaf too.
+  [[nodiscard]] bool is_asked_there(const Claim& claim) const {
+    const std::vector<int>& quantizers = all_.route_of(claim).quantizers;
+    return std::all_of(
+        quantizers.begin(), quantizers.end(), [&](int quantizer) {
+          const auto found =
+              std::lower_bound(verdicts_.begin(), verdicts_.end(), quantizer,
+                               [](const Verdict& verdict, int wanted) {
+                                 return verdict.quantizer < wanted;
+                               });
+          return std::any_of(found->claimants.begin(), found->claimants.end(),
+                             [&](int index) {
+                               const Claim& other = claims_[index];
+                               return other.request == claim.request &&
+                                      other.precision == claim.precision &&
+                                      all_.route_of(other).path.empty();
+                             });
+        });
+  }
+
+  // Empty where the claim is realized at the leaf's own site, or the request
+  // covers the leaf where it is.
   [[nodiscard]] std::string propagation(const Claim& claim) const {
-    const QuantizerRoute& route = claim.route;
+    const QuantizerRoute& route = all_.route_of(claim);
     if (route.quantizers.empty()) {
       return route.fused ? ": inside its supergroup, nothing to quantize"
                          : ": no quantizer there";
     }
-    if (route.path.empty()) return "";
+    if (route.path.empty() || is_asked_there(claim)) return "";
     std::vector<std::string> names;
     for (const int quantizer : route.quantizers) {
       names.push_back(quantizer_name(quantizer));
@@ -240,8 +296,10 @@ class ReportWriter {
 
   const graph::OpGraph& graph_;
   const config::Placement& placement_;
-  const std::vector<Claim>& claims_;
-  const std::vector<Verdict>& verdicts_;
+  const std::vector<Request>& requests_;
+  const Claims& all_;
+  const std::vector<Claim>& claims_;      // those that stand
+  const std::vector<Verdict>& verdicts_;  // ascending quantizers
 };
 
 void append(std::vector<ReportLine>& lines, std::vector<ReportLine> more) {
@@ -259,47 +317,22 @@ void sort_by_request(std::vector<ReportLine>& lines) {
                    });
 }
 
-void write_section(std::string& text, const std::string& title,
-                   const std::vector<ReportLine>& lines) {
-  text += "\n" + title + "\n" + std::string(title.size(), '-') + "\n";
-  if (lines.empty()) text += "(none)\n";
-  for (const ReportLine& line : lines) {
-    const std::string number =
-        line.request == kNone ? "-" : std::to_string(line.request + 1);
-    text += concat("[", number, "] ", line.subject, ": ", line.detail, "\n");
-  }
-}
-
 }  // namespace
 
 void fill_report(const graph::OpGraph& graph,
                  const config::Placement& placement,
                  const std::vector<Precision>& current,
-                 const std::vector<Request>& requests,
-                 const std::vector<Claim>& claims,
+                 const std::vector<Request>& requests, const Claims& claims,
                  const std::vector<Verdict>& verdicts, Resolution& resolution) {
-  const ReportWriter writer(graph, placement, claims, verdicts);
-  resolution.requests = writer.requests(requests);
+  const ReportWriter writer(graph, placement, requests, claims, verdicts);
+  resolution.requests = writer.requests();
   resolution.inferred = writer.inferred();
   resolution.propagated = writer.propagated(current);
   resolution.realized = writer.realized(current);
+  resolution.unchanged = writer.unchanged(current);
   append(resolution.overruled, writer.replaced());
   append(resolution.overruled, writer.outvoted());
   sort_by_request(resolution.overruled);
-}
-
-std::string to_text(const Resolution& resolution) {
-  std::string text =
-      concat("Manual mixed precision: ", resolution.requests.size(),
-             " requests, ", resolution.changes.size(), " quantizers changed, ",
-             resolution.overruled.size(),
-             " overruled\n(the number in brackets is that of the request)\n");
-  write_section(text, "Requests", resolution.requests);
-  write_section(text, "Inferred", resolution.inferred);
-  write_section(text, "Propagated", resolution.propagated);
-  write_section(text, "Realized", resolution.realized);
-  write_section(text, "Overruled", resolution.overruled);
-  return text;
 }
 
 }  // namespace aimetpp::mixed

@@ -12,8 +12,8 @@ namespace aimetpp::mixed {
 // A quantizer that was claimed and the claim that decides it.
 struct Verdict {
   int quantizer = graph::kNone;
-  int winner = graph::kNone;   // index in the claims
-  std::vector<int> claimants;  // indices in the claims, the winner included
+  int winner = graph::kNone;   // index in Claims::standing
+  std::vector<int> claimants;  // indices there too, the winner included
 };
 
 // Fills all sections from the claims and `verdicts` (ascending quantizers).
@@ -22,8 +22,7 @@ struct Verdict {
 void fill_report(const graph::OpGraph& graph,
                  const config::Placement& placement,
                  const std::vector<Precision>& current,
-                 const std::vector<Request>& requests,
-                 const std::vector<Claim>& claims,
+                 const std::vector<Request>& requests, const Claims& claims,
                  const std::vector<Verdict>& verdicts, Resolution& resolution);
 
 }  // namespace aimetpp::mixed

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "mixed/claims.h"
+#include "mixed/cost_model.h"
 #include "mixed/resolution_report.h"
 
 namespace aimetpp::mixed {
@@ -32,12 +33,12 @@ bool is_same_leaf(const graph::OpGraph& graph, int lhs, int rhs) {
 
 // The latest request wins; within one request an output's claim is stronger
 // than a reader's.
-std::vector<Verdict> find_verdicts(const std::vector<Claim>& claims,
+std::vector<Verdict> find_verdicts(const Claims& all,
                                    std::size_t num_quantizers) {
+  const std::vector<Claim>& claims = all.standing;
   std::vector<Verdict> by_quantizer(num_quantizers);
   for (int index = 0; index < static_cast<int>(claims.size()); ++index) {
-    if (claims[index].replaced_by != kNone) continue;
-    for (const int quantizer : claims[index].route.quantizers) {
+    for (const int quantizer : all.route_of(claims[index]).quantizers) {
       by_quantizer[quantizer].quantizer = quantizer;
       by_quantizer[quantizer].claimants.push_back(index);
     }
@@ -64,6 +65,8 @@ bool conflicts(const graph::OpGraph& graph,
                const std::vector<Request>& requests, const Claim& earlier,
                const Claim& later) {
   if (earlier.precision == later.precision) return false;
+  // A list that asks one tensor for two precisions, whomever it was given to.
+  if (earlier.request == later.request && earlier.op == later.op) return true;
   if (!is_leaf_level(requests[earlier.request]) ||
       !is_leaf_level(requests[later.request])) {
     return false;
@@ -132,7 +135,8 @@ class KernelCheck {
       if (placement_.kernels_of_op[op].empty()) continue;
       const std::string problem = check(op);
       if (!problem.empty()) {
-        lines.push_back({kNone, graph_.ops[op].name, problem});
+        lines.push_back({kNone, graph_.ops[op].name, problem,
+                         module_of_op(graph_, op), graph_.ops[op].kind});
       }
     }
     return lines;
@@ -224,8 +228,7 @@ Resolution resolve_requests(const graph::OpGraph& graph,
     raise_value_error("current must hold ", placement.quantizers.size(),
                       " precisions, one per quantizer, got ", current.size());
   }
-  const std::vector<Claim> claims =
-      claims_of_requests(graph, placement, requests);
+  const Claims claims = claims_of_requests(graph, placement, requests);
   std::vector<ReportLine> ineffective =
       find_ineffective(graph, placement, requests, claims);
   if (strict && !ineffective.empty()) {
@@ -235,13 +238,14 @@ Resolution resolve_requests(const graph::OpGraph& graph,
   const std::vector<Verdict> verdicts =
       find_verdicts(claims, placement.quantizers.size());
   if (strict) {
-    check_conflicts(graph, placement, requests, claims, verdicts);
+    check_conflicts(graph, placement, requests, claims.standing, verdicts);
   }
   Resolution resolution;
   resolution.precisions = current;
   for (const Verdict& verdict : verdicts) {
-    const Claim& winner = claims[verdict.winner];
+    const Claim& winner = claims.standing[verdict.winner];
     const Precision before = current[verdict.quantizer];
+    resolution.reached.push_back(verdict.quantizer);
     resolution.precisions[verdict.quantizer] = winner.precision;
     if (before == winner.precision) continue;
     resolution.changes.push_back(
@@ -253,6 +257,9 @@ Resolution resolve_requests(const graph::OpGraph& graph,
     raise_runtime_error("requests leave layers without a supported kernel:",
                         join_details(unsupported, requests));
   }
+  const CostModel cost_model = build_cost_model(graph, placement);
+  resolution.bit_ops_before = cost_model.bit_ops(current);
+  resolution.bit_ops_after = cost_model.bit_ops(resolution.precisions);
   resolution.overruled = std::move(ineffective);
   resolution.overruled.insert(resolution.overruled.end(), unsupported.begin(),
                               unsupported.end());

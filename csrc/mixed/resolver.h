@@ -42,6 +42,10 @@ struct ReportLine {
   int request = graph::kNone;  // index of the request, kNone where derived
   std::string subject;         // leaf, tensor or site name
   std::string detail;
+  std::string module{};  // dotted name of the module it is about; "": the root
+  // What the subject is: "activation" or a parameter's name where it is a
+  // quantizer, the op's kind where it is a leaf.
+  std::string kind{};
 };
 
 struct Change {
@@ -54,7 +58,10 @@ struct Change {
 struct Resolution {
   std::vector<Precision> precisions;  // one per quantizer, after all requests
   std::vector<Change> changes;
+  std::vector<int> reached;  // quantizers that a request decides
   std::vector<ReportLine> requests, inferred, propagated, realized, overruled;
+  std::vector<ReportLine> unchanged;  // quantizers that no request reached
+  double bit_ops_before = 0, bit_ops_after = 0;  // per sample
 };
 
 // `current` holds each quantizer's precision now. Semantics: per leaf and per
@@ -75,9 +82,5 @@ AIMETPP_API Resolution resolve_requests(const graph::OpGraph& graph,
                                         const std::vector<Precision>& current,
                                         const std::vector<Request>& requests,
                                         bool strict);
-
-// The report's text: sections Requests, Inferred, Propagated, Realized,
-// Overruled.
-AIMETPP_API std::string to_text(const Resolution& resolution);
 
 }  // namespace aimetpp::mixed

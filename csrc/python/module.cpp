@@ -19,6 +19,7 @@
 #include "io/config_json.h"
 #include "mixed/cost_model.h"
 #include "mixed/greedy_search.h"
+#include "mixed/report_text.h"
 #include "mixed/resolver.h"
 #include "python/convert.h"
 #include "python/evaluator.h"
@@ -336,7 +337,9 @@ void bind_requests(py::module_& m) {
   py::class_<mixed::ReportLine>(m, "ReportLine")
       .def_readonly("request", &mixed::ReportLine::request)
       .def_readonly("subject", &mixed::ReportLine::subject)
-      .def_readonly("detail", &mixed::ReportLine::detail);
+      .def_readonly("detail", &mixed::ReportLine::detail)
+      .def_readonly("module", &mixed::ReportLine::module)
+      .def_readonly("kind", &mixed::ReportLine::kind);
   py::class_<mixed::Change>(m, "Change")
       .def_readonly("quantizer", &mixed::Change::quantizer)
       .def_readonly("before", &mixed::Change::before)
@@ -345,15 +348,27 @@ void bind_requests(py::module_& m) {
   py::class_<mixed::Resolution>(m, "Resolution")
       .def_readonly("precisions", &mixed::Resolution::precisions)
       .def_readonly("changes", &mixed::Resolution::changes)
+      .def_readonly("reached", &mixed::Resolution::reached)
       .def_readonly("requests", &mixed::Resolution::requests)
       .def_readonly("inferred", &mixed::Resolution::inferred)
       .def_readonly("propagated", &mixed::Resolution::propagated)
       .def_readonly("realized", &mixed::Resolution::realized)
-      .def_readonly("overruled", &mixed::Resolution::overruled);
+      .def_readonly("overruled", &mixed::Resolution::overruled)
+      .def_readonly("unchanged", &mixed::Resolution::unchanged)
+      .def_readonly("bit_ops_before", &mixed::Resolution::bit_ops_before)
+      .def_readonly("bit_ops_after", &mixed::Resolution::bit_ops_after);
+  py::class_<mixed::ReportRow>(m, "ReportRow")
+      .def_readonly("depth", &mixed::ReportRow::depth)
+      .def_readonly("requests", &mixed::ReportRow::requests)
+      .def_readonly("subject", &mixed::ReportRow::subject)
+      .def_readonly("detail", &mixed::ReportRow::detail);
+  m.def("rows_of_section", &mixed::rows_of_section, py::arg("lines"));
+  m.def("summary_of", &mixed::summary_of, py::arg("resolution"));
   m.def("resolve_requests", &mixed::resolve_requests, py::arg("graph"),
         py::arg("placement"), py::arg("current"), py::arg("requests"),
         py::arg("strict"));
-  m.def("resolution_text", &mixed::to_text, py::arg("resolution"));
+  m.def("resolution_text", &mixed::to_text, py::arg("resolution"),
+        py::arg("notes") = std::vector<std::string>());
 }
 
 }  // namespace

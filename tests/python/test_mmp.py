@@ -189,3 +189,120 @@ def test_wrong_arguments_are_errors_at_once():
     with pytest.raises(ValueError, match="site of a parameter"):
         mmp.set_precision(weight, "int8")
     assert mmp.apply(None).requests == []  # none of these was kept
+
+
+class Shared(torch.nn.Module):
+    """One Linear under three names, called through each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(4, 4)
+        self.second = self.first
+        self.box = torch.nn.Sequential(self.first, torch.nn.Sigmoid())
+        self.last = torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.box(self.second(self.first(x))))
+
+
+@pytest.mark.parametrize("name", ["first", "second", "box.0", "*cond"])
+def test_a_module_goes_by_all_its_names(name):
+    sim = make_sim(Shared(), torch.randn(2, 4))
+    apply_one(sim, name, "int16", {"weight": "int4"})
+    assert changed(sim) == {
+        "first.input.0": "int16",
+        "first.weight": "int4",
+        "first": "int16",
+        "first:1": "int16",
+        "first:2": "int16",
+    }
+
+
+def test_a_container_covers_what_is_shared_into_it():
+    sim = make_sim(Shared(), torch.randn(2, 4))
+    apply_one(sim, "box", None, {"weight": "int4"})
+    assert changed(sim) == {"first.weight": "int4"}
+
+
+def test_names_of_sites():
+    sim = make_sim()
+    apply_one(sim, "conv3.input.0", "int16")
+    assert changed(sim) == {"relu1": "int16", "block/add_0": "int16"}
+    with pytest.raises(ValueError, match="site of a parameter"):
+        apply_one(sim, "conv3.weight", "int16")
+
+
+class Mixed(torch.nn.Module):
+    """Returns tensors and other things."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> dict:
+        return {"y": self.fc(x), "none": None, "pair": (3, torch.tanh(x))}
+
+
+def test_a_precision_for_what_is_no_tensor_is_an_error():
+    sim = make_sim(Mixed(), torch.randn(2, 4))
+    mmp = MixedPrecisionConfigurator(sim)
+    for asked in ({"none": "int16"}, {"pair": ["int16", "int16"]}):
+        with pytest.raises(ValueError, match="int16 where there is no tensor"):
+            mmp.set_model_output_precision(asked)
+    mmp.set_model_output_precision({"pair": "int16"})  # the tensor in it
+    mmp.apply(None)
+    assert changed(sim) == {"/tanh_0": "int16"}
+
+
+class Recurrent(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = torch.nn.LSTM(4, 6, batch_first=True)
+        self.fc = torch.nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y, (hidden, _) = self.rnn(x)
+        return self.fc(y[:, -1]), hidden
+
+
+def test_a_leaf_with_several_weights_and_outputs():
+    sim = make_sim(Recurrent(), torch.randn(2, 5, 4))
+    mmp = MixedPrecisionConfigurator(sim)
+    mmp.set_precision("rnn", "int16", {"weight_hh_l0": "int4"})
+    mmp.set_model_output_precision([None, "int12"])
+    mmp.apply(None, strict=False)
+    assert changed(sim) == {
+        "rnn.input.0": "int16",
+        "rnn.weight_hh_l0": "int4",
+        "rnn": "int16",
+        "rnn.output.1": "int12",
+    }
+
+
+class SplitReaders(torch.nn.Module):
+    """One conv+relu, read in halves by two convs whose results are joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 8, 3)
+        self.relu = torch.nn.ReLU()
+        self.a = torch.nn.Conv2d(4, 4, 1)
+        self.b = torch.nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        p, q = self.relu(self.stem(x)).chunk(2, 1)
+        return torch.cat([self.a(p), self.b(q)], 1)
+
+
+def test_readers_of_a_split_and_producers_of_a_join():
+    sim = make_sim(SplitReaders(), torch.randn(2, 3, 8, 8))
+    report = apply_one(sim, "a", "int16")
+    assert changed(sim) == {"relu": "int16", "a": "int16"}
+    seen = {line.subject: line.detail for line in report.propagated}
+    assert seen["relu"] == "int16 is seen too by b"
+    assert seen["a, b, /cat_0"] == "int16 is seen too by b, /cat_0"
+    mmp = MixedPrecisionConfigurator(sim)
+    mmp.set_precision("a", "int16")
+    mmp.set_precision("b", "int4")
+    with pytest.raises(RuntimeError, match=r"int16 \(a input 0\) and int4 \(b input"):
+        mmp.apply(None)

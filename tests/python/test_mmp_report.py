@@ -88,6 +88,7 @@ def test_report_as_text_json_and_html():
         "before": "int8",
         "after": "int16",
         "request": 1,
+        "range": "none",
     } in document["changes"]
     page = report.to_html()
     assert page.count("<table>") == 5 and "int8 -&gt; int16" in page

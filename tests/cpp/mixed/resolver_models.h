@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "mixed/report_text.h"
 #include "mixed/resolver.h"
 #include "support/graph_builder.h"
 
@@ -206,6 +207,19 @@ inline std::map<std::string, std::string> changed(
     if (resolution.precisions[q] == Precision::integer(8)) continue;
     result[model.graph.site_name(model.placement.quantizers[q].sites.front())] =
         resolution.precisions[q].name();
+  }
+  return result;
+}
+
+// Every site whose quantizer is not int8 -> its precision.
+inline std::map<std::string, std::string> changed_sites(
+    const Model& model, const Resolution& resolution) {
+  std::map<std::string, std::string> result;
+  for (std::size_t q = 0; q < resolution.precisions.size(); ++q) {
+    if (resolution.precisions[q] == Precision::integer(8)) continue;
+    for (const int site : model.placement.quantizers[q].sites) {
+      result[model.graph.site_name(site)] = resolution.precisions[q].name();
+    }
   }
   return result;
 }

@@ -40,6 +40,18 @@ TEST(ResolverConflict, OneRequestThatWantsTwoPrecisionsOfTiedInputs) {
       << message;
 }
 
+TEST(ResolverConflict, AListForOneTensorIsOneThroughATypeToo) {
+  Model m;
+  GraphBuilder& b = m.builder;
+  const int x = b.leaf("relu", "r", {b.input()});
+  b.output(b.leaf("add", "sum", {x, x}));
+  m.place();
+  const std::string message =
+      error_of(m, {type({"sum"}, {"int16", "int4"})}, ErrorKind::runtime);
+  EXPECT_TRUE(mentions(message, "sum input 0")) << message;
+  EXPECT_TRUE(mentions(message, "sum input 1")) << message;
+}
+
 TEST(ResolverConflict, ModelInputAndAReaderThatSharesIt) {
   error_of(shared_input(), {model_input({"int16"}), leaf("q", {"int4"})},
            ErrorKind::runtime);
@@ -253,8 +265,8 @@ TEST(ResolutionReport, SectionsSayWhatBecameOfARequest) {
   EXPECT_TRUE(has_line(resolution.propagated, 0, "fc input 0",
                        "int16 -> /add_0, through flat, pool"))
       << text;
-  EXPECT_TRUE(
-      has_line(resolution.propagated, 2, "conv2 output", "int8 -> relu2"))
+  // The container covers relu2 as well: nothing went from one to the other.
+  EXPECT_FALSE(has_line(resolution.propagated, 2, "conv2 output", "relu2"))
       << text;
   EXPECT_TRUE(has_line(resolution.realized, 1, "conv3.weight", "int8 -> int4"))
       << text;
@@ -264,7 +276,7 @@ TEST(ResolutionReport, SectionsSayWhatBecameOfARequest) {
                        "int16; relu1 is int8 by request 3 (conv2 input 0)"))
       << text;
   for (const char* title : {"\nRequests\n", "\nInferred\n", "\nPropagated\n",
-                            "\nRealized\n", "\nOverruled\n"}) {
+                            "\nRealized\n", "\nOverruled\n", "\nUnchanged\n"}) {
     EXPECT_TRUE(mentions(text, title)) << text;
   }
 }
@@ -280,6 +292,40 @@ TEST(ResolutionReport, SiblingsAndTiedProducersThatSeeAChange) {
   EXPECT_TRUE(has_line(resolution.propagated, 0, "a, b, /cat_0",
                        "int16 is seen too by b, /cat_0, c, d"))
       << to_text(resolution);
+}
+
+TEST(ResolutionReport, UnchangedIsWhatNoRequestReached) {
+  const Resolution resolution =
+      resolve(residual(), {leaf("conv3", {"int16"}, {{"weight", "int8"}})});
+  std::vector<std::string> names;
+  for (const ReportLine& line : resolution.unchanged) {
+    EXPECT_EQ(line.request, kNone);
+    EXPECT_EQ(line.detail, "int8");
+    names.push_back(line.subject);
+  }
+  // conv3.weight was reached, though it is as it was.
+  EXPECT_EQ(names, (std::vector<std::string>{"conv1.input.0", "conv1.weight",
+                                             "conv2.weight", "relu2", "/add_0",
+                                             "fc.weight", "fc"}));
+  EXPECT_EQ(resolution.reached.size(), 3u);
+}
+
+TEST(ResolutionReport, BitOperationsBeforeAndAfter) {
+  // Four multiplying ops of one MAC each, 8 x 8 bits before. conv3's weight
+  // becomes int4: 8 x 4. relu1 at 16 bits is read by conv2 (x 8) and conv3.
+  const Resolution narrow =
+      resolve(residual(), {leaf("conv3", {}, {{"weight", "int4"}})});
+  EXPECT_EQ(narrow.bit_ops_before, 4 * 64);
+  EXPECT_EQ(narrow.bit_ops_after, 3 * 64 + 32);
+  const Resolution wide =
+      resolve(residual(), {leaf("conv3", {"int16"}, {{"weight", "int4"}})});
+  EXPECT_EQ(wide.bit_ops_after, 2 * 64 + 128 + 64);
+  EXPECT_TRUE(mentions(
+      to_text(wide), "Bit-operations per sample: 256 -> 320 (1.25 of before)"))
+      << to_text(wide);
+  EXPECT_TRUE(
+      mentions(to_text(wide), "Quantizers after: int4 1, int8 7, int16 2\n"))
+      << to_text(wide);
 }
 
 TEST(ResolutionReport, ReplacedRequestIsOverruledLeafByLeaf) {

@@ -18,17 +18,18 @@ struct Case {
   const char* name;
   Model (*model)();
   std::vector<Ask> asks;
-  Changes expected;  // what is not int8 afterwards
+  Changes expected;  // precision of every site that is not int8 afterwards
   bool strict = true;
 };
 
 class ResolverTable : public ::testing::TestWithParam<Case> {};
 
-TEST_P(ResolverTable, EveryQuantizer) {
+TEST_P(ResolverTable, EverySite) {
   const Case& test = GetParam();
   const Model model = test.model();
   const Resolution resolution = resolve(model, test.asks, test.strict);
-  EXPECT_EQ(changed(model, resolution), test.expected) << to_text(resolution);
+  EXPECT_EQ(changed_sites(model, resolution), test.expected)
+      << to_text(resolution);
   // Nothing depends on anything but the arguments.
   EXPECT_EQ(to_text(resolution),
             to_text(resolve(model, test.asks, test.strict)));
@@ -222,7 +223,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"model_input_read_twice",
              shared_input,
              {model_input({"int16"})},
-             {{"p.input.0", "int16"}}},
+             {{"p.input.0", "int16"}, {"q.input.0", "int16"}}},
         Case{"model_input_then_its_one_reader",
              residual,
              {model_input({"int16"}), leaf("conv1", {"int4"})},
@@ -235,11 +236,14 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"tied_outputs_change_together",
              two_inputs,
              {leaf("a", {"int16"})},
-             {{"a", "int16"}, {"a.input.0", "int16"}}},
+             {{"a", "int16"},
+              {"b", "int16"},
+              {"/cat_0", "int16"},
+              {"a.input.0", "int16"}}},
         Case{"tied_op_itself",
              two_inputs,
              {leaf("/cat_0", {"int16"})},
-             {{"a", "int16"}}},
+             {{"a", "int16"}, {"b", "int16"}, {"/cat_0", "int16"}}},
         Case{"reused_module_is_one_leaf",
              reused,
              {type({"act", "act:1"}, {"int16"})},
@@ -247,6 +251,32 @@ INSTANTIATE_TEST_SUITE_P(
               {"act", "int16"},
               {"v", "int16"},
               {"act:1", "int16"}}},
+        // One tensor, two wishes of one list: its last entry, where tolerated.
+        Case{"a_list_that_asks_a_tied_tensor_twice",
+             two_inputs,
+             {leaf("/cat_0", {"int16", "int4"})},
+             {{"a", "int16"}, {"b", "int16"}, {"/cat_0", "int16"}},
+             false},
+        // A later container wins too, on what lies between leaves as well.
+        Case{"container_after_a_leaf_on_a_tensor_between",
+             residual,
+             {leaf("conv3", {"int16"}, {{"weight", "int4"}}),
+              container({"conv2", "relu2"}, "int4")},
+             {{"relu1", "int4"},
+              {"relu2", "int4"},
+              {"conv3", "int16"},
+              {"conv3.weight", "int4"}}},
+        Case{"output_then_a_type_that_reads_it",
+             residual,
+             {leaf("relu2", {"int16"}), type({"/add_0"}, {"int4"})},
+             {{"relu2", "int4"}, {"conv3", "int4"}, {"/add_0", "int4"}}},
+        Case{"type_then_one_parameter_of_it",
+             residual,
+             {type({"conv1", "conv2", "conv3"}, {}, {{"weight", "int4"}}),
+              leaf("conv2", {}, {{"weight", "int16"}})},
+             {{"conv1.weight", "int4"},
+              {"conv2.weight", "int16"},
+              {"conv3.weight", "int4"}}},
         // A leaf that the config leaves alone still has its input.
         Case{"unquantized_output",
              shared_input,
