@@ -36,9 +36,9 @@ setup-build:
 setup-demo:
 	@scripts/setup.sh build demo
 setup-test:
-	@scripts/setup.sh build demo test
+	@scripts/setup.sh build demo test zoo
 setup-check:
-	@scripts/setup.sh build demo test check
+	@scripts/setup.sh build demo test zoo check
 
 BUILD_EXTENSION = echo "aimetpp: building the extension in build/dev" && \
   CMAKE_ARGS="$(COMMON_CMAKE_ARGS) $(CMAKE_ARGS)" \

@@ -119,10 +119,12 @@ make_environment() {
 
 # A group is installed anew when its requirement files or TORCH change.
 install_group() {
-  local group=$1 files=("requirements/$1.txt") wanted=() file
+  local group=$1 files=("requirements/$1.txt") wanted=() options=() file
   [ -f "${files[0]}" ] || stop "there is no requirement group '$group'."
   [ "$group" != build ] || files+=(requirements/run.txt)
   [ "$group" != build ] || wanted+=("$TORCH")
+  # Packages that would otherwise bring the PyTorch that they were built with.
+  [ "$group" != zoo ] || options+=(--no-deps)
   local key
   key=$(cat "${files[@]}" <(printf '%s\n' "${wanted[@]}") | sha256sum)
   local stamp="$VENV/.installed/$group"
@@ -130,7 +132,7 @@ install_group() {
   say "installing Python packages: $group (${wanted[*]+${wanted[*]}, }${files[*]})"
   for file in "${files[@]}"; do wanted+=(-r "$file"); done
   "$VENV/bin/python" -m pip install -qq --no-input --disable-pip-version-check \
-    "${wanted[@]}" </dev/null ||
+    "${options[@]+${options[@]}}" "${wanted[@]}" </dev/null ||
     stop "pip could not install the group '$group', for the reason above."
   echo "$key" >"$stamp"
 }
