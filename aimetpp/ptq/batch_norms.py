@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -73,6 +73,11 @@ def find_batch_norm(read: ReadModel, op: int) -> BatchNorm | None:
             return None
         tensors = (bound.mean, bound.var, bound.weight, bound.bias)
         return BatchNorm(module, True, *tensors, bound.eps)
+    return module_batch_norm(module)
+
+
+def module_batch_norm(module: Any) -> BatchNorm | None:
+    """What a batch-norm module computes; None as for `find_batch_norm`."""
     frozen = type(module).__name__.endswith("FrozenBatchNorm2d")
     if not frozen and not isinstance(module, _BatchNorm):
         return None
@@ -90,6 +95,11 @@ class Fold:
     layer: Layer
     batch_norm: BatchNorm
     forward: bool
+    # Of what comes out of the batch norm, which has no parameters once it is folded.
+    moments: tuple[torch.Tensor, torch.Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.moments = self.batch_norm.moments()
 
     def is_exact(self) -> bool:
         """False where the layer cannot compute the same without the batch norm."""

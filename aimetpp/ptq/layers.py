@@ -107,9 +107,22 @@ class Layer:
         axes = (1, 3) if self.transposed else (2, 3)
         return products.sum(axes).flatten()
 
-    def ranges(self, inputs: bool) -> torch.Tensor:
-        """The largest magnitude among the weights of each channel, float64."""
-        grouped = self._grouped(self.weight.detach().double().abs())
+    def ranges(
+        self,
+        inputs: bool,
+        input_factors: torch.Tensor,
+        output_factors: torch.Tensor,
+    ) -> torch.Tensor:
+        """The largest magnitude among the weights of each channel, float64.
+
+        Args:
+            inputs: of the input channels; otherwise of the output channels.
+            input_factors: positive; the range is that after `scale_inputs` with them.
+            output_factors: and after `scale_outputs` with these.
+        """
+        grouped = self._grouped(self.weight.detach().cpu().double().abs())
+        grouped = grouped * self._along(input_factors, inputs=True)
+        grouped = grouped * self._along(output_factors, inputs=False)
         axes = (2, 3) if inputs == self.transposed else (1, 3)
         return grouped.amax(axes).flatten()
 

@@ -12,6 +12,7 @@
 #include "config/placement.h"
 #include "core/error.h"
 #include "fold/batch_norm_folds.h"
+#include "fold/equalizable_chains.h"
 #include "graph/jit_reader.h"
 #include "graph/op_graph.h"
 #include "graph/op_traits.h"
@@ -152,6 +153,16 @@ void bind_folds(py::module_& m) {
   m.def("foldable_batch_norms", &fold::foldable_batch_norms, py::arg("graph"));
   m.def("forward_foldable_batch_norms", &fold::forward_foldable_batch_norms,
         py::arg("graph"));
+  py::class_<fold::EqualizableChain>(m, "EqualizableChain")
+      .def_readonly("layers", &fold::EqualizableChain::layers)
+      .def_readonly("between", &fold::EqualizableChain::between);
+  m.def(
+      "equalizable_chains",
+      [](const graph::OpGraph& graph, bool replace_relu6) {
+        return fold::equalizable_chains(
+            graph, replace_relu6 ? fold::Relu6::replaced : fold::Relu6::stops);
+      },
+      py::arg("graph"), py::arg("replace_relu6"));
 }
 
 void bind_config(py::module_& m) {

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "fold/equalizable_chains.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <string_view>
+#include <utility>
+
+#include "fold/op_chain.h"
+
+namespace aimetpp::fold {
+namespace {
+
+using graph::kNone;
+using graph::Op;
+using graph::OpGraph;
+using graph::Param;
+
+constexpr std::array<std::string_view, 4> kElementwise = {"relu", "leaky_relu",
+                                                          "rrelu", "prelu"};
+// Types of ops that mix neighbours within a channel.
+constexpr std::array<std::string_view, 5> kWithinChannel = {
+    "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize"};
+
+const Param* weight_of(const Op& op) {
+  const auto found = std::ranges::find_if(
+      op.params, [](const Param& param) { return param.shape.size() > 1; });
+  return found == op.params.end() ? nullptr : &*found;
+}
+
+class ChainFinder {
+ public:
+  ChainFinder(const OpGraph& graph, Relu6 relu6)
+      : graph_(graph), relu6_(relu6) {
+    for (int op = 0; op < num_ops(); ++op) {
+      if (graph.ops[op].call != kNone) ++num_calls_[identity(graph, op)];
+    }
+  }
+
+  std::vector<EqualizableChain> run() const {
+    std::vector<EqualizableChain> chains;
+    std::vector<bool> is_inside(graph_.ops.size(), false);
+    for (int op = 0; op < num_ops(); ++op) {
+      if (is_inside[op] || !is_layer(op)) continue;
+      EqualizableChain chain = chain_from(op);
+      if (chain.layers.size() < 2) continue;
+      for (std::size_t i = 1; i < chain.layers.size(); ++i) {
+        const bool is_last = i + 1 == chain.layers.size();
+        is_inside[chain.layers[i]] = !is_last;
+      }
+      chains.push_back(std::move(chain));
+    }
+    return chains;
+  }
+
+ private:
+  [[nodiscard]] int num_ops() const {
+    return static_cast<int>(graph_.ops.size());
+  }
+
+  [[nodiscard]] bool is_layer(int index) const {
+    const Op& op = graph_.ops[index];
+    const bool is_linear = op.kind == "linear";
+    if (op.call == kNone || (!is_linear && !op.kind.starts_with("conv"))) {
+      return false;
+    }
+    return weight_of(op) != nullptr &&
+           num_calls_.at(identity(graph_, index)) == 1 &&
+           owns_parameters(graph_, index);
+  }
+
+  // As many channels out as in, each made of its own one only.
+  [[nodiscard]] bool is_depthwise(int index) const {
+    const Op& op = graph_.ops[index];
+    if (op.kind == "linear" || op.inputs.empty()) return false;
+    const auto& weight = weight_of(op)->shape;
+    const auto& input = graph_.tensors[op.inputs.front()].shape;
+    // One axis less than the weight's where there is no batch.
+    const std::size_t axis = input.size() < weight.size() ? 0 : 1;
+    return weight[1] == 1 && input.size() > axis && weight[0] == input[axis];
+  }
+
+  [[nodiscard]] bool passes_factor(const Op& op, bool behind_linear) const {
+    if (is_no_op(op)) return true;
+    if (std::ranges::find(kElementwise, op.kind) != kElementwise.end()) {
+      return true;
+    }
+    // A ReLU6 module is a hardtanh in the IR.
+    if (relu6_ == Relu6::replaced && op.call != kNone) {
+      const graph::Call& call = graph_.calls[op.call];
+      if (!call.functional && call.type == "ReLU6") return true;
+    }
+    // A linear layer's channels are on the axis over which these go.
+    return !behind_linear && std::ranges::find(kWithinChannel, op.onnx_type) !=
+                                 kWithinChannel.end();
+  }
+
+  // Appends the next layer of the chain, if there is one.
+  bool extend_chain(EqualizableChain& chain) const {
+    const bool is_linear = graph_.ops[chain.layers.front()].kind == "linear";
+    std::vector<int> between;
+    int next = sole_reader(graph_, chain.layers.back());
+    while (next != kNone && !is_layer(next) &&
+           passes_factor(graph_.ops[next], is_linear)) {
+      between.push_back(next);
+      next = sole_reader(graph_, next);
+    }
+    if (next == kNone || !is_layer(next) ||
+        (graph_.ops[next].kind == "linear") != is_linear) {
+      return false;
+    }
+    chain.layers.push_back(next);
+    chain.between.push_back(std::move(between));
+    return true;
+  }
+
+  [[nodiscard]] EqualizableChain chain_from(int first) const {
+    EqualizableChain chain{{first}, {}};
+    while (extend_chain(chain) && is_depthwise(chain.layers.back())) {
+    }
+    return chain;
+  }
+
+  const OpGraph& graph_;
+  Relu6 relu6_;
+  std::map<std::string, int> num_calls_;
+};
+
+}  // namespace
+
+std::vector<EqualizableChain> equalizable_chains(const OpGraph& graph,
+                                                 Relu6 relu6) {
+  return ChainFinder(graph, relu6).run();
+}
+
+}  // namespace aimetpp::fold
