@@ -23,6 +23,7 @@ from torch.utils import _pytree as pytree
 
 from aimetpp import _C
 from aimetpp.common.text import source_of_caller
+from aimetpp.nn.attention import PARTS
 
 if TYPE_CHECKING:
     from aimetpp.quantsim.tracing import Tracer
@@ -235,10 +236,16 @@ class FunctionalMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
+        return self.call(func, *args, **(kwargs or {}))
+
+    def call(self, func: Any, *args: Any, **kwargs: Any) -> Any:
+        """Calls `func`, quantizing its inputs and results where it is a site."""
         module = STATE.frames[-1] if STATE.frames else None
         if module is None:
             return func(*args, **kwargs)
+        parts = PARTS.get(func)
+        if parts is not None:
+            return parts(self, *args, **kwargs)
         op = op_name(func)
         if op is None or not has_markable((args, kwargs)):
             if func is torch.Tensor.unflatten:  # torch.compile cannot look into it
@@ -307,15 +314,21 @@ def _check_all_seen(context: Context) -> None:
 
 class frame:  # noqa: N801 - a context manager, used like a function
     """Puts `module` (None: an opaque leaf) on the frame stack; the outermost frame
-    also starts the counters and the functional mode.
+    also starts the counters and the functional mode, and turns off the fused paths
+    of PyTorch's attention modules, which no mode sees.
     """
 
     def __init__(self, module: Any) -> None:
         self.module = module
         self.mode: FunctionalMode | None = None
+        self.fast_path = False
 
     def __enter__(self) -> None:
         if not STATE.frames and self.module is not None:
+            # torch.compile traces no such setting, and shows the mode every op.
+            if not torch.compiler.is_compiling():
+                self.fast_path = torch.backends.mha.get_fastpath_enabled()
+                torch.backends.mha.set_fastpath_enabled(False)
             STATE.context = Context(self.module._aimetpp)
             self.mode = FunctionalMode()
             self.mode.__enter__()
@@ -331,6 +344,8 @@ class frame:  # noqa: N801 - a context manager, used like a function
     def __exit__(self, *error: Any) -> None:
         STATE.frames.pop()
         if self.mode is not None:
+            if not torch.compiler.is_compiling():
+                torch.backends.mha.set_fastpath_enabled(self.fast_path)
             self.mode.__exit__(*error)
             context, STATE.context = STATE.context, None
             if context is not None and error[0] is None:

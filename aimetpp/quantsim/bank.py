@@ -20,6 +20,7 @@ from aimetpp.quantization import (
     QuantizerBase,
 )
 from aimetpp.quantization.float import FLOAT_DTYPES
+from aimetpp.quantsim.param_read import ParamRead
 from aimetpp.quantsim.tracing import Tracer, functional_key
 
 
@@ -32,7 +33,7 @@ class Slot:
     key: str
     # The parameter that the slot's quantizer reads, for param sites.
     owner: torch.nn.Module | None = None
-    param: str = ""
+    read: ParamRead | None = None
 
     def get(self) -> torch.nn.Module | None:
         return self.container._modules.get(self.key)
@@ -41,7 +42,9 @@ class Slot:
         self.container._modules[self.key] = quantizer
 
     def parameter(self) -> torch.Tensor | None:
-        return self.owner._parameters[self.param] if self.owner is not None else None
+        if self.owner is None or self.read is None:
+            return None
+        return self.read.value(self.owner)
 
 
 @dataclass
@@ -77,7 +80,7 @@ class QuantizerBank:
         self._modules = dict(model.named_modules())
         # Each look at an attribute of the graph copies its whole list.
         self._calls, self._sites = graph.calls, graph.sites
-        self._param_slots = tracer.param_slots
+        self._param_reads = tracer.param_reads
         self._shapes = {p.site: tuple(p.shape) for op in graph.ops for p in op.params}
         self.entries: list[_Entry] = []
         for spec in placement.quantizers:
@@ -127,23 +130,22 @@ class QuantizerBank:
         if call.functional:
             container = module.functional_quantizers
             if record.kind == "param":
-                key = functional_key(
-                    call.type, call.ordinal, "input", self._param_slots[site]
-                )
-                owner_name, _, param = record.param.rpartition(".")
-                return [Slot(site, container, key, self._modules[owner_name], param)]
+                read = self._param_reads[site]
+                key = functional_key(call.type, call.ordinal, "input", read.slot)
+                return [Slot(site, container, key, self._modules[read.module], read)]
             key = functional_key(call.type, call.ordinal, record.kind, record.slot)
             return [Slot(site, container, key)]
         assert isinstance(module, QuantizationMixin)
         first_input = call.ordinal * module._aimetpp.num_inputs
-        if site in self._param_slots:  # another module's parameter, as an argument
-            key = str(first_input + self._param_slots[site])
-            owner_name, _, param = record.param.rpartition(".")
-            owner = self._modules[owner_name]
-            return [Slot(site, module.input_quantizers, key, owner, param)]
+        if site in self._param_reads:  # another module's parameter, as an argument
+            read = self._param_reads[site]
+            key = str(first_input + read.slot)
+            owner = self._modules[read.module]
+            return [Slot(site, module.input_quantizers, key, owner, read)]
         if record.kind == "param":
             key = record.param
-            return [Slot(site, module.param_quantizers, key, module, key)]
+            read = ParamRead(0, call.module, key)
+            return [Slot(site, module.param_quantizers, key, module, read)]
         if record.kind == "input":
             index = first_input + record.slot
             return [Slot(site, module.input_quantizers, str(index))]

@@ -34,6 +34,7 @@ from aimetpp.nn.wrap import (
     wrap_frame,
     wrap_leaf,
 )
+from aimetpp.quantsim.param_read import ParamRead, rows_of_base
 
 
 def functional_key(op: str, ordinal: int, kind: str, slot: int) -> str:
@@ -102,8 +103,8 @@ class Tracer:
         self.functional: dict[str, dict[tuple[str, int], FunctionalCall]] = {}
         self.slots: dict[str, tuple[int, int]] = {}  # leaf -> most inputs, outputs
         self.num_calls: dict[str, int] = {}
-        # Which markable argument of its functional call a param site is.
-        self.param_slots: dict[int, int] = {}
+        # By site: parameters that a call reads as arguments.
+        self.param_reads: dict[int, ParamRead] = {}
         self.batch_norm_calls: dict[int, FunctionalBatchNorm] = {}
         # (module, op) of every call in order, and where in it each module was entered.
         self.sequence: list[tuple[str, str]] = []
@@ -192,6 +193,22 @@ class Tracer:
         )
         return traced.result
 
+    def _param_read(self, call: int, slot: int, x: torch.Tensor) -> ParamRead | None:
+        """The parameter that an argument is; of a linear function's weight and bias
+        also the parameter of which it is some rows, as packed projections are.
+        """
+        rows: tuple[int, int] | None = None
+        parameter: torch.Tensor | None = x
+        if self.calls[call].type == "linear" and x._base is not None:
+            parameter, rows = x._base, rows_of_base(x)
+            if rows is None:
+                return None
+        path = self._param_names.get(id(parameter))
+        if path is None or not isinstance(parameter, torch.nn.Parameter):
+            return None
+        module, _, name = path.rpartition(".")
+        return ParamRead(slot, module, name, rows)
+
     def _traced(self, call: int, function: Any, args: Any, kwargs: Any) -> _TracedCall:
         """Runs one call with its inputs and results marked."""
         originals: list[torch.Tensor] = []
@@ -199,12 +216,12 @@ class Tracer:
 
         def enter(k: int, x: torch.Tensor) -> torch.Tensor:
             originals.append(x)
-            name = self._param_names.get(id(x))
-            if isinstance(x, torch.nn.Parameter) and name is not None:
-                marked.append(self._mark_param(call, name, x))
-                self.param_slots[self._param_sites[call, name]] = k
-            else:
+            read = self._param_read(call, k, x)
+            if read is None:
                 marked.append(self._mark(x, "input", call, k))
+                return marked[-1]
+            marked.append(self._mark_param(call, read.path, x))
+            self.param_reads[self._param_sites[call, read.path]] = read
             return marked[-1]
 
         args, kwargs = map_markable(enter, (args, kwargs))

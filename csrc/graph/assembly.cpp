@@ -250,9 +250,7 @@ class Assembly {
       if (known) continue;
       const int parameter = node.args[0].tensors.front();
       const auto& shape = ir_.values[parameter].shape;
-      // A functional call names a parameter by its path in the model.
-      const std::string& path = graph_.sites[site].param;
-      op.params.push_back({site, path.substr(path.find_last_of('.') + 1),
+      op.params.push_back({site, graph_.sites[site].param_name(),
                            shape.value_or(std::vector<std::int64_t>{}),
                            parameter});
     }

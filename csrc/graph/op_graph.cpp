@@ -101,6 +101,11 @@ std::int64_t num_elements(const std::vector<std::int64_t>& shape) {
                          std::multiplies<>());
 }
 
+std::string Site::param_name() const {
+  const std::string whole = param.substr(0, param.find('['));
+  return whole.substr(whole.find_last_of('.') + 1);
+}
+
 std::string Call::name() const {
   if (functional) return module + "/" + type + "_" + std::to_string(ordinal);
   // The root has no dotted name; where it is itself a leaf, it is the only one.

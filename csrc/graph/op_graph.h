@@ -35,12 +35,18 @@ struct AIMETPP_API Call {
 };
 
 // One place where a tensor can be quantized.
-struct Site {
+struct AIMETPP_API Site {
   int id = kNone;  // index in OpGraph::sites and argument of the marker op
   SiteKind kind = SiteKind::output;
-  int call = kNone;   // index in OpGraph::calls
-  int slot = 0;       // which input or output of the call; 0 for a param
-  std::string param;  // parameter name ("weight") where kind is param
+  int call = kNone;  // index in OpGraph::calls
+  int slot = 0;      // which input or output of the call; 0 for a param
+  // Where kind is param: the parameter's name ("weight"). A functional call
+  // names it by its path in the model, and rows of it by their indices:
+  // "encoder.attn.in_proj_weight[0:64]".
+  std::string param;
+
+  // The name in its module: "weight", "in_proj_weight".
+  [[nodiscard]] std::string param_name() const;
 };
 
 enum class Origin : std::uint8_t { op, model_input, constant, parameter };

@@ -28,6 +28,17 @@ struct Example {
   }
 };
 
+TEST(SiteTest, ParameterNameIsWithoutPathAndRows) {
+  const auto name = [](const std::string& param) {
+    Site site;
+    site.param = param;
+    return site.param_name();
+  };
+  EXPECT_EQ(name("weight"), "weight");
+  EXPECT_EQ(name("encoder.attention.in_proj_weight"), "in_proj_weight");
+  EXPECT_EQ(name("attention.in_proj_weight[8:24]"), "in_proj_weight");
+}
+
 TEST(CallName, SaysModuleAndOrdinal) {
   EXPECT_EQ((Call{"conv1", 0, false, "Conv2d", ""}).name(), "conv1");
   EXPECT_EQ((Call{"relu", 1, false, "ReLU", ""}).name(), "relu:1");
