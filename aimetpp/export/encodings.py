@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 import aimetpp
@@ -26,6 +27,7 @@ from aimetpp.export.files import require_writable_folder
 from aimetpp.export.keys import activation_keys, param_key
 from aimetpp.export.loading import load_encodings
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
+from aimetpp.quantization.blocks import Blocks
 
 if TYPE_CHECKING:
     from aimetpp.quantsim import QuantizationSimModel
@@ -45,10 +47,11 @@ class Encoding:
     Attributes:
         precision: "int8", "fp16", "bf16".
         symmetric: the quantizer's grid is centred on zero.
-        scale, offset: one number, or one for each index along `channel_axis`; empty
-            for the float formats.
+        scale, offset: one number, or one for each index along `channel_axis`, or one
+            for each of `blocks`; empty for the float formats.
         qmin, qmax: ends of the integer grid, both included; 0 for the float formats.
-        channel_axis: the axis of a per-channel encoding; None for per-tensor.
+        channel_axis: the axis of a per-channel encoding; None for others.
+        blocks: of a block-wise encoding; None for others.
     """
 
     precision: str
@@ -58,6 +61,7 @@ class Encoding:
     qmin: int = 0
     qmax: int = 0
     channel_axis: int | None = None
+    blocks: Blocks | None = None
 
     @classmethod
     def of(cls, quantizer: torch.nn.Module, site: str) -> Encoding:
@@ -85,7 +89,12 @@ class Encoding:
             offset=tuple(int(o) for o in offset.detach().flatten().tolist()),
             qmin=qmin,
             qmax=qmax,
-            channel_axis=quantizer.channel_axis if scale.numel() > 1 else None,
+            channel_axis=(
+                quantizer.channel_axis
+                if scale.numel() > 1 and quantizer.blocks is None
+                else None
+            ),
+            blocks=quantizer.blocks,
         )
 
     @property
@@ -110,7 +119,9 @@ class Encoding:
 
 
 def leaf_0_6_1(encoding: Encoding) -> list[dict[str, Any]]:
-    """One dict per channel; `is_symmetric` is a string, as the format has it."""
+    """One dict per channel or block; `is_symmetric` is a string, as the format has
+    it.
+    """
     if encoding.is_float:
         extra = _BF16_BITS if encoding.precision == "bf16" else {}
         return [{"bitwidth": 16, "dtype": "float", **extra}]
@@ -130,7 +141,11 @@ def leaf_0_6_1(encoding: Encoding) -> list[dict[str, Any]]:
 
 
 def leaf_1_0_0(name: str, encoding: Encoding) -> dict[str, Any]:
-    """One object per tensor, with a list of scales and offsets."""
+    """One object per tensor, with a list of scales and offsets.
+
+    Raises:
+        ValueError: blocks that the format cannot express.
+    """
     if encoding.is_float:
         extra = _BF16_BITS if encoding.precision == "bf16" else {}
         return {
@@ -147,12 +162,36 @@ def leaf_1_0_0(name: str, encoding: Encoding) -> dict[str, Any]:
         "is_sym": encoding.symmetric,
         "scale": list(encoding.scale),
         "offset": encoding.file_offset,
-        "enc_type": "PER_TENSOR" if encoding.channel_axis is None else "PER_CHANNEL",
+        **_extent_1_0_0(name, encoding),
     }
 
 
+def _extent_1_0_0(name: str, encoding: Encoding) -> dict[str, Any]:
+    if encoding.blocks is not None:
+        _, size = _block_axis(name, encoding.blocks)
+        if 1 not in encoding.blocks.size:
+            raise ValueError(
+                f"encodings file: {name!r}: version 1.0.0 has blocks of single "
+                f"channels only, got block_size {encoding.blocks.size}; use 2.0.0"
+            )
+        return {"enc_type": "PER_BLOCK", "block_size": size}
+    per_tensor = encoding.channel_axis is None
+    return {"enc_type": "PER_TENSOR" if per_tensor else "PER_CHANNEL"}
+
+
+def _block_axis(name: str, blocks: Blocks) -> tuple[int, int]:
+    try:
+        return blocks.axis_and_size()
+    except ValueError as error:
+        raise ValueError(f"encodings file: {name!r}: {error}") from error
+
+
 def leaf_2_0_0(name: str, encoding: Encoding) -> dict[str, Any]:
-    """One object per tensor in the words of ONNX QuantizeLinear."""
+    """One object per tensor in the words of ONNX QuantizeLinear.
+
+    Raises:
+        ValueError: blocks that the format cannot express.
+    """
     if encoding.is_float:
         return {"name": name, "output_dtype": _FLOAT_NAMES[encoding.precision]}
     sign = "" if encoding.qmin < 0 else "u"
@@ -160,6 +199,8 @@ def leaf_2_0_0(name: str, encoding: Encoding) -> dict[str, Any]:
         "name": name,
         "output_dtype": f"{sign}int{encoding.bitwidth}",
     }
+    if encoding.blocks is not None:
+        return {**leaf, **_blocks_2_0_0(name, encoding, encoding.blocks)}
     per_tensor = encoding.channel_axis is None
     scale, zero_point = list(encoding.scale), encoding.zero_point
     leaf["y_scale"] = scale[0] if per_tensor else scale
@@ -168,6 +209,17 @@ def leaf_2_0_0(name: str, encoding: Encoding) -> dict[str, Any]:
     if not per_tensor:
         leaf["axis"] = encoding.channel_axis
     return leaf
+
+
+def _blocks_2_0_0(name: str, encoding: Encoding, blocks: Blocks) -> dict[str, Any]:
+    """Scales and zero points nested as the blocks are in the tensor."""
+    axis, size = _block_axis(name, blocks)
+    leaf: dict[str, Any] = {
+        "y_scale": np.reshape(encoding.scale, blocks.counts).tolist()
+    }
+    if any(encoding.zero_point):
+        leaf["y_zero_point"] = np.reshape(encoding.zero_point, blocks.counts).tolist()
+    return {**leaf, "axis": axis, "block_size": size}
 
 
 @dataclass(frozen=True)

@@ -13,25 +13,27 @@ QuantizeLinear computes what the simulation does: round half to even, then satur
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from aimetpp.export.data_movement import spread_encodings
 from aimetpp.export.encodings import Encoding
 from aimetpp.export.graph_editor import GraphEditor
 from aimetpp.export.guards import add_guards, grid_end
+from aimetpp.quantization.blocks import Blocks
 
 MARKER_DOMAIN = "aimetpp.marker"
 # The exporter names a node's output after its type, and the marker's output is
 # what the DequantizeLinear in its place will yield.
 MARKER_OP = "DequantizeLinear"
 
-# Smallest opset with 4 and 16-bit QuantizeLinear types.
+# Smallest opset with 4 and 16-bit QuantizeLinear types, and with blocks.
 WIDE_TYPES_OPSET = 21
 _IR_VERSION_OF_WIDE_TYPES = 10
 _MAX_BITWIDTH = 16
@@ -85,7 +87,8 @@ def required_opset(
     """
     integers = {site: e for site, e in encodings.items() if not e.is_float}
     bits = {container_bitwidth(e, site_names[s]) for s, e in integers.items()}
-    return WIDE_TYPES_OPSET if bits - {8} else 13
+    blockwise = any(e.blocks is not None for e in integers.values())
+    return WIDE_TYPES_OPSET if blockwise or bits - {8} else 13
 
 
 def insert_qdq(
@@ -230,6 +233,12 @@ class _Rewriter:
             chain.cast(_FLOAT_TYPES[encoding.precision], "narrowed")
             chain.cast(marker.elem_type, "widened")
             return chain.finish()
+        if encoding.blocks is not None:
+            raise ValueError(
+                f"ONNX export: {self._site_names[marker.site]!r} is computed in the "
+                "graph, so that its block-wise grid cannot be expressed; quantize it "
+                "per channel or per tensor"
+            )
         if marker.elem_type != TensorProto.FLOAT:
             chain.cast(TensorProto.FLOAT, "float")
         if self._is_narrower_than_type(marker, encoding):
@@ -275,7 +284,9 @@ class _Rewriter:
         stored_type = helper.tensor_dtype_to_np_dtype(elem_type)
         tensor = numpy_helper.from_array(integers.astype(stored_type))
         stored = self._editor.add_initializer(f"{marker.source}_quantized", tensor)
-        scale, zero_point, axis = self._grid_initializers(marker, encoding)
+        scale, zero_point, axis = self._grid_initializers(
+            marker, encoding, values.shape
+        )
         chain = _Chain(self._editor, marker, start=stored)
         chain.add("DequantizeLinear", [scale, zero_point], "dequantized", **axis)
         if marker.elem_type != TensorProto.FLOAT:
@@ -292,23 +303,54 @@ class _Rewriter:
         return (encoding.qmin, encoding.qmax) != (low, low + (1 << bits) - 1)
 
     def _grid_initializers(
-        self, marker: _Marker, encoding: Encoding
+        self, marker: _Marker, encoding: Encoding, shape: Sequence[int] = ()
     ) -> tuple[str, str, dict[str, int]]:
-        """Names of the scale and the zero point, and the axis attribute."""
-        shape = [] if encoding.channel_axis is None else [len(encoding.scale)]
+        """Names of the scale and the zero point, and the attributes that say how they
+        extend over the tensor; its `shape` is of use for blocks only.
+        """
         elem_type = self._integer_type(marker, encoding)
-        scale = helper.make_tensor("", TensorProto.FLOAT, shape, encoding.scale)
-        zero = helper.make_tensor("", elem_type, shape, encoding.zero_point)
-        axis = {} if encoding.channel_axis is None else {"axis": encoding.channel_axis}
+        scales, zeros = np.array(encoding.scale), np.array(encoding.zero_point)
+        axis: dict[str, int] = {}
+        if encoding.blocks is not None:
+            axis = self._block_attributes(marker, encoding.blocks)
+            scales = _for_onnx(scales, encoding.blocks, axis["axis"], shape)
+            zeros = _for_onnx(zeros, encoding.blocks, axis["axis"], shape)
+        elif encoding.channel_axis is not None:
+            axis = {"axis": encoding.channel_axis}
+        else:
+            scales, zeros = scales.reshape(()), zeros.reshape(())
+        scale = helper.make_tensor("", TensorProto.FLOAT, scales.shape, scales.ravel())
+        zero = helper.make_tensor("", elem_type, zeros.shape, zeros.ravel())
         return (
             self._editor.add_initializer(f"{marker.source}_scale", scale),
             self._editor.add_initializer(f"{marker.source}_zero_point", zero),
             axis,
         )
 
+    def _block_attributes(self, marker: _Marker, blocks: Blocks) -> dict[str, int]:
+        try:
+            axis, size = blocks.axis_and_size()
+        except ValueError as error:
+            name = self._site_names[marker.site]
+            raise ValueError(f"ONNX export: {name!r}: {error}") from error
+        return {"axis": axis, "block_size": size}
+
+
+def _for_onnx(
+    values: np.ndarray, blocks: Blocks, axis: int, shape: Sequence[int]
+) -> np.ndarray:
+    """One number for each block along `axis`, and for each index along the others."""
+    array = values.reshape(blocks.counts)
+    for other, total in enumerate(shape):
+        if other != axis:
+            array = array.repeat(total // array.shape[other], axis=other)
+    return array
+
 
 def quantize_array(values: np.ndarray, encoding: Encoding) -> np.ndarray:
     """The grid's integers of a parameter, in float32 arithmetic as the simulation."""
+    if encoding.blocks is not None:
+        return _quantize_blocks(values, encoding, encoding.blocks)
     shape = [1] * values.ndim
     if encoding.channel_axis is not None:
         shape[encoding.channel_axis] = -1
@@ -317,6 +359,15 @@ def quantize_array(values: np.ndarray, encoding: Encoding) -> np.ndarray:
     steps = np.rint(values.astype(np.float32) / scale) - offset
     integers = np.clip(steps, encoding.qmin, encoding.qmax).astype(np.int64)
     return integers.reshape(values.shape)
+
+
+def _quantize_blocks(
+    values: np.ndarray, encoding: Encoding, blocks: Blocks
+) -> np.ndarray:
+    per_block = replace(encoding, blocks=None, channel_axis=0)
+    split = blocks.split(torch.from_numpy(np.array(values))).numpy()
+    integers = torch.from_numpy(quantize_array(split, per_block))
+    return blocks.join(integers, values.shape).numpy()
 
 
 class _Chain:

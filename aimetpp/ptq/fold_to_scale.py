@@ -45,11 +45,12 @@ def _name_of(sim: QuantizationSimModel, module: torch.nn.Module) -> str:
 def _require_foldable(fold: Fold, name: str) -> None:
     weight = fold.layer.module.param_quantizers[fold.layer.weight_name]
     if isinstance(weight, QuantizeDequantize):
-        if weight.min.numel() != fold.layer.out_channels:
+        channels = fold.layer.out_channels
+        if weight.min.numel() != channels or weight.block_size is not None:
             raise RuntimeError(
                 "fold_all_batch_norms_to_scale: the weight of "
                 f"{name!r} must have one range per output channel "
-                f"({fold.layer.out_channels}), got {weight.min.numel()}; fold before "
+                f"({channels}), got shape {tuple(weight.min.shape)}; fold before "
                 "the simulation is made instead, with fold_all_batch_norms"
             )
         if not weight.is_initialized():

@@ -25,7 +25,7 @@ class QuantizeDequantize(AffineQuantizerBase):
             self.observe(x)
             return x
         self._require_range()
-        return torch.ops.aimetpp.fake_quantize(x, *self._arguments())
+        return self._run(torch.ops.aimetpp.fake_quantize, x)
 
 
 class Quantize(AffineQuantizerBase):
@@ -37,7 +37,7 @@ class Quantize(AffineQuantizerBase):
             self.observe(x)
             return x
         self._require_range()
-        return torch.ops.aimetpp.quantize(x, *self._arguments())
+        return self._run(torch.ops.aimetpp.quantize, x)
 
 
 class Dequantize(AffineQuantizerBase):
@@ -46,4 +46,4 @@ class Dequantize(AffineQuantizerBase):
     def forward(self, q: torch.Tensor) -> torch.Tensor:
         """Returns (q + offset) * scale, of `q`'s shape and dtype."""
         self._require_range()
-        return torch.ops.aimetpp.dequantize(q, *self._arguments())
+        return self._run(torch.ops.aimetpp.dequantize, q)

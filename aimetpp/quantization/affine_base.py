@@ -11,6 +11,7 @@ import torch
 
 from aimetpp import _C
 from aimetpp.quantization.base import QuantizerBase
+from aimetpp.quantization.blocks import Blocks
 
 # From here on float32 cannot count the steps of a grid, and the kernels compute in
 # float64 (csrc/core/quant_math.h).
@@ -26,7 +27,8 @@ class AffineQuantizerBase(QuantizerBase):
 
     Args:
         shape: shape of `min` and `max`: () for per-tensor, (C, 1, 1, 1)-like, with
-            one dimension larger than 1, for per-channel.
+            one dimension larger than 1, for per-channel, the number of blocks along
+            each axis for block-wise.
         bitwidth: 2 to 32.
         symmetric: grid around zero instead of from zero up.
         strict_symmetric: as many steps below zero as above.
@@ -36,9 +38,12 @@ class AffineQuantizerBase(QuantizerBase):
             chooses the range.
         channel_axis: the axis of per-channel ranges; by default the one dimension
             of `shape` that is larger than 1.
+        block_size: block-wise ranges: elements of a block along each axis, -1 for
+            "as `shape` makes it". A tensor's size is shape x block_size.
 
     Raises:
-        ValueError: bit-width out of range, more than one dimension larger than 1.
+        ValueError: bit-width out of range; more than one dimension larger than 1
+            without block_size; a block_size that does not go with `shape`.
     """
 
     min: torch.nn.Parameter
@@ -55,6 +60,7 @@ class AffineQuantizerBase(QuantizerBase):
         unsigned_symmetric: bool = False,
         scheme: str = "min_max",
         channel_axis: int | None = None,
+        block_size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(shape, Sequence):
@@ -63,17 +69,10 @@ class AffineQuantizerBase(QuantizerBase):
                 f"(C, 1, 1, 1), got {shape!r}"
             )
         self.shape = tuple(shape)
-        wide = [axis for axis, size in enumerate(self.shape) if size > 1]
-        if len(wide) > 1:
-            raise ValueError(
-                f"{type(self).__name__}: shape must have at most one dimension larger "
-                f"than 1 (the channels), got {self.shape}"
-            )
-        _C.Statistics.for_scheme(1, scheme)  # an unknown scheme is an error now
-        if channel_axis is None and wide:
-            channel_axis = wide[0]
+        self.blocks = None if block_size is None else Blocks.of(self.shape, block_size)
         # The axis of per-channel ranges; None where there is one range only.
-        self.channel_axis = channel_axis if wide else None
+        self.channel_axis = self._channel_axis_of(channel_axis)
+        _C.Statistics.for_scheme(1, scheme)  # an unknown scheme is an error now
         self._symmetric = bool(symmetric)
         self.strict_symmetric = strict_symmetric
         self.unsigned_symmetric = unsigned_symmetric
@@ -94,6 +93,29 @@ class AffineQuantizerBase(QuantizerBase):
         self._initialized = False
         self._bitwidth = 0
         self._set_grid(bitwidth, self._symmetric)
+
+    def _channel_axis_of(self, given: int | None) -> int | None:
+        wide = [axis for axis, size in enumerate(self.shape) if size > 1]
+        if self.blocks is not None:
+            if given is not None:
+                raise ValueError(
+                    f"{type(self).__name__}: channel_axis and block_size exclude each "
+                    f"other, got {given} and {self.block_size}"
+                )
+            return 0  # of the blocks in a row, see Blocks.split
+        if len(wide) > 1:
+            raise ValueError(
+                f"{type(self).__name__}: shape must have at most one dimension larger "
+                f"than 1 (the channels), or block_size be given, got {self.shape}"
+            )
+        return (wide[0] if given is None else given) if wide else None
+
+    @property
+    def block_size(self) -> tuple[int, ...] | None:
+        """Elements of a block along each axis, -1 for what remains; None where the
+        ranges are not block-wise.
+        """
+        return None if self.blocks is None else self.blocks.size
 
     # -- grid ---------------------------------------------------------------
 
@@ -231,6 +253,8 @@ class AffineQuantizerBase(QuantizerBase):
         if self.statistics is None:
             self.statistics = _C.Statistics.for_scheme(self.min.numel(), self.scheme)
         try:
+            if self.blocks is not None:
+                x = self.blocks.split(x.detach())
             self.statistics.update(x, self.channel_axis)
         except ValueError as error:
             raise ValueError(f"{self._describe()}: {error}") from error
@@ -239,6 +263,7 @@ class AffineQuantizerBase(QuantizerBase):
     @contextlib.contextmanager
     def compute_encodings(self) -> Iterator[None]:
         previous, self.statistics = self.statistics, None
+        ranges = dict(self._ranges)
         self._observing = True
         try:
             yield
@@ -250,6 +275,9 @@ class AffineQuantizerBase(QuantizerBase):
         if self.statistics is None:
             self.statistics = previous
         else:
+            # The same data again, as weights mostly are: nothing to search for.
+            if self.statistics == previous:
+                self._ranges = ranges
             self._set_range_from_statistics()
 
     def _symmetry(self) -> str:
@@ -284,11 +312,19 @@ class AffineQuantizerBase(QuantizerBase):
 
     def _zero_point(self, symmetric: bool) -> torch.Tensor:
         """The integer that zero becomes, of `min`'s shape: minus the offset."""
-        return torch.ops.aimetpp.quantize(self._zeros(), *self._arguments(symmetric))
+        return self._on_ranges(torch.ops.aimetpp.quantize, self._zeros(), symmetric)
 
     def _value_of(self, q: torch.Tensor) -> torch.Tensor:
         """The real numbers that an integer stands for, of `min`'s shape."""
-        return torch.ops.aimetpp.dequantize(self._zeros() + q, *self._arguments())
+        return self._on_ranges(torch.ops.aimetpp.dequantize, self._zeros() + q)
+
+    def _on_ranges(
+        self, op: Any, values: torch.Tensor, symmetric: bool | None = None
+    ) -> torch.Tensor:
+        """`op` on one number for each range; both of `min`'s shape."""
+        if self.blocks is not None:
+            values = values.flatten()
+        return op(values, *self._arguments(symmetric)).reshape(self.min.shape)
 
     def get_scale(self) -> torch.Tensor | None:
         """Step of the grid, of `min`'s shape; None before calibration.
@@ -300,7 +336,7 @@ class AffineQuantizerBase(QuantizerBase):
         # The real number one step above zero. Scale does not depend on offset: with
         # the symmetric one, which no range moves, all of the gradient is scale's.
         one = self._zero_point(symmetric=True).detach() + 1
-        return torch.ops.aimetpp.dequantize(one, *self._arguments(symmetric=True))
+        return self._on_ranges(torch.ops.aimetpp.dequantize, one, symmetric=True)
 
     def get_offset(self) -> torch.Tensor | None:
         """Offset of the grid: value = (q + offset) * scale; None before calibration."""
@@ -358,6 +394,16 @@ class AffineQuantizerBase(QuantizerBase):
         signed = self._signed if symmetric is None else symmetric
         return self.min, self.max, self.grid, signed, self.channel_axis
 
+    def _run(self, op: Any, x: torch.Tensor) -> torch.Tensor:
+        """`op` on `x`, any shape, or one that can be cut into the blocks."""
+        if self.blocks is None:
+            return op(x, *self._arguments())
+        try:
+            blocks = self.blocks.split(x)
+        except ValueError as error:
+            raise ValueError(f"{self._describe()}: {error}") from error
+        return self.blocks.join(op(blocks, *self._arguments()), x.shape)
+
     def _apply(self, fn: Any, recurse: bool = True) -> AffineQuantizerBase:
         # Ranges stay float32 in a half-precision model: only the device follows.
         device = fn(torch.empty(0, device=self.min.device)).device
@@ -381,10 +427,11 @@ class AffineQuantizerBase(QuantizerBase):
 
     def extra_repr(self) -> str:
         kind = "symmetric" if self.symmetric else "asymmetric"
-        axis = (
-            ""
-            if self.channel_axis is None
-            else f", per-channel axis {self.channel_axis}"
-        )
+        if self.blocks is not None:
+            axis = f", {self.min.numel()} blocks of size {self.block_size}"
+        elif self.channel_axis is not None:
+            axis = f", per-channel axis {self.channel_axis}"
+        else:
+            axis = ""
         state = "" if self._initialized else ", not calibrated"
         return f"{self.precision}, {kind}{axis}{state}"

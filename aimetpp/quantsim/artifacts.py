@@ -44,13 +44,16 @@ class _Portable(torch.nn.Module):
         self.register_buffer("offset", offset.detach())
         self.qmin, self.qmax = quantizer.grid.tolist()
         self.channel_axis = quantizer.channel_axis
+        self.blocks = quantizer.blocks
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         from aimetpp.export.torchscript import aten_fake_quantize
 
-        return aten_fake_quantize(
-            x, self.scale, self.offset, self.qmin, self.qmax, self.channel_axis
+        values = x if self.blocks is None else self.blocks.split(x)
+        y = aten_fake_quantize(
+            values, self.scale, self.offset, self.qmin, self.qmax, self.channel_axis
         )
+        return y if self.blocks is None else self.blocks.join(y, x.shape)
 
 
 class _OnnxExporter:

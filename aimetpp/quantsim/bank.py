@@ -152,6 +152,22 @@ class QuantizerBank:
         index = call.ordinal * module._aimetpp.num_outputs + record.slot
         return [Slot(site, module.output_quantizers, str(index))]
 
+    def replace_integer(self, index: int, quantizer: QuantizeDequantize) -> None:
+        """Puts another integer quantizer in the place of an entry's, and on.
+
+        A parameter is calibrated at once where the old quantizer was.
+        """
+        entry = self.entries[index]
+        calibrated = entry.integer.is_initialized()
+        quantizer.label = entry.label
+        entry.integer = quantizer.to(entry.integer.min.device)
+        for slot in entry.slots:
+            slot.set(quantizer)
+        parameter = entry.slots[0].parameter()
+        if calibrated and parameter is not None:
+            with quantizer.compute_encodings():
+                quantizer.observe(parameter)
+
     # -- precisions ---------------------------------------------------------
 
     def precision(self, index: int) -> str:
@@ -225,12 +241,16 @@ class QuantizerBank:
             if entry.current() is not entry.integer and entry.integer.has_statistics():
                 entry.integer.reset()
 
-    def calibrate_params(self) -> None:
-        """Observes every parameter whose quantizer is on, per bit-width anew."""
-        for entry in self.entries:
-            if entry.kind != "param" or entry.current() is not entry.integer:
-                continue
-            parameter = entry.slots[0].parameter()
-            if parameter is not None:
-                with entry.integer.compute_encodings():
-                    entry.integer.observe(parameter)
+    def borrowed_params(
+        self,
+    ) -> list[tuple[torch.nn.Module | None, torch.Tensor | None]]:
+        """Quantizer and parameter of each slot that reads a parameter without being
+        in its owner's `param_quantizers`.
+        """
+        return [
+            (slot.get(), slot.parameter())
+            for entry in self.entries
+            for slot in entry.slots
+            if slot.owner is not None
+            and slot.container is not getattr(slot.owner, "param_quantizers", None)
+        ]

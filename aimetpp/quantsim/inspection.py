@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,6 +45,17 @@ class Site:
     name: str
     source: str
     quantizer: torch.nn.Module | None
+
+
+def _bytes(tensors: Iterable[torch.Tensor], counted: set[int]) -> int:
+    """Bytes of the tensors' storages, except those in `counted`, which grows."""
+    total = 0
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in counted:
+            counted.add(storage.data_ptr())
+            total += storage.nbytes()
+    return total
 
 
 @dataclass(frozen=True)
@@ -249,6 +260,38 @@ class InspectionMethods:
         """Bit-operations of one sample: sum of MACs x activation x param bits."""
         model = _C.build_cost_model(self.graph, self.placement)
         return float(model.bit_ops(self._bank.precisions()))
+
+    def memory_report(self) -> dict[str, int]:
+        """Bytes that the simulation holds, by kind.
+
+        Returns:
+            "parameters" and "buffers": the model's own. "quantizer_ranges": minima,
+            maxima and grids of all quantizers, also of those that are off.
+            "statistics": what calibration keeps. "derived_ranges": the ranges of the
+            bit-widths that the quantizers had so far. "total": the sum. Tensors that
+            share memory are counted once.
+        """
+        quantizers = dict.fromkeys(entry.integer for entry in self._bank.entries)
+        quantizers.update(
+            dict.fromkeys(
+                quantizer
+                for _, quantizer in self.named_quantizers()
+                if isinstance(quantizer, QuantizeDequantize)
+            )
+        )
+        ranges = [t for q in quantizers for t in (q.min, q.max, q.grid)]
+        derived = [t for q in quantizers for ends in q._ranges.values() for t in ends]
+        counted = {t.untyped_storage().data_ptr() for t in ranges}
+        report = {
+            "parameters": _bytes(self.model.parameters(), counted),
+            "buffers": _bytes(self.model.buffers(), counted),
+            "quantizer_ranges": _bytes(ranges, set()),
+            "statistics": sum(
+                q.statistics.num_bytes for q in quantizers if q.statistics is not None
+            ),
+            "derived_ranges": _bytes(derived, set()),
+        }
+        return {**report, "total": sum(report.values())}
 
     def fingerprint(self) -> str:
         """SHA-256 of graph, weights, config, scheme and calibration statistics."""

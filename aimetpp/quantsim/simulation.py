@@ -18,6 +18,7 @@ from aimetpp.common.defs import CallbackFunc, QuantizationDataType, QuantScheme
 from aimetpp.common.inference import inference
 from aimetpp.common.precision import precision_name
 from aimetpp.common.text import shortened
+from aimetpp.nn.calibration import compute_encodings
 from aimetpp.nn.wrap import (
     QUANTIZER_CONTAINERS,
     BaseQuantizationMixin,
@@ -175,16 +176,8 @@ class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
                 "compute_encodings: forward_pass_callback must be callable, got "
                 f"{type(forward_pass_callback).__name__}"
             )
-        self._bank.calibrate_params()
-        activations = [
-            entry.integer
-            for entry in self._bank.entries
-            if entry.kind != "param" and entry.current() is entry.integer
-        ]
         callback = CallbackFunc(forward_pass_callback, forward_pass_callback_args)
-        with inference(self.model), contextlib.ExitStack() as stack:
-            for quantizer in activations:
-                stack.enter_context(quantizer.compute_encodings())
+        with inference(self.model), compute_encodings(self.model):
             callback(self.model)
         self._bank.forget_unobserved()
         missing = self.uncalibrated()

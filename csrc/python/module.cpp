@@ -221,6 +221,12 @@ void bind_quantizer(py::module_& m) {
            py::arg("channel_axis") = py::none())
       .def_property_readonly("empty", &Statistics::empty)
       .def_property_readonly("num_bytes", &Statistics::bytes)
+      .def(
+          "__eq__",
+          [](const Statistics& one, const Statistics& other) {
+            return one == other;
+          },
+          py::is_operator())
       .def("__deepcopy__",
            [](const Statistics& statistics, const py::dict&) {
              return Statistics(statistics);

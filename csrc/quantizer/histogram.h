@@ -69,6 +69,8 @@ class PackedHistogram {
   [[nodiscard]] Histogram unpacked(int num_bins) const;
   // Bytes on the heap.
   [[nodiscard]] std::size_t bytes() const;
+  friend bool operator==(const PackedHistogram&,
+                         const PackedHistogram&) = default;
 
  private:
   float lo_ = 0;

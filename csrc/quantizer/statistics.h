@@ -59,6 +59,8 @@ class AIMETPP_API Statistics {
   // Of memory that is kept.
   [[nodiscard]] std::size_t bytes() const;
 
+  friend bool operator==(const Statistics&, const Statistics&) = default;
+
   // For pickling: everything as plain numbers. deserialize throws a
   // value error for numbers that serialize did not write.
   [[nodiscard]] std::vector<double> serialize() const;

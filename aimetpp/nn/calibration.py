@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Calibration of the quantizers in a model: parameters first, then what runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from aimetpp.nn.wrap import QuantizationMixin
+from aimetpp.quantization.affine import AffineQuantizerBase
+from aimetpp.quantization.base import QuantizerBase
+
+
+@contextlib.contextmanager
+def compute_encodings(model: torch.nn.Module) -> Iterator[None]:
+    """Calibrates the quantizers of a quantized model on what runs in the context.
+
+    Parameters are calibrated on entry and quantized meanwhile; activations pass
+    through unquantized and are observed; their ranges are set on leaving.
+
+    Args:
+        model: `sim.model`, or a part of it.
+
+    Raises:
+        ValueError: a NaN reached a quantizer; the message names it.
+    """
+    sim = model.__dict__.get("_aimetpp_sim", lambda: None)()
+    borrowed = [] if sim is None else sim._bank.borrowed_params()
+    params = calibrate_params(model, borrowed)
+    with contextlib.ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, QuantizerBase) and id(module) not in params:
+                stack.enter_context(module.compute_encodings())
+        yield
+
+
+def calibrate_params(
+    model: torch.nn.Module,
+    borrowed: Iterable[tuple[torch.nn.Module | None, torch.Tensor | None]] = (),
+) -> set[int]:
+    """Gives every quantizer of a parameter the range that the parameter has now.
+
+    Args:
+        model: a quantized model, or a part of it.
+        borrowed: quantizers that stand in other slots than `param_quantizers`, with
+            the parameter that is read there.
+
+    Returns:
+        The ids of the quantizers of parameters, calibrated or not.
+    """
+    pairs = [
+        (quantizer, module._parameters[name])
+        for module in model.modules()
+        if isinstance(module, QuantizationMixin)
+        for name, quantizer in module.param_quantizers.items()
+    ]
+    done: set[int] = set()
+    for quantizer, parameter in (*pairs, *borrowed):
+        if id(quantizer) in done or not isinstance(quantizer, QuantizerBase):
+            continue
+        done.add(id(quantizer))
+        if isinstance(quantizer, AffineQuantizerBase) and parameter is not None:
+            with quantizer.compute_encodings():
+                quantizer.observe(parameter)
+    return done

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Settings of a simulation that a config file cannot express."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from aimetpp.common.text import shortened
+from aimetpp.nn.wrap import QuantizationMixin
+from aimetpp.quantization import QuantizeDequantize
+
+if TYPE_CHECKING:
+    from aimetpp.quantsim.simulation import QuantizationSimModel
+
+_WHO = "set_blockwise_quantization_for_weights"
+_Transposed = (
+    torch.nn.ConvTranspose1d,
+    torch.nn.ConvTranspose2d,
+    torch.nn.ConvTranspose3d,
+)
+_WithChannels = (
+    torch.nn.Linear,
+    torch.nn.Conv1d,
+    torch.nn.Conv2d,
+    torch.nn.Conv3d,
+    *_Transposed,
+)
+
+
+def set_blockwise_quantization_for_weights(
+    sim: QuantizationSimModel,
+    arg: Sequence[type[torch.nn.Module]]
+    | Sequence[torch.nn.Module]
+    | Callable[[torch.nn.Module], bool],
+    bitwidth: int,
+    symmetric: bool,
+    block_size: int | Sequence[int],
+) -> None:
+    """Gives each block of a weight a range of its own.
+
+    Weights of a calibrated simulation are calibrated again at once. A weight that
+    does not divide into such blocks keeps its quantizer, with a warning.
+
+    Args:
+        sim: the simulation; quantizers of its weights are replaced.
+        arg: which modules: a list of types, a list of modules of `sim.model`, or a
+            function that says True.
+        bitwidth: of the weights, 2 to 32.
+        symmetric: grid around zero.
+        block_size: elements of a block along each axis of the weight, -1 for the
+            whole axis; or one number, of input channels, for convolutions and linear
+            layers: each output channel then has its own blocks, which span the
+            kernel.
+
+    Raises:
+        TypeError: `arg` is none of these.
+        ValueError: a module without a quantized weight, or with other axes than
+            `block_size`; one number for a module without input and output channels.
+    """
+    chosen = _chosen(sim, arg)
+    skipped = []
+    replaced = []
+    for name, module in chosen:
+        index = _weight_index(sim, name, module)
+        weight = module._parameters["weight"]
+        assert weight is not None
+        sizes = _block_sizes(name, module, weight, block_size)
+        if any(total % size for total, size in zip(weight.shape, sizes, strict=True)):
+            skipped.append(f"{name}.weight {tuple(weight.shape)}")
+            continue
+        old = sim._bank.entries[index].integer
+        counts = tuple(n // size for n, size in zip(weight.shape, sizes, strict=True))
+        quantizer = QuantizeDequantize(
+            counts,
+            bitwidth,
+            symmetric,
+            strict_symmetric=old.strict_symmetric and symmetric,
+            unsigned_symmetric=old.unsigned_symmetric and symmetric,
+            scheme=old.scheme,
+            block_size=sizes,
+        )
+        quantizer.percentile = old.percentile
+        quantizer.fixed_min, quantizer.fixed_max = old.fixed_min, old.fixed_max
+        replaced.append((index, quantizer))
+    for index, quantizer in replaced:
+        sim._bank.replace_integer(index, quantizer)
+    if skipped:
+        warnings.warn(
+            f"{_WHO}: these weights do not divide into blocks of {block_size} and keep "
+            f"their quantizers: {shortened(skipped)}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _chosen(sim: QuantizationSimModel, arg: Any) -> list[tuple[str, QuantizationMixin]]:
+    modules = list(sim.named_qmodules())
+    if isinstance(arg, Sequence) and not isinstance(arg, str):
+        if all(isinstance(item, type) for item in arg):
+            return [(name, m) for name, m in modules if isinstance(m, tuple(arg))]
+        if all(isinstance(item, torch.nn.Module) for item in arg):
+            wanted = set(arg)
+            unknown = wanted - {module for _, module in modules}
+            if unknown:
+                raise ValueError(
+                    f"{_WHO}: not a quantized module of this simulation's model: "
+                    f"{type(unknown.pop()).__name__}"
+                )
+            return [(name, m) for name, m in modules if m in wanted]
+    elif callable(arg) and not isinstance(arg, torch.nn.Module):
+        return [(name, m) for name, m in modules if arg(m)]
+    raise TypeError(
+        f"{_WHO}: arg must be a list of module types, a list of modules or a function "
+        f"of a module, got {arg!r}"
+    )
+
+
+def _weight_index(
+    sim: QuantizationSimModel, name: str, module: QuantizationMixin
+) -> int:
+    """The placement's index of the weight's quantizer."""
+    slots = module.param_quantizers
+    for index, entry in enumerate(sim._bank.entries):
+        if any(s.container is slots and s.key == "weight" for s in entry.slots):
+            return index
+    raise ValueError(f"{_WHO}: {name} has no quantized weight")
+
+
+def _block_sizes(
+    name: str,
+    module: torch.nn.Module,
+    weight: torch.Tensor,
+    block_size: int | Sequence[int],
+) -> tuple[int, ...]:
+    """Elements of a block along each axis of the weight."""
+    if isinstance(block_size, int):
+        if not isinstance(module, _WithChannels):
+            raise ValueError(
+                f"{_WHO}: block_size must be given for each axis of the weight of "
+                f"{name}, a {type(module).__mro__[1].__name__}"
+            )
+        into, out = (0, 1) if isinstance(module, _Transposed) else (1, 0)
+        given = [-1] * weight.dim()
+        given[into], given[out] = block_size, 1
+    else:
+        given = list(block_size)
+    if len(given) != weight.dim() or any(size < 1 and size != -1 for size in given):
+        raise ValueError(
+            f"{_WHO}: block_size must be 1 or more, or -1, for each of the "
+            f"{weight.dim()} axes of {name}.weight, got {block_size}"
+        )
+    return tuple(
+        total if size == -1 else size
+        for total, size in zip(weight.shape, given, strict=True)
+    )
