@@ -136,8 +136,9 @@ class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
     def __deepcopy__(self, memo: dict[int, Any]) -> QuantizationSimModel:
         copied = object.__new__(type(self))
         memo[id(self)] = copied
-        for shared in (self.graph, self.placement):  # they never change
-            memo[id(shared)] = shared
+        bank = self._bank
+        for shared in (self.graph, self.placement, bank._calls, bank._sites):
+            memo[id(shared)] = shared  # they never change
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         copied.model.__dict__["_aimetpp_sim"] = _SimReference(copied)
         return copied
