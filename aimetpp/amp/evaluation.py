@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
+from aimetpp.common.batches import first_samples, run_batch, split_batch
 from aimetpp.common.defs import CallbackFunc
 from aimetpp.common.inference import inference
 
@@ -208,7 +209,7 @@ class _Metric:
 
     def _samples(self) -> list[Any]:
         if self._batches is None:
-            self._batches = list(_first(self._data_loader, self._num_samples))
+            self._batches = list(first_samples(self._data_loader, self._num_samples))
             if not self._batches:
                 raise ValueError(f"{self.metric}: the data loader has no batches")
         return self._batches
@@ -232,65 +233,11 @@ class _Metric:
         return self._references
 
     def _forward(self, sim: Any, model: torch.nn.Module, batch: Any) -> Any:
-        if self._forward_fn is not None:
-            return self._forward_fn(model, batch)
-        inputs, _ = _split(sim, batch)
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        inputs = pytree.tree_map(
-            lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, inputs
-        )
-        if isinstance(inputs, dict):
-            return model(**inputs)
-        return model(*inputs)
-
-
-def _split(sim: Any, batch: Any) -> tuple[Any, Any]:
-    """The model's inputs in a batch, as a tuple or dict, and the labels or None."""
-    example = sim.dummy_input
-    if isinstance(example, dict):
-        if isinstance(batch, tuple | list):
-            batch, *rest = batch
-            return {key: batch[key] for key in example}, rest[0] if rest else None
-        labels = batch.get("labels", batch.get("label"))
-        return {key: batch[key] for key in example}, labels
-    if not isinstance(batch, tuple | list):
-        return (batch,), None
-    count = len(example) if isinstance(example, tuple | list) else 1
-    if count > 1 and isinstance(batch[0], tuple | list):
-        return tuple(batch[0]), batch[1] if len(batch) > 1 else None
-    return tuple(batch[:count]), batch[count] if len(batch) > count else None
+        return run_batch(model, sim.dummy_input, batch, self._forward_fn)
 
 
 def _labels(sim: Any, batch: Any) -> Any:
-    return _split(sim, batch)[1]
-
-
-def _first(batches: Iterable[Any], num_samples: int | None) -> Iterator[Any]:
-    """Batches until they hold `num_samples` samples, the last one cut."""
-    left = num_samples
-    for batch in batches:
-        sizes = [
-            leaf.shape[0]
-            for leaf in pytree.tree_leaves(batch)
-            if isinstance(leaf, torch.Tensor) and leaf.dim() > 0
-        ]
-        size = sizes[0] if sizes else 1
-        if left is not None and size > left:
-            batch = pytree.tree_map(_cutter(size, left), batch)
-            size = left
-        yield batch
-        if left is not None:
-            left -= size
-            if left == 0:
-                return
-
-
-def _cutter(size: int, keep: int) -> Callable[[Any], Any]:
-    def cut(leaf: Any) -> Any:
-        samples = isinstance(leaf, torch.Tensor) and leaf.dim() > 0
-        return leaf[:keep] if samples and leaf.shape[0] == size else leaf
-
-    return cut
+    return split_batch(sim.dummy_input, batch)[1]
 
 
 def _tensors(output: Any) -> list[torch.Tensor]:

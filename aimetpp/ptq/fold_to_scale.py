@@ -7,6 +7,7 @@ import torch
 
 from aimetpp.nn.wrap import QuantizationMixin, become_identity
 from aimetpp.ptq.batch_norms import Fold, find_folds
+from aimetpp.ptq.layerwise import refresh_bias_range
 from aimetpp.ptq.reading import ReadModel
 from aimetpp.quantization import QuantizeDequantize
 from aimetpp.quantsim import QuantizationSimModel
@@ -30,10 +31,7 @@ def fold_to_scale(sim: QuantizationSimModel) -> list[Fold]:
         weight = quantizers[fold.layer.weight_name]
         if isinstance(weight, QuantizeDequantize):
             _scale_range(weight, factor)
-        bias = quantizers["bias"] if "bias" in quantizers else None
-        if isinstance(bias, QuantizeDequantize) and fold.layer.bias is not None:
-            with bias.compute_encodings():
-                bias.observe(fold.layer.bias)
+        refresh_bias_range(fold.layer)
         become_identity(fold.batch_norm.module)
     return folds
 

@@ -27,6 +27,7 @@ class Layer:
     functional: bool
     weight_name: str  # in `module`; of a functional op, in the model
     weight: torch.nn.Parameter
+    bias_name: str
     bias: torch.nn.Parameter | None
     groups: int
     transposed: bool
@@ -40,6 +41,11 @@ class Layer:
     def in_channels(self) -> int:
         size = self.weight.shape[0 if self.transposed else 1]
         return size if self.transposed else size * self.groups
+
+    @property
+    def spatial_dims(self) -> int:
+        """Dimensions behind the channels: 0 for a linear layer."""
+        return self.weight.dim() - 2
 
     @property
     def can_have_bias(self) -> bool:
@@ -150,5 +156,7 @@ def find_layer(read: ReadModel, op: int) -> Layer | None:
     tensor = graph.tensors[(node.outputs if transposed else node.inputs)[0]]
     axis = len(tensor.shape) - weight.dim() + 1
     groups = 1 if node.kind == "linear" else tensor.shape[axis] // weight.shape[1]
-    bias = biases[0][1] if biases else None
-    return Layer(op, module, functional, name, weight, bias, groups, transposed)
+    bias_name, bias = biases[0] if biases else ("bias", None)
+    return Layer(
+        op, module, functional, name, weight, bias_name, bias, groups, transposed
+    )

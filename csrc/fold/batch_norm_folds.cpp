@@ -80,4 +80,33 @@ Pairs forward_foldable_batch_norms(const OpGraph& graph) {
   return pairs;
 }
 
+std::vector<NormalizedInput> normalized_inputs(const OpGraph& graph) {
+  const auto producer_of_input = [&](int op) {
+    const auto& inputs = graph.ops[op].inputs;
+    return inputs.empty() ? kNone : graph.tensors[inputs.front()].producer;
+  };
+  std::vector<NormalizedInput> found;
+  for (int layer = 0; layer < static_cast<int>(graph.ops.size()); ++layer) {
+    const Op& op = graph.ops[layer];
+    if (!is_call_of(op, {"Conv", "ConvTranspose", "Gemm"})) continue;
+    int source = producer_of_input(layer);
+    while (source != kNone && is_no_op(graph.ops[source])) {
+      source = producer_of_input(source);
+    }
+    Activation activation = Activation::none;
+    if (source != kNone && graph.ops[source].kind == "relu") {
+      activation = Activation::relu;
+    } else if (source != kNone && is_relu6(graph, graph.ops[source])) {
+      activation = Activation::relu6;
+    }
+    if (activation != Activation::none) source = producer_of_input(source);
+    if (source != kNone &&
+        is_call_of(graph.ops[source], {"BatchNormalization"}) &&
+        has_channels_on_axis_1(graph, op, op.inputs.front())) {
+      found.push_back({layer, source, activation});
+    }
+  }
+  return found;
+}
+
 }  // namespace aimetpp::fold

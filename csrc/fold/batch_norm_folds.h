@@ -2,6 +2,7 @@
 // The batch norms that a layer beside them can take over, found in the graph.
 #pragma once
 
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,19 @@ AIMETPP_API std::vector<std::pair<int, int>> foldable_batch_norms(
 // pads its input with nothing or with values of the input: pairs (the batch
 // norm, that op), under the same conditions.
 AIMETPP_API std::vector<std::pair<int, int>> forward_foldable_batch_norms(
+    const graph::OpGraph& graph);
+
+enum class Activation : std::uint8_t { none, relu, relu6 };
+
+// A Conv or Gemm whose input comes from a batch norm, directly or through a
+// ReLU, so that the mean of that input is known without data.
+struct NormalizedInput {
+  int layer = graph::kNone;       // op index
+  int batch_norm = graph::kNone;  // op index
+  Activation activation = Activation::none;
+};
+
+AIMETPP_API std::vector<NormalizedInput> normalized_inputs(
     const graph::OpGraph& graph);
 
 }  // namespace aimetpp::fold

@@ -86,10 +86,8 @@ class ChainFinder {
     if (std::ranges::find(kElementwise, op.kind) != kElementwise.end()) {
       return true;
     }
-    // A ReLU6 module is a hardtanh in the IR.
-    if (relu6_ == Relu6::replaced && op.call != kNone) {
-      const graph::Call& call = graph_.calls[op.call];
-      if (!call.functional && call.type == "ReLU6") return true;
+    if (relu6_ == Relu6::replaced && is_relu6(graph_, op)) {
+      return op.call != kNone && !graph_.calls[op.call].functional;
     }
     // A linear layer's channels are on the axis over which these go.
     return !behind_linear && std::ranges::find(kWithinChannel, op.onnx_type) !=

@@ -16,6 +16,11 @@ bool is_no_op(const Op& op) {
   return op.onnx_type == "Identity" || op.onnx_type == "Dropout";
 }
 
+bool is_relu6(const OpGraph& graph, const Op& op) {
+  return op.kind == "relu6" ||
+         (op.call != kNone && graph.calls[op.call].type == "ReLU6");
+}
+
 int sole_reader(const OpGraph& graph, int op) {
   if (graph.ops[op].outputs.size() != 1) return kNone;
   const graph::Tensor& tensor = graph.tensors[graph.ops[op].outputs.front()];

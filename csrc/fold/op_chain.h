@@ -13,6 +13,9 @@ namespace aimetpp::fold {
 // Identity and Dropout: nothing in evaluation.
 bool is_no_op(const graph::Op& op);
 
+// A ReLU6 module, which is a hardtanh in the IR, or F.relu6.
+bool is_relu6(const graph::OpGraph& graph, const graph::Op& op);
+
 // The op that alone reads the result of `op`; kNone where there is none or
 // several, where the result leaves the model, or where `op` has several
 // results. Reading a tensor's size does not count.

@@ -153,6 +153,15 @@ void bind_folds(py::module_& m) {
   m.def("foldable_batch_norms", &fold::foldable_batch_norms, py::arg("graph"));
   m.def("forward_foldable_batch_norms", &fold::forward_foldable_batch_norms,
         py::arg("graph"));
+  py::enum_<fold::Activation>(m, "Activation")
+      .value("none", fold::Activation::none)
+      .value("relu", fold::Activation::relu)
+      .value("relu6", fold::Activation::relu6);
+  py::class_<fold::NormalizedInput>(m, "NormalizedInput")
+      .def_readonly("layer", &fold::NormalizedInput::layer)
+      .def_readonly("batch_norm", &fold::NormalizedInput::batch_norm)
+      .def_readonly("activation", &fold::NormalizedInput::activation);
+  m.def("normalized_inputs", &fold::normalized_inputs, py::arg("graph"));
   py::class_<fold::EqualizableChain>(m, "EqualizableChain")
       .def_readonly("layers", &fold::EqualizableChain::layers)
       .def_readonly("between", &fold::EqualizableChain::between);

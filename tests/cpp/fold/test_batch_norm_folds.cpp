@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "core/text.h"
 #include "support/graph_builder.h"
 
 namespace aimetpp::fold {
@@ -109,6 +111,30 @@ TEST(ForwardFoldableBatchNorms, NotWhereTheNormalizedValuesAreReadTwice) {
   const int conv = b.leaf("conv2d", "conv", {bn}, with_weight());
   b.output(b.functional("add", "", {bn, conv}));
   EXPECT_EQ(forward_foldable_batch_norms(b.build()), Pairs{});
+}
+
+TEST(NormalizedInputs, ThroughReluAndRelu6ToEveryReader) {
+  GraphBuilder b;
+  testing::LeafOptions relu6;
+  relu6.type = "ReLU6";
+  const int bn1 = b.leaf("batch_norm", "bn1", {b.input()}, with_weight(0, {4}));
+  const int relu = b.functional("relu", "", {bn1});
+  const int left = b.leaf("conv2d", "left", {relu}, with_weight());
+  int right = b.leaf("conv2d", "right", {relu}, with_weight());
+  right = b.leaf("batch_norm", "bn2", {right}, with_weight(0, {4}));
+  right = b.leaf("hardtanh", "relu6", {right}, relu6);
+  right = b.leaf("conv2d", "next", {right}, with_weight());
+  const int sum = b.functional("add", "", {left, right});
+  b.output(b.leaf("conv2d", "last", {sum}, with_weight()));
+  const graph::OpGraph graph = b.build();
+  std::vector<std::string> lines;
+  for (const NormalizedInput& input : normalized_inputs(graph)) {
+    lines.push_back(concat(graph.ops[input.batch_norm].name, " ",
+                           static_cast<int>(input.activation), " ",
+                           graph.ops[input.layer].name));
+  }
+  EXPECT_EQ(lines, (std::vector<std::string>{"bn1 1 left", "bn1 1 right",
+                                             "bn2 2 next"}));
 }
 
 }  // namespace

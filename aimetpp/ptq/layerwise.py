@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The layers of a simulation whose weights are quantized, one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from aimetpp.ptq.layers import Layer, find_layer
+from aimetpp.ptq.reading import ReadModel
+from aimetpp.ptq.samples import Samples
+from aimetpp.quantization import QuantizeDequantize
+from aimetpp.quantsim import QuantizationSimModel
+
+
+@dataclass
+class QuantizedLayer:
+    """A leaf module with a weight on an integer grid."""
+
+    name: str
+    layer: Layer
+    calls: int  # of the module in one forward
+
+    @property
+    def module(self) -> Any:
+        return self.layer.module
+
+    @property
+    def quantizer(self) -> QuantizeDequantize:
+        return self.module.param_quantizers[self.layer.weight_name]
+
+    def quantized_weight(self) -> torch.Tensor:
+        """The weight as the simulation computes with it."""
+        with torch.no_grad():
+            return self.quantizer(self.layer.weight)
+
+    def channel_mean(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Mean of each output channel, float64."""
+        axis = outputs.dim() - self.layer.spatial_dims - 1
+        return outputs.double().transpose(0, axis).flatten(1).mean(1)
+
+
+def quantized_layers(sim: QuantizationSimModel) -> list[QuantizedLayer]:
+    """Every such layer, in the order in which the forward runs them."""
+    read = ReadModel(sim.model, sim.graph, {})
+    found: dict[str, QuantizedLayer] = {}
+    for op, node in enumerate(sim.graph.ops):
+        if node.call < 0 or sim.graph.calls[node.call].functional:
+            continue
+        name = sim.graph.calls[node.call].module
+        if name in found:
+            found[name].calls += 1
+            continue
+        layer = find_layer(read, op)
+        if layer is None:
+            continue
+        quantizer = layer.module.param_quantizers[layer.weight_name]
+        if isinstance(quantizer, QuantizeDequantize):
+            found[name] = QuantizedLayer(name, layer, 1)
+    return list(found.values())
+
+
+@contextlib.contextmanager
+def activations_off(sim: QuantizationSimModel) -> Iterator[None]:
+    """Within the context only parameters are quantized."""
+    with sim._bank.swapped(
+        lambda slot, quantizer: quantizer if slot.owner is not None else None
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def raw_output(module: Any) -> Iterator[None]:
+    """Within the context what the module returns is not quantized."""
+    slots = module.output_quantizers._modules
+    saved = dict(slots)
+    slots.update(dict.fromkeys(saved))
+    try:
+        yield
+    finally:
+        slots.update(saved)
+
+
+def mean_output(
+    model: torch.nn.Module, target: QuantizedLayer, samples: Samples
+) -> torch.Tensor:
+    """Mean of each output channel of a layer over all samples, before any output
+    quantizer. float64 [out_channels].
+
+    Args:
+        model: the simulation's, or the float model, in which the layer has that name.
+        target: the layer.
+        samples: the data.
+    """
+    total = torch.zeros(target.layer.out_channels, dtype=torch.float64)
+    elements = 0
+
+    def see(_: torch.Tensor, output: torch.Tensor) -> None:
+        nonlocal total, elements
+        total += target.channel_mean(output).cpu() * output.numel()
+        elements += output.numel()
+
+    module = model.get_submodule(target.name)
+    quantized = module is target.module
+    with raw_output(module) if quantized else contextlib.nullcontext():
+        samples.run_until(model, module, target.calls, see)
+    return total / elements
+
+
+def refresh_bias_range(layer: Layer) -> None:
+    """For a layer of a simulation that has got another bias."""
+    quantizers = layer.module.param_quantizers
+    quantizer = quantizers[layer.bias_name] if layer.bias_name in quantizers else None
+    if isinstance(quantizer, QuantizeDequantize) and layer.bias is not None:
+        with quantizer.compute_encodings():
+            quantizer.observe(layer.bias)
