@@ -3,6 +3,7 @@
 # "bf16", "fp32" for off); index fields are -1 where there is no such thing.
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -251,3 +252,34 @@ def resolve_requests(
 def resolution_text(resolution: Resolution, notes: Sequence[str] = ...) -> str: ...
 def rows_of_section(lines: Sequence[ReportLine]) -> list[ReportRow]: ...
 def summary_of(resolution: Resolution) -> list[str]: ...
+
+class WeightCache:
+    bytes: int
+    def __init__(self) -> None: ...
+    def get(
+        self, name: str, quantizer: torch.nn.Module, parameter: torch.Tensor
+    ) -> torch.Tensor: ...
+    def clear(self) -> None: ...
+
+def register_quantizer(cls: type, global_hooks: tuple[Any, ...]) -> None: ...
+def register_run_time(
+    run_quantized: Callable[..., Any],
+    quantize_results: Callable[..., Any],
+    leaf_call: Callable[..., Any],
+) -> None: ...
+def leaf_call(
+    leaf: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    call: int,
+    frames: list[Any],
+    mode: Any,
+) -> Any: ...
+def functional_call(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    overwrites: int | None,
+) -> Any: ...

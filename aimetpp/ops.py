@@ -79,6 +79,28 @@ def fake_quantize(
     return torch.ops.aimetpp.fake_quantize(x, min, max, grid, symmetric, channel_axis)
 
 
+def fake_quantize_(
+    x: Tensor,
+    min: Tensor,
+    max: Tensor,
+    grid: Tensor,
+    symmetric: bool,
+    channel_axis: int | None = None,
+) -> Tensor:
+    """`fake_quantize` written over `x`, without a gradient.
+
+    Arguments and errors are those of `fake_quantize`.
+
+    Returns:
+        `x`.
+
+    Raises:
+        RuntimeError: A gradient to `x`, `min` or `max` is asked for.
+    """
+    torch.ops.aimetpp.fake_quantize_(x, min, max, grid, symmetric, channel_axis)
+    return x
+
+
 def quantize(
     x: Tensor,
     min: Tensor,

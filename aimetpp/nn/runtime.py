@@ -69,6 +69,8 @@ class ModuleRecord:
     functional: dict[tuple[str, int], FunctionalCall] = field(default_factory=dict)
     # The module's `functional_quantizers`.
     quantizers: torch.nn.ModuleDict = field(default_factory=torch.nn.ModuleDict)
+    # Quantized parameters kept between forwards without gradients.
+    weights: _C.WeightCache = field(default_factory=_C.WeightCache)
     # "error" or "warn": what a functional call that was not traced does.
     untraced: str = "error"
     warned: bool = False
@@ -120,13 +122,26 @@ class RuntimeState:
     """The stack of modules being run. One forward at a time in a process."""
 
     def __init__(self) -> None:
-        # A module with functional ops, or None inside a leaf.
+        # A module with functional ops; inside a leaf None, or the mode where the
+        # leaf took it off. C++ holds this list.
         self.frames: list[Any] = []
+        self.mode: FunctionalMode | None = None
         self.context: Context | None = None
         self.tracer: Tracer | None = None
 
 
 STATE = RuntimeState()
+
+
+def is_eager() -> bool:
+    """False while something traces the forward: the path through Python is what
+    torch.compile reads, and no trace may hold an in-place op or a kept weight.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and STATE.tracer is None
+        and not torch._C._is_tracing()
+    )
 
 
 def is_markable(value: object) -> bool:
@@ -222,10 +237,20 @@ def run_quantized(
     if all(q is None for q in outputs):
         return result
 
+    return quantize_results(result, outputs, target[0] if target else None)
+
+
+def quantize_results(
+    result: Any, outputs: Sequence[Any], target: torch.Tensor | None
+) -> Any:
+    """The k-th markable result passed through `outputs[k]`; the first is written to
+    `target`, if there is one.
+    """
+
     def leave(k: int, x: torch.Tensor) -> torch.Tensor:
         quantizer = outputs[k] if k < len(outputs) else None
         y = x if quantizer is None else quantizer(x)
-        return target[0].copy_(y) if target and k == 0 else y
+        return target.copy_(y) if target is not None and k == 0 else y
 
     return map_markable(leave, result)
 
@@ -268,7 +293,8 @@ def run_functional(module: Any, op: str, func: Any, args: Any, kwargs: Any) -> A
             _report_untraced(record, op, ordinal)
         return result
     quantizers = record.quantizers._modules
-    return run_quantized(
+    run = _C.functional_call if is_eager() else run_quantized
+    return run(
         func,
         args,
         kwargs,
@@ -320,21 +346,29 @@ class frame:  # noqa: N801 - a context manager, used like a function
 
     def __init__(self, module: Any) -> None:
         self.module = module
+        self.outermost = False
         self.mode: FunctionalMode | None = None
         self.fast_path = False
 
     def __enter__(self) -> None:
-        if not STATE.frames and self.module is not None:
+        above = STATE.frames[-1] if STATE.frames else None
+        off = isinstance(above, FunctionalMode)  # an eager leaf took it off
+        if self.module is None:
+            STATE.frames.append(above if off else None)
+            return
+        if not STATE.frames:
+            self.outermost = True
             # torch.compile traces no such setting, and shows the mode every op.
             if not torch.compiler.is_compiling():
                 self.fast_path = torch.backends.mha.get_fastpath_enabled()
                 torch.backends.mha.set_fastpath_enabled(False)
             STATE.context = Context(self.module._aimetpp)
-            self.mode = FunctionalMode()
+            STATE.mode = self.mode = FunctionalMode()
+        elif off:
+            self.mode = above
+        if self.mode is not None:
             self.mode.__enter__()
         STATE.frames.append(self.module)
-        if self.module is None:
-            return
         if STATE.tracer is not None:
             STATE.tracer.frame_entered(self.module)
         if torch.compiler.is_compiling():
@@ -344,9 +378,11 @@ class frame:  # noqa: N801 - a context manager, used like a function
     def __exit__(self, *error: Any) -> None:
         STATE.frames.pop()
         if self.mode is not None:
+            self.mode.__exit__(*error)
+        if self.outermost:
             if not torch.compiler.is_compiling():
                 torch.backends.mha.set_fastpath_enabled(self.fast_path)
-            self.mode.__exit__(*error)
+            STATE.mode = None
             context, STATE.context = STATE.context, None
             if context is not None and error[0] is None:
                 _check_all_seen(context)

@@ -11,15 +11,19 @@ be registered. A module with children that calls functional ops gains
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
+from aimetpp import _C
 from aimetpp.nn.runtime import (
     STATE,
     ModuleRecord,
     called_alone,
     frame,
+    is_eager,
+    quantize_results,
     run_quantized,
 )
 
@@ -111,7 +115,11 @@ def _param_property(name: str) -> property:
         if STATE.tracer is not None:
             return STATE.tracer.param(self, name, parameter)
         quantizer = self._modules["param_quantizers"]._modules.get(name)
-        return parameter if quantizer is None else quantizer(parameter)
+        if quantizer is None:
+            return parameter
+        if is_eager():
+            return self._aimetpp.weights.get(name, quantizer, parameter)
+        return quantizer(parameter)
 
     def set_plain(self: Any, value: Any) -> None:
         self.__dict__[name] = value
@@ -145,14 +153,22 @@ def _leaf_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _quantized_leaf_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-    with frame(None):
-        if STATE.tracer is not None:
+    if is_eager():
+        call = _call_ordinal(self._aimetpp)
+        return _C.leaf_call(self, args, kwargs, call, STATE.frames, STATE.mode)
+    if STATE.tracer is not None:
+        with frame(None):
             return STATE.tracer.leaf_call(self, _leaf_forward, args, kwargs)
-        record: ModuleRecord = self._aimetpp
-        call = _call_ordinal(record)
-        first_in, first_out = call * record.num_inputs, call * record.num_outputs
-        inputs = list(self._modules["input_quantizers"]._modules.values())
-        outputs = list(self._modules["output_quantizers"]._modules.values())
+    return _leaf_call(self, args, kwargs, _call_ordinal(self._aimetpp))
+
+
+def _leaf_call(self: Any, args: Any, kwargs: Any, call: int) -> Any:
+    """One call of a leaf, in Python: what _C.leaf_call does for an eager forward."""
+    record: ModuleRecord = self._aimetpp
+    first_in, first_out = call * record.num_inputs, call * record.num_outputs
+    inputs = list(self._modules["input_quantizers"]._modules.values())
+    outputs = list(self._modules["output_quantizers"]._modules.values())
+    with frame(None):
         return run_quantized(
             functools.partial(_leaf_forward, self),
             args,
@@ -161,6 +177,9 @@ def _quantized_leaf_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
             outputs[first_out : first_out + record.num_outputs],
             record.overwrites,
         )
+
+
+_C.register_run_time(run_quantized, quantize_results, _leaf_call)
 
 
 def _call_ordinal(record: ModuleRecord) -> int:
@@ -266,6 +285,23 @@ def may_call_functional_ops(module: torch.nn.Module) -> bool:
     """False for containers that have no forward of their own."""
     forward = type(module).forward
     return forward not in (torch.nn.Module.forward, torch.nn.Sequential.forward)
+
+
+def _kept_weights(model: torch.nn.Module) -> Iterator[_C.WeightCache]:
+    for module in model.modules():
+        if isinstance(module, QuantizationMixin):
+            yield module._aimetpp.weights
+
+
+def kept_weight_bytes(model: torch.nn.Module) -> int:
+    """Bytes of quantized parameters that are kept for the next forward."""
+    return sum(weights.bytes for weights in _kept_weights(model))
+
+
+def release_kept_weights(model: torch.nn.Module) -> None:
+    """Frees them; the next forward without gradients makes them again."""
+    for weights in _kept_weights(model):
+        weights.clear()
 
 
 def wrap_leaf(module: torch.nn.Module, name: str) -> None:

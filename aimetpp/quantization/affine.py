@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import torch
+from torch.nn.modules import module as torch_module
 
+from aimetpp import _C
 from aimetpp.quantization.affine_base import AffineQuantizerBase
 
 __all__ = ["AffineQuantizerBase", "Dequantize", "Quantize", "QuantizeDequantize"]
@@ -26,6 +28,18 @@ class QuantizeDequantize(AffineQuantizerBase):
             return x
         self._require_range()
         return self._run(torch.ops.aimetpp.fake_quantize, x)
+
+
+# C++ runs this class itself where nothing hooks into the call.
+_C.register_quantizer(
+    QuantizeDequantize,
+    (
+        torch_module._global_forward_hooks,
+        torch_module._global_forward_pre_hooks,
+        torch_module._global_backward_hooks,
+        torch_module._global_backward_pre_hooks,
+    ),
+)
 
 
 class Quantize(AffineQuantizerBase):

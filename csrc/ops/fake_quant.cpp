@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Schemas, argument checks, and the CPU, Meta and Autograd kernels, in one
-// file: the torch headers are most of its compile time.
+// Schemas, argument checks, and the CPU and Meta kernels of the ops.
 #include "ops/fake_quant.h"
 
 #include <ATen/WrapDimUtils.h>
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
-#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include "ops/fake_quant_call.h"
@@ -157,6 +152,10 @@ PreparedCall prepare(QuantMode mode, const QuantArguments& arguments) {
   return prepared;
 }
 
+void write_back(const PreparedCall& prepared, const at::Tensor& x) {
+  if (!prepared.x.is_same(x)) x.copy_(prepared.x);
+}
+
 at::Tensor laid_out_as(const at::Tensor& tensor, const at::Tensor& model) {
   if (tensor.strides() == model.strides()) return tensor;
   return at::empty_like(model).copy_(tensor);
@@ -191,6 +190,17 @@ at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& min,
   return y;
 }
 
+void fake_quantize_inplace_cpu(const at::Tensor& x, const at::Tensor& min,
+                               const at::Tensor& max, const at::Tensor& grid,
+                               bool symmetric, OptionalAxis channel_axis) {
+  const PreparedCall prepared = prepare(
+      QuantMode::fake_quantize, {x, min, max, grid, symmetric, channel_axis});
+  check_grid_values(QuantMode::fake_quantize, prepared.grid);
+  kernels::cpu::transform(prepared.call, prepared.x.const_data_ptr(),
+                          prepared.x.mutable_data_ptr(), at_parallel_for);
+  write_back(prepared, x);
+}
+
 template <QuantMode mode>
 Gradients backward_cpu(const at::Tensor& grad, const at::Tensor& x,
                        const at::Tensor& min, const at::Tensor& max,
@@ -219,6 +229,13 @@ at::Tensor forward_meta(const at::Tensor& x, const at::Tensor& min,
   return at::empty_like(x);
 }
 
+void fake_quantize_inplace_meta(const at::Tensor& x, const at::Tensor& min,
+                                const at::Tensor& max, const at::Tensor& grid,
+                                bool symmetric, OptionalAxis channel_axis) {
+  check_arguments(QuantMode::fake_quantize,
+                  {x, min, max, grid, symmetric, channel_axis});
+}
+
 template <QuantMode mode>
 Gradients backward_meta(const at::Tensor& grad, const at::Tensor& x,
                         const at::Tensor& min, const at::Tensor& max,
@@ -227,80 +244,6 @@ Gradients backward_meta(const at::Tensor& grad, const at::Tensor& x,
   check_arguments(mode, {x, min, max, grid, symmetric, channel_axis});
   check_grad(mode, grad, x);
   return {at::empty_like(x), empty_range_grad(min), empty_range_grad(max)};
-}
-
-// ----------------------------------------------------------------- Autograd
-
-// The dispatcher's handle of the forward op of a mode, and of its backward.
-template <QuantMode mode>
-const auto& forward_op() {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow((std::string("aimetpp::") + op_name(mode)).c_str(),
-                             "")
-          .template typed<decltype(forward_cpu<mode>)>();
-  return op;
-}
-
-template <QuantMode mode>
-const auto& backward_op() {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow(
-              (std::string("aimetpp::") + op_name(mode) + "_backward").c_str(),
-              "")
-          .template typed<decltype(backward_cpu<mode>)>();
-  return op;
-}
-
-template <QuantMode mode, typename Derived>
-class QuantFunction : public torch::autograd::Function<Derived> {
- public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context,
-                            const at::Tensor& x, const at::Tensor& min,
-                            const at::Tensor& max, const at::Tensor& grid,
-                            bool symmetric, OptionalAxis channel_axis) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    context->save_for_backward({x, min, max, grid});
-    context->saved_data["symmetric"] = symmetric;
-    context->saved_data["channel_axis"] = channel_axis;
-    return forward_op<mode>().call(x, min, max, grid, symmetric, channel_axis);
-  }
-
-  static torch::autograd::variable_list backward(
-      torch::autograd::AutogradContext* context,
-      const torch::autograd::variable_list& grads) {
-    const auto saved = context->get_saved_variables();
-    auto [dx, dmin, dmax] = backward_op<mode>().call(
-        grads[0], saved[0], saved[1], saved[2], saved[3],
-        context->saved_data["symmetric"].toBool(),
-        context->saved_data["channel_axis"].template to<OptionalAxis>());
-    return {dx, dmin, dmax, {}, {}, {}};
-  }
-};
-
-// Named, because the names are what grad_fn and autograd's messages show.
-class FakeQuantize
-    : public QuantFunction<QuantMode::fake_quantize, FakeQuantize> {};
-class Quantize : public QuantFunction<QuantMode::quantize, Quantize> {};
-class Dequantize : public QuantFunction<QuantMode::dequantize, Dequantize> {};
-
-bool is_differentiated(const at::Tensor& tensor) {
-  // A forward-mode tangent too: the Function refuses it with an error.
-  return (at::GradMode::is_enabled() && tensor.requires_grad()) ||
-         tensor._fw_grad(/*level=*/0).defined();
-}
-
-template <QuantMode mode, typename Function>
-at::Tensor forward_autograd(const at::Tensor& x, const at::Tensor& min,
-                            const at::Tensor& max, const at::Tensor& grid,
-                            bool symmetric, OptionalAxis channel_axis) {
-  if (is_differentiated(x) || is_differentiated(min) ||
-      is_differentiated(max)) {
-    return Function::apply(x, min, max, grid, symmetric, channel_axis);
-  }
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return forward_op<mode>().call(x, min, max, grid, symmetric, channel_axis);
 }
 
 // ------------------------------------------------------------- registration
@@ -313,6 +256,8 @@ TORCH_LIBRARY(aimetpp, m) {
   const std::string range =
       "Tensor min, Tensor max, Tensor grid, bool symmetric, "
       "int? channel_axis=None";
+  // Returns nothing: torch.compile functionalizes no op that returns its input.
+  define("fake_quantize_(Tensor(a!) x, " + range + ") -> ()");
   for (const QuantMode mode :
        {QuantMode::fake_quantize, QuantMode::quantize, QuantMode::dequantize}) {
     const std::string name = op_name(mode);
@@ -325,6 +270,7 @@ TORCH_LIBRARY(aimetpp, m) {
 
 TORCH_LIBRARY_IMPL(aimetpp, CPU, m) {
   m.impl("fake_quantize", &forward_cpu<QuantMode::fake_quantize>);
+  m.impl("fake_quantize_", &fake_quantize_inplace_cpu);
   m.impl("quantize", &forward_cpu<QuantMode::quantize>);
   m.impl("dequantize", &forward_cpu<QuantMode::dequantize>);
   m.impl("fake_quantize_backward", &backward_cpu<QuantMode::fake_quantize>);
@@ -334,6 +280,7 @@ TORCH_LIBRARY_IMPL(aimetpp, CPU, m) {
 
 TORCH_LIBRARY_IMPL(aimetpp, Meta, m) {
   m.impl("fake_quantize", &forward_meta<QuantMode::fake_quantize>);
+  m.impl("fake_quantize_", &fake_quantize_inplace_meta);
   m.impl("quantize", &forward_meta<QuantMode::quantize>);
   m.impl("dequantize", &forward_meta<QuantMode::dequantize>);
   m.impl("fake_quantize_backward", &backward_meta<QuantMode::fake_quantize>);
@@ -341,49 +288,6 @@ TORCH_LIBRARY_IMPL(aimetpp, Meta, m) {
   m.impl("dequantize_backward", &backward_meta<QuantMode::dequantize>);
 }
 
-TORCH_LIBRARY_IMPL(aimetpp, Autograd, m) {
-  m.impl("fake_quantize",
-         &forward_autograd<QuantMode::fake_quantize, FakeQuantize>);
-  m.impl("quantize", &forward_autograd<QuantMode::quantize, Quantize>);
-  m.impl("dequantize", &forward_autograd<QuantMode::dequantize, Dequantize>);
-  // No second derivatives: asking for one raises.
-  for (const char* name :
-       {"fake_quantize_backward", "quantize_backward", "dequantize_backward"}) {
-    m.impl(name, torch::autograd::autogradNotImplementedFallback());
-  }
-}
-
 }  // namespace
-
-// ---------------------------------------------------------------------- C++
-
-at::Tensor fake_quantize(const at::Tensor& x, const at::Tensor& min,
-                         const at::Tensor& max, const at::Tensor& grid,
-                         bool symmetric, OptionalAxis channel_axis) {
-  return forward_op<QuantMode::fake_quantize>().call(x, min, max, grid,
-                                                     symmetric, channel_axis);
-}
-
-at::Tensor quantize(const at::Tensor& x, const at::Tensor& min,
-                    const at::Tensor& max, const at::Tensor& grid,
-                    bool symmetric, OptionalAxis channel_axis) {
-  return forward_op<QuantMode::quantize>().call(x, min, max, grid, symmetric,
-                                                channel_axis);
-}
-
-at::Tensor dequantize(const at::Tensor& q, const at::Tensor& min,
-                      const at::Tensor& max, const at::Tensor& grid,
-                      bool symmetric, OptionalAxis channel_axis) {
-  return forward_op<QuantMode::dequantize>().call(q, min, max, grid, symmetric,
-                                                  channel_axis);
-}
-
-std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quantize_backward(
-    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& min,
-    const at::Tensor& max, const at::Tensor& grid, bool symmetric,
-    OptionalAxis channel_axis) {
-  return backward_op<QuantMode::fake_quantize>().call(grad, x, min, max, grid,
-                                                      symmetric, channel_axis);
-}
 
 }  // namespace aimetpp::ops

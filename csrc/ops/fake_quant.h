@@ -31,6 +31,12 @@ AIMETPP_API at::Tensor fake_quantize(
     const at::Tensor& grid, bool symmetric,
     std::optional<std::int64_t> channel_axis = std::nullopt);
 
+// The same, written over x. No gradient: an error where one is asked for.
+AIMETPP_API void fake_quantize_(
+    const at::Tensor& x, const at::Tensor& min, const at::Tensor& max,
+    const at::Tensor& grid, bool symmetric,
+    std::optional<std::int64_t> channel_axis = std::nullopt);
+
 // The integers of the grid, in x's floating dtype (which must be able to hold
 // them: float16 up to 2048, bfloat16 up to 256, float32 up to 2^24).
 AIMETPP_API at::Tensor quantize(

@@ -42,6 +42,10 @@ struct PreparedCall {
 [[nodiscard]] PreparedCall prepare(QuantMode mode,
                                    const QuantArguments& arguments);
 
+// After a kernel wrote into prepared.x: into x too, where that is another
+// tensor.
+void write_back(const PreparedCall& prepared, const at::Tensor& x);
+
 // tensor itself where its memory is laid out as model's, else a copy that is.
 [[nodiscard]] at::Tensor laid_out_as(const at::Tensor& tensor,
                                      const at::Tensor& model);

@@ -30,6 +30,20 @@ at::Tensor forward_cuda(const at::Tensor& x, const at::Tensor& min,
   return y;
 }
 
+void fake_quantize_inplace_cuda(const at::Tensor& x, const at::Tensor& min,
+                                const at::Tensor& max, const at::Tensor& grid,
+                                bool symmetric,
+                                std::optional<std::int64_t> channel_axis) {
+  const PreparedCall prepared = prepare(
+      QuantMode::fake_quantize, {x, min, max, grid, symmetric, channel_axis});
+  const c10::cuda::CUDAGuard guard(x.device());
+  kernels::cuda::transform(prepared.call, prepared.x.const_data_ptr(),
+                           prepared.x.mutable_data_ptr(),
+                           c10::cuda::getCurrentCUDAStream().stream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  write_back(prepared, x);
+}
+
 template <QuantMode mode>
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_cuda(
     const at::Tensor& grad, const at::Tensor& x, const at::Tensor& min,
@@ -56,6 +70,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_cuda(
 
 TORCH_LIBRARY_IMPL(aimetpp, CUDA, m) {
   m.impl("fake_quantize", &forward_cuda<QuantMode::fake_quantize>);
+  m.impl("fake_quantize_", &fake_quantize_inplace_cuda);
   m.impl("quantize", &forward_cuda<QuantMode::quantize>);
   m.impl("dequantize", &forward_cuda<QuantMode::dequantize>);
   m.impl("fake_quantize_backward", &backward_cuda<QuantMode::fake_quantize>);

@@ -24,6 +24,7 @@
 #include "mixed/resolver.h"
 #include "python/convert.h"
 #include "python/evaluator.h"
+#include "python/quantized_call.h"
 #include "python/statistics.h"
 #include "quantizer/encoding.h"
 #include "quantizer/statistics.h"
@@ -415,4 +416,5 @@ PYBIND11_MODULE(_C, m) {
   aimetpp::python::bind_groups(m);
   aimetpp::python::bind_search(m);
   aimetpp::python::bind_requests(m);
+  aimetpp::python::bind_quantized_call(m);
 }

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The Autograd and ADInplaceOrView kernels of the ops, and the ops as C++
+// functions.
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "ops/fake_quant.h"
+#include "ops/fake_quant_call.h"
+
+namespace aimetpp::ops {
+namespace {
+
+using OptionalAxis = std::optional<std::int64_t>;
+using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+using Forward = at::Tensor(const at::Tensor&, const at::Tensor&,
+                           const at::Tensor&, const at::Tensor&, bool,
+                           OptionalAxis);
+using InPlace = void(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                     const at::Tensor&, bool, OptionalAxis);
+using Backward = Gradients(const at::Tensor&, const at::Tensor&,
+                           const at::Tensor&, const at::Tensor&,
+                           const at::Tensor&, bool, OptionalAxis);
+
+// The dispatcher's handle of the forward op of a mode, and of its backward.
+template <QuantMode mode>
+const auto& forward_op() {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow((std::string("aimetpp::") + op_name(mode)).c_str(),
+                             "")
+          .template typed<Forward>();
+  return op;
+}
+
+template <QuantMode mode>
+const auto& backward_op() {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow(
+              (std::string("aimetpp::") + op_name(mode) + "_backward").c_str(),
+              "")
+          .template typed<Backward>();
+  return op;
+}
+
+const auto& inplace_op() {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("aimetpp::fake_quantize_", "")
+                             .typed<InPlace>();
+  return op;
+}
+
+template <QuantMode mode, typename Derived>
+class QuantFunction : public torch::autograd::Function<Derived> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context,
+                            const at::Tensor& x, const at::Tensor& min,
+                            const at::Tensor& max, const at::Tensor& grid,
+                            bool symmetric, OptionalAxis channel_axis) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    context->save_for_backward({x, min, max, grid});
+    context->saved_data["symmetric"] = symmetric;
+    context->saved_data["channel_axis"] = channel_axis;
+    return forward_op<mode>().call(x, min, max, grid, symmetric, channel_axis);
+  }
+
+  static torch::autograd::variable_list backward(
+      torch::autograd::AutogradContext* context,
+      const torch::autograd::variable_list& grads) {
+    const auto saved = context->get_saved_variables();
+    auto [dx, dmin, dmax] = backward_op<mode>().call(
+        grads[0], saved[0], saved[1], saved[2], saved[3],
+        context->saved_data["symmetric"].toBool(),
+        context->saved_data["channel_axis"].template to<OptionalAxis>());
+    return {dx, dmin, dmax, {}, {}, {}};
+  }
+};
+
+// Named, because the names are what grad_fn and autograd's messages show.
+class FakeQuantize
+    : public QuantFunction<QuantMode::fake_quantize, FakeQuantize> {};
+class Quantize : public QuantFunction<QuantMode::quantize, Quantize> {};
+class Dequantize : public QuantFunction<QuantMode::dequantize, Dequantize> {};
+
+bool is_differentiated(const at::Tensor& tensor) {
+  // A forward-mode tangent too: the Function refuses it with an error.
+  return (at::GradMode::is_enabled() && tensor.requires_grad()) ||
+         tensor._fw_grad(/*level=*/0).defined();
+}
+
+template <QuantMode mode, typename Function>
+at::Tensor forward_autograd(const at::Tensor& x, const at::Tensor& min,
+                            const at::Tensor& max, const at::Tensor& grid,
+                            bool symmetric, OptionalAxis channel_axis) {
+  if (is_differentiated(x) || is_differentiated(min) ||
+      is_differentiated(max)) {
+    return Function::apply(x, min, max, grid, symmetric, channel_axis);
+  }
+  const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  return forward_op<mode>().call(x, min, max, grid, symmetric, channel_axis);
+}
+
+// The straight-through gradient needs the values that are overwritten.
+void inplace_autograd(const at::Tensor& x, const at::Tensor& min,
+                      const at::Tensor& max, const at::Tensor& grid,
+                      bool symmetric, OptionalAxis channel_axis) {
+  TORCH_CHECK(!is_differentiated(x) && !is_differentiated(min) &&
+                  !is_differentiated(max),
+              "fake_quantize_: has no gradient; use fake_quantize, or "
+              "torch.no_grad()");
+  const at::AutoDispatchBelowAutograd below_autograd;
+  inplace_op().call(x, min, max, grid, symmetric, channel_axis);
+}
+
+void inplace_raising_version(const at::Tensor& x, const at::Tensor& min,
+                             const at::Tensor& max, const at::Tensor& grid,
+                             bool symmetric, OptionalAxis channel_axis) {
+  {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    inplace_op().call(x, min, max, grid, symmetric, channel_axis);
+  }
+  torch::autograd::impl::bump_version(x);
+}
+
+TORCH_LIBRARY_IMPL(aimetpp, Autograd, m) {
+  m.impl("fake_quantize",
+         &forward_autograd<QuantMode::fake_quantize, FakeQuantize>);
+  m.impl("fake_quantize_", &inplace_autograd);
+  m.impl("quantize", &forward_autograd<QuantMode::quantize, Quantize>);
+  m.impl("dequantize", &forward_autograd<QuantMode::dequantize, Dequantize>);
+  // No second derivatives: asking for one raises.
+  for (const char* name :
+       {"fake_quantize_backward", "quantize_backward", "dequantize_backward"}) {
+    m.impl(name, torch::autograd::autogradNotImplementedFallback());
+  }
+}
+
+TORCH_LIBRARY_IMPL(aimetpp, ADInplaceOrView, m) {
+  m.impl("fake_quantize_", &inplace_raising_version);
+}
+
+}  // namespace
+
+at::Tensor fake_quantize(const at::Tensor& x, const at::Tensor& min,
+                         const at::Tensor& max, const at::Tensor& grid,
+                         bool symmetric, OptionalAxis channel_axis) {
+  return forward_op<QuantMode::fake_quantize>().call(x, min, max, grid,
+                                                     symmetric, channel_axis);
+}
+
+void fake_quantize_(const at::Tensor& x, const at::Tensor& min,
+                    const at::Tensor& max, const at::Tensor& grid,
+                    bool symmetric, OptionalAxis channel_axis) {
+  inplace_op().call(x, min, max, grid, symmetric, channel_axis);
+}
+
+at::Tensor quantize(const at::Tensor& x, const at::Tensor& min,
+                    const at::Tensor& max, const at::Tensor& grid,
+                    bool symmetric, OptionalAxis channel_axis) {
+  return forward_op<QuantMode::quantize>().call(x, min, max, grid, symmetric,
+                                                channel_axis);
+}
+
+at::Tensor dequantize(const at::Tensor& q, const at::Tensor& min,
+                      const at::Tensor& max, const at::Tensor& grid,
+                      bool symmetric, OptionalAxis channel_axis) {
+  return forward_op<QuantMode::dequantize>().call(q, min, max, grid, symmetric,
+                                                  channel_axis);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quantize_backward(
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& min,
+    const at::Tensor& max, const at::Tensor& grid, bool symmetric,
+    OptionalAxis channel_axis) {
+  return backward_op<QuantMode::fake_quantize>().call(grad, x, min, max, grid,
+                                                      symmetric, channel_axis);
+}
+
+}  // namespace aimetpp::ops
