@@ -30,6 +30,12 @@ class QuantizedLayer:
         return self.layer.module
 
     @property
+    def parameter_name(self) -> str:
+        """The weight's name in the model."""
+        parts = (self.name, self.layer.weight_name)
+        return ".".join(part for part in parts if part)
+
+    @property
     def quantizer(self) -> QuantizeDequantize:
         return self.module.param_quantizers[self.layer.weight_name]
 
@@ -37,6 +43,14 @@ class QuantizedLayer:
         """The weight as the simulation computes with it."""
         with torch.no_grad():
             return self.quantizer(self.layer.weight)
+
+    def output(self, inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """What the layer, unquantized, makes of an input with this weight."""
+        return torch.func.functional_call(
+            self.module.get_original_module(),
+            {self.layer.weight_name: weight},
+            (inputs,),
+        )
 
     def channel_mean(self, outputs: torch.Tensor) -> torch.Tensor:
         """Mean of each output channel, float64."""
@@ -83,6 +97,44 @@ def raw_output(module: Any) -> Iterator[None]:
         yield
     finally:
         slots.update(saved)
+
+
+def calibrate_params(sim: QuantizationSimModel) -> None:
+    """Gives every parameter on an integer grid its range; activations keep theirs."""
+    for entry in sim._bank.entries:
+        parameter = entry.slots[0].parameter()
+        if parameter is not None and entry.current() is entry.integer:
+            with entry.integer.compute_encodings():
+                entry.integer.observe(parameter)
+
+
+def gather(
+    model: torch.nn.Module, target: QuantizedLayer, samples: Samples, what: str
+) -> torch.Tensor:
+    """What a layer gets or puts out, of all samples, one behind the other.
+
+    Args:
+        model: the simulation's, or the float model, in which the layer has that name.
+        target: the layer.
+        samples: the data.
+        what: "inputs" or "outputs".
+
+    Raises:
+        ValueError: batches of which the layer makes tensors of different shapes.
+    """
+    seen: list[torch.Tensor] = []
+
+    def see(inputs: torch.Tensor, output: torch.Tensor) -> None:
+        seen.append((inputs if what == "inputs" else output).detach())
+
+    samples.run_until(model, model.get_submodule(target.name), target.calls, see)
+    shapes = {tuple(tensor.shape[1:]) for tensor in seen}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{target.name}: all batches must give {what} of one shape, got "
+            f"{sorted(shapes)}"
+        )
+    return torch.cat(seen)
 
 
 def mean_output(

@@ -69,11 +69,25 @@ class Samples:
         first = self._batches[0]
         return first[0] if isinstance(first, tuple | list) else first
 
-    def run(self, model: torch.nn.Module) -> None:
-        """Runs all batches through the model, in eval mode without gradients."""
+    def run(
+        self, model: torch.nn.Module, training: Iterable[torch.nn.Module] = ()
+    ) -> None:
+        """Runs all batches through the model, without gradients.
+
+        Args:
+            model: in eval mode meanwhile.
+            training: modules of it that are in training mode meanwhile.
+        """
+        chosen = list(training)
         with inference(model):
-            for batch in self._batches:
-                run_batch(model, self.example, batch, self._forward_fn)
+            for module in chosen:
+                module.training = True
+            try:
+                for batch in self._batches:
+                    run_batch(model, self.example, batch, self._forward_fn)
+            finally:
+                for module in chosen:
+                    module.training = False
 
     def run_until(
         self,

@@ -394,6 +394,15 @@ class AffineQuantizerBase(QuantizerBase):
         signed = self._signed if symmetric is None else symmetric
         return self.min, self.max, self.grid, signed, self.channel_axis
 
+    def grid_values(self, q: torch.Tensor) -> torch.Tensor:
+        """The real numbers that integers stand for: (q + offset) * scale.
+
+        Args:
+            q: any shape that the quantizer takes.
+        """
+        self._require_range()
+        return self._run(torch.ops.aimetpp.dequantize, q)
+
     def _run(self, op: Any, x: torch.Tensor) -> torch.Tensor:
         """`op` on `x`, any shape, or one that can be cut into the blocks."""
         if self.blocks is None:

@@ -93,12 +93,9 @@ std::vector<NormalizedInput> normalized_inputs(const OpGraph& graph) {
     while (source != kNone && is_no_op(graph.ops[source])) {
       source = producer_of_input(source);
     }
-    Activation activation = Activation::none;
-    if (source != kNone && graph.ops[source].kind == "relu") {
-      activation = Activation::relu;
-    } else if (source != kNone && is_relu6(graph, graph.ops[source])) {
-      activation = Activation::relu6;
-    }
+    const Activation activation = source == kNone
+                                      ? Activation::none
+                                      : activation_of(graph, graph.ops[source]);
     if (activation != Activation::none) source = producer_of_input(source);
     if (source != kNone &&
         is_call_of(graph.ops[source], {"BatchNormalization"}) &&

@@ -2,11 +2,11 @@
 // The batch norms that a layer beside them can take over, found in the graph.
 #pragma once
 
-#include <cstdint>
 #include <utility>
 #include <vector>
 
 #include "core/macros.h"
+#include "fold/op_chain.h"
 #include "graph/op_graph.h"
 
 namespace aimetpp::fold {
@@ -24,8 +24,6 @@ AIMETPP_API std::vector<std::pair<int, int>> foldable_batch_norms(
 // norm, that op), under the same conditions.
 AIMETPP_API std::vector<std::pair<int, int>> forward_foldable_batch_norms(
     const graph::OpGraph& graph);
-
-enum class Activation : std::uint8_t { none, relu, relu6 };
 
 // A Conv or Gemm whose input comes from a batch norm, directly or through a
 // ReLU, so that the mean of that input is known without data.

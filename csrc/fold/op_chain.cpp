@@ -21,6 +21,19 @@ bool is_relu6(const OpGraph& graph, const Op& op) {
          (op.call != kNone && graph.calls[op.call].type == "ReLU6");
 }
 
+Activation activation_of(const OpGraph& graph, const Op& op) {
+  if (op.kind == "relu") return Activation::relu;
+  return is_relu6(graph, op) ? Activation::relu6 : Activation::none;
+}
+
+Activation following_activation(const OpGraph& graph, int op) {
+  std::vector<int> chain = {op};
+  const int reader =
+      extend(graph, chain, [&](int next) { return is_no_op(graph.ops[next]); });
+  return reader == kNone ? Activation::none
+                         : activation_of(graph, graph.ops[reader]);
+}
+
 int sole_reader(const OpGraph& graph, int op) {
   if (graph.ops[op].outputs.size() != 1) return kNone;
   const graph::Tensor& tensor = graph.tensors[graph.ops[op].outputs.front()];

@@ -2,10 +2,12 @@
 // Following the values from one op to the only one that reads them.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/macros.h"
 #include "graph/op_graph.h"
 
 namespace aimetpp::fold {
@@ -15,6 +17,15 @@ bool is_no_op(const graph::Op& op);
 
 // A ReLU6 module, which is a hardtanh in the IR, or F.relu6.
 bool is_relu6(const graph::OpGraph& graph, const graph::Op& op);
+
+enum class Activation : std::uint8_t { none, relu, relu6 };
+
+Activation activation_of(const graph::OpGraph& graph, const graph::Op& op);
+
+// That of the op which alone reads the result of `op`, Identity and Dropout
+// stepped over.
+AIMETPP_API Activation following_activation(const graph::OpGraph& graph,
+                                            int op);
 
 // The op that alone reads the result of `op`; kNone where there is none or
 // several, where the result leaves the model, or where `op` has several

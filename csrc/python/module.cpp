@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "fold/batch_norm_folds.h"
 #include "fold/equalizable_chains.h"
+#include "fold/op_chain.h"
 #include "graph/jit_reader.h"
 #include "graph/op_graph.h"
 #include "graph/op_traits.h"
@@ -162,6 +163,8 @@ void bind_folds(py::module_& m) {
       .def_readonly("layer", &fold::NormalizedInput::layer)
       .def_readonly("batch_norm", &fold::NormalizedInput::batch_norm)
       .def_readonly("activation", &fold::NormalizedInput::activation);
+  m.def("following_activation", &fold::following_activation, py::arg("graph"),
+        py::arg("op"));
   m.def("normalized_inputs", &fold::normalized_inputs, py::arg("graph"));
   py::class_<fold::EqualizableChain>(m, "EqualizableChain")
       .def_readonly("layers", &fold::EqualizableChain::layers)

@@ -137,5 +137,21 @@ TEST(NormalizedInputs, ThroughReluAndRelu6ToEveryReader) {
                                              "bn2 2 next"}));
 }
 
+TEST(FollowingActivation, OfTheOnlyReader) {
+  GraphBuilder b;
+  const int conv1 = b.leaf("conv2d", "conv1", {b.input()}, with_weight());
+  const int drop = b.leaf("dropout", "drop", {conv1});
+  const int relu = b.functional("relu", "", {drop});
+  const int conv2 = b.leaf("conv2d", "conv2", {relu}, with_weight());
+  const int relu6 = b.functional("relu6", "", {conv2});
+  const int conv3 = b.leaf("conv2d", "conv3", {relu6}, with_weight());
+  const int twice = b.functional("relu", "", {conv3});
+  b.output(b.functional("add", "", {twice, conv3}));
+  const graph::OpGraph graph = b.build();
+  EXPECT_EQ(following_activation(graph, 0), Activation::relu);
+  EXPECT_EQ(following_activation(graph, 3), Activation::relu6);
+  EXPECT_EQ(following_activation(graph, 5), Activation::none);
+}
+
 }  // namespace
 }  // namespace aimetpp::fold
