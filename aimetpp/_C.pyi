@@ -2,7 +2,7 @@
 # The bindings of csrc/python/module.cpp. Precisions are names ("int8", "fp16",
 # "bf16", "fp32" for off); index fields are -1 where there is no such thing.
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -148,6 +148,7 @@ class SearchResult:
     points: list[FrontPoint]
     chosen: int
     final_assignment: list[int]
+    target: float
     stop_reason: str
     evaluations: int
 
@@ -161,6 +162,29 @@ class Request:
         activations: Sequence[str | None],
         params: dict[str, str],
     ) -> None: ...
+
+class SearchProblem:
+    def __init__(
+        self,
+        candidates: Sequence[tuple[str, str]],
+        groups: Sequence[dict[str, object]],
+        cost_model: CostModel,
+        fixed_precisions: Sequence[str],
+    ) -> None: ...
+
+class ConvertPoint:
+    tensor: str
+    elements: int
+    from_quantizer: int
+    to_quantizers: list[int]
+
+class ConvertSolution:
+    alpha: float
+    assignment: list[int]
+    convert_cost: float
+    relative_cost: float
+    within_budget: bool
+    gap: float
 
 class ReportLine:
     request: int
@@ -232,10 +256,7 @@ def supported_candidates(
 ) -> list[int]: ...
 def build_cost_model(graph: OpGraph, placement: Placement) -> CostModel: ...
 def greedy_search(
-    candidates: Sequence[tuple[str, str]],
-    groups: Sequence[dict[str, object]],
-    cost_model: CostModel,
-    fixed_precisions: Sequence[str],
+    problem: SearchProblem,
     allowed_drop: float | None,
     algo: int,
     reverse: bool,
@@ -243,6 +264,19 @@ def greedy_search(
     progress: Callable[[str, int, int], None] | None = None,
     known: Callable[[str, list[int]], float | None] | None = None,
 ) -> SearchResult: ...
+def find_convert_points(graph: OpGraph, placement: Placement) -> list[ConvertPoint]: ...
+def convert_cost(
+    points: Sequence[ConvertPoint],
+    precisions: Sequence[str],
+    table: Mapping[tuple[str, str], float],
+) -> float: ...
+def reduce_convert_ops(
+    problem: SearchProblem,
+    points: Sequence[ConvertPoint],
+    table: Mapping[tuple[str, str], float],
+    start: Sequence[int],
+    alphas: Sequence[float],
+) -> list[ConvertSolution]: ...
 def resolve_requests(
     graph: OpGraph,
     placement: Placement,

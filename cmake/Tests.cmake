@@ -42,6 +42,9 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/groups/test_build_groups.cpp
   tests/cpp/groups/test_supported_candidates.cpp
   tests/cpp/io/test_config_json.cpp
+  tests/cpp/mixed/test_budget_solver.cpp
+  tests/cpp/mixed/test_convert_ops.cpp
+  tests/cpp/mixed/test_convert_points.cpp
   tests/cpp/mixed/test_cost_model.cpp
   tests/cpp/mixed/test_greedy_search.cpp
   tests/cpp/mixed/test_greedy_search_properties.cpp

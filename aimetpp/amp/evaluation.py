@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
+from aimetpp.amp.accumulators import L2, Accumulator, Cosine, Kl, Loss, Sqnr
 from aimetpp.common.batches import first_samples, run_batch, split_batch
 from aimetpp.common.defs import CallbackFunc
 from aimetpp.common.inference import inference
@@ -65,7 +65,7 @@ class EvalCallbackFactory:
                 belongs to), or the number of samples.
             num_samples: how many samples; None for all.
         """
-        return self._metric("sqnr", _Sqnr, sim_or_num_samples, num_samples)
+        return self._metric("sqnr", Sqnr, sim_or_num_samples, num_samples)
 
     def kl(
         self,
@@ -83,7 +83,7 @@ class EvalCallbackFactory:
             dim: the dimension of the classes.
         """
         return self._metric(
-            f"kl(dim={dim})", lambda: _Kl(dim), sim_or_num_samples, num_samples
+            f"kl(dim={dim})", lambda: Kl(dim), sim_or_num_samples, num_samples
         )
 
     def l2(
@@ -95,7 +95,7 @@ class EvalCallbackFactory:
             sim_or_num_samples: as in `sqnr`.
             num_samples: as in `sqnr`.
         """
-        return self._metric("l2", _L2, sim_or_num_samples, num_samples)
+        return self._metric("l2", L2, sim_or_num_samples, num_samples)
 
     def cosine(
         self, sim_or_num_samples: Any = None, num_samples: int | None = 128
@@ -108,7 +108,7 @@ class EvalCallbackFactory:
             sim_or_num_samples: as in `sqnr`.
             num_samples: as in `sqnr`.
         """
-        return self._metric("cosine", _Cosine, sim_or_num_samples, num_samples)
+        return self._metric("cosine", Cosine, sim_or_num_samples, num_samples)
 
     def loss(
         self,
@@ -130,13 +130,13 @@ class EvalCallbackFactory:
             )
         name = getattr(loss_fn, "__qualname__", type(loss_fn).__qualname__)
         return self._metric(
-            f"loss({name})", lambda: _Loss(loss_fn), sim_or_num_samples, num_samples
+            f"loss({name})", lambda: Loss(loss_fn), sim_or_num_samples, num_samples
         )
 
     def _metric(
         self,
         name: str,
-        make: Callable[[], _Accumulator],
+        make: Callable[[], Accumulator],
         sim_or_num_samples: Any,
         num_samples: int | None,
     ) -> CallbackFunc:
@@ -171,7 +171,7 @@ class _Metric:
     def __init__(
         self,
         metric: str,
-        make: Callable[[], _Accumulator],
+        make: Callable[[], Accumulator],
         data_loader: Iterable[Any],
         forward_fn: ForwardFn | None,
         sim: Any,
@@ -247,102 +247,3 @@ def _tensors(output: Any) -> list[torch.Tensor]:
         for leaf in pytree.tree_leaves(output)
         if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()
     ]
-
-
-class _Accumulator:
-    """Sums over batches, in float64."""
-
-    def add(
-        self, reference: list[torch.Tensor], output: list[torch.Tensor], labels: Any
-    ) -> None:
-        for expected, got in zip(reference, output, strict=True):
-            self.add_pair(expected.double(), got.detach().cpu().double())
-
-    def add_pair(self, reference: torch.Tensor, output: torch.Tensor) -> None:
-        raise NotImplementedError
-
-    def score(self) -> float:
-        raise NotImplementedError
-
-
-class _Sqnr(_Accumulator):
-    def __init__(self) -> None:
-        self.signal = self.noise = 0.0
-
-    def add_pair(self, reference: torch.Tensor, output: torch.Tensor) -> None:
-        self.signal += float(reference.square().sum())
-        self.noise += float((reference - output).square().sum())
-
-    def score(self) -> float:
-        if self.noise == 0:
-            return math.inf
-        if self.signal == 0:
-            return -math.inf
-        return 10 * math.log10(self.signal / self.noise)
-
-
-class _L2(_Accumulator):
-    def __init__(self) -> None:
-        self.total, self.count = 0.0, 0
-
-    def add_pair(self, reference: torch.Tensor, output: torch.Tensor) -> None:
-        self.total += float((reference - output).square().sum())
-        self.count += reference.numel()
-
-    def score(self) -> float:
-        return -math.sqrt(self.total / self.count)
-
-
-class _Kl(_Accumulator):
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-        self.total, self.count = 0.0, 0
-
-    def add_pair(self, reference: torch.Tensor, output: torch.Tensor) -> None:
-        expected = reference.log_softmax(self.dim)
-        got = output.log_softmax(self.dim)
-        self.total += float((expected.exp() * (expected - got)).sum())
-        self.count += reference.numel() // reference.shape[self.dim]
-
-    def score(self) -> float:
-        return -self.total / self.count
-
-
-class _Cosine(_Accumulator):
-    def __init__(self) -> None:
-        self.total, self.count = 0.0, 0
-
-    def add_pair(self, reference: torch.Tensor, output: torch.Tensor) -> None:
-        expected, got = reference.flatten(1), output.flatten(1)
-        lengths = expected.norm(dim=1) * got.norm(dim=1)
-        cosine = (expected * got).sum(1) / lengths.where(lengths > 0, 1)
-        both_zero = (expected == 0).all(1) & (got == 0).all(1)
-        self.total += float(cosine.where(~both_zero, 1).sum())
-        self.count += len(expected)
-
-    def score(self) -> float:
-        return self.total / self.count
-
-
-class _Loss(_Accumulator):
-    def __init__(self, loss_fn: Callable[[Any, Any], torch.Tensor]) -> None:
-        self.loss_fn = loss_fn
-        self.total, self.count = 0.0, 0
-
-    def add(
-        self, reference: list[torch.Tensor], output: list[torch.Tensor], labels: Any
-    ) -> None:
-        if labels is None:
-            raise TypeError("loss: batches must hold labels after the model's inputs")
-        got = [tensor.detach().cpu() for tensor in output]
-        labels = pytree.tree_map(
-            lambda x: x.cpu() if isinstance(x, torch.Tensor) else x, labels
-        )
-        value = self.loss_fn(got[0] if len(got) == 1 else got, labels)
-        size = len(got[0])
-        mean = float(value.double().mean())
-        self.total += mean * size
-        self.count += size
-
-    def score(self) -> float:
-        return -self.total / self.count

@@ -3,22 +3,41 @@
 
 from __future__ import annotations
 
-import math
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from aimetpp import _C
+from aimetpp.amp.arguments import (
+    ResultsFolderError,
+    check_algo,
+    check_drop,
+    check_flag,
+    check_sim,
+    ensure_calibrated,
+    prepare_folder,
+    refuse_unavailable,
+    warn_of_infinity,
+)
 from aimetpp.amp.cache import EvaluationCache
 from aimetpp.amp.callbacks import check_callback
 from aimetpp.amp.candidates import as_candidate, parse_candidates
+from aimetpp.amp.convert_ops import (
+    ALPHAS,
+    MeasuredAlpha,
+    alpha_points,
+    best_alpha,
+    export_alphas,
+    measure_alphas,
+    parse_convert_costs,
+    write_alpha_files,
+)
 from aimetpp.amp.evaluation import EvalCallbackFactory
 from aimetpp.amp.evaluator import PHASES, SimEvaluator, SimState
 from aimetpp.amp.metric_identity import metric_name
-from aimetpp.amp.progress import progress_reporter
-from aimetpp.amp.quantizer_groups import GroupMembers, build_members
+from aimetpp.amp.progress import Progress, progress_reporter
+from aimetpp.amp.quantizer_groups import build_members
 from aimetpp.amp.report import write_pages
 from aimetpp.amp.results import (
     ParetoList,
@@ -26,19 +45,15 @@ from aimetpp.amp.results import (
     SearchSummary,
     Sensitivity,
     info_list,
+    with_phase3_points,
     write_json_files,
 )
 from aimetpp.amp.selection import select_groups
 from aimetpp.amp.simulation import Simulation
 from aimetpp.common.amp.utils import AMPSearchAlgo
-from aimetpp.common.files import make_writable_folder, sole_user
-from aimetpp.common.text import shortened
+from aimetpp.common.files import sole_user
 
 __all__ = ["EvalCallbackFactory", "GreedyMixedPrecisionAlgo", "ResultsFolderError"]
-
-
-class ResultsFolderError(OSError, ValueError):
-    """`results_dir` cannot be made or written."""
 
 
 class GreedyMixedPrecisionAlgo:
@@ -70,6 +85,7 @@ class GreedyMixedPrecisionAlgo:
         phase1_optimize: bool = True,
         *,
         convert_op_reduction: bool | None = None,
+        convert_costs: Any = None,
         include: Any = None,
         exclude: Any = None,
         progress: Any = None,
@@ -78,17 +94,24 @@ class GreedyMixedPrecisionAlgo:
     ) -> None:
         del dummy_input  # shapes and MACs are those that the simulation traced
         del phase1_optimize  # calibration is never repeated, so both are the same
-        _check_sim(sim)
-        if convert_op_reduction is None:
-            convert_op_reduction = self.ENABLE_CONVERT_OP_REDUCTION
-        _refuse_unavailable(
-            convert_op_reduction=convert_op_reduction,
+        check_sim(sim)
+        refuse_unavailable(
             max_evaluations=max_evaluations is not None,
             memory_budget=memory_budget is not None,
         )
         self._sim = sim
-        self._reverse = _check_flag(phase2_reverse, "phase2_reverse")
+        if convert_op_reduction is None:
+            convert_op_reduction = self.ENABLE_CONVERT_OP_REDUCTION
+        self._reduce = check_flag(convert_op_reduction, "convert_op_reduction")
+        if convert_costs is not None and not self._reduce:
+            raise ValueError(
+                "convert_costs has no effect without convert_op_reduction=True"
+            )
+        self._reverse = check_flag(phase2_reverse, "phase2_reverse")
         self._candidates = parse_candidates(candidates)
+        self._convert_costs = parse_convert_costs(
+            convert_costs, [activation for activation, _ in self._candidates]
+        )
         self._callbacks = {
             "sensitivity": check_callback(
                 eval_callback_for_phase1, PHASES["sensitivity"]
@@ -99,11 +122,11 @@ class GreedyMixedPrecisionAlgo:
             check_callback(forward_pass_callback, "forward_pass_callback")
         self._progress = progress
         progress_reporter(progress)  # its errors come now
-        self._clean_start = _check_flag(clean_start, "clean_start")
+        self._clean_start = check_flag(clean_start, "clean_start")
         self._members = select_groups(sim, build_members(sim), include, exclude)
         self._supported = self._supported_candidates(bool(use_all_amp_candidates))
-        self._folder = _prepare_folder(results_dir)
-        _ensure_calibrated(sim, self._members, self._candidates, forward_pass_callback)
+        self._folder = prepare_folder(results_dir)
+        ensure_calibrated(sim, self._members, self._candidates, forward_pass_callback)
         self.groups = [members.group for members in self._members]
         self._searched = [q for members in self._members for q in members.quantizers]
         self._cost_model = _C.build_cost_model(sim.graph, sim.placement)
@@ -126,8 +149,8 @@ class GreedyMixedPrecisionAlgo:
             RuntimeError: a score that is NaN; the message names phase, group and
                 candidate. Another run uses the results folder.
         """
-        drop = _check_drop(allowed_accuracy_drop)
-        algo = _check_algo(search_algo)
+        drop = check_drop(allowed_accuracy_drop)
+        algo = check_algo(search_algo)
         cache_folder = self._folder / ".cache"
         cache_folder.mkdir(exist_ok=True)
         with sole_user(cache_folder / "lock", f"results_dir {str(self._folder)!r}"):
@@ -146,11 +169,14 @@ class GreedyMixedPrecisionAlgo:
         )
         try:
             with progress_reporter(self._progress) as progress:
-                found = _C.greedy_search(
+                problem = _C.SearchProblem(
                     self._candidates,
                     self._search_groups(),
                     self._cost_model,
                     state.precisions,
+                )
+                found = _C.greedy_search(
+                    problem,
                     drop,
                     int(algo),
                     self._reverse,
@@ -158,15 +184,42 @@ class GreedyMixedPrecisionAlgo:
                     progress,
                     evaluator.known,
                 )
-            evaluator.finish(found.final_assignment)
-            result = self._collect(found, evaluator)
-            _warn_of_infinity(result, drop)
-            self._write(result, found, evaluator)
+                alphas = self._reduce_convert_ops(problem, found, evaluator, progress)
+            final = found.final_assignment
+            best = best_alpha(alphas, found.target) if alphas else None
+            if best is not None:
+                final = best.solution.assignment
+            evaluator.finish(final)
+            result = self._collect(found, evaluator, alphas, best)
+            warn_of_infinity(result, drop)
+            self._write(result, found, evaluator, final)
+            if alphas:
+                export_alphas(self._sim, self._folder, alphas, evaluator)
+                evaluator.finish(final)
         except BaseException:
             state.restore()
             raise
         self.result = result
         return result
+
+    def _reduce_convert_ops(
+        self,
+        problem: _C.SearchProblem,
+        found: _C.SearchResult,
+        evaluator: SimEvaluator,
+        progress: Progress | None,
+    ) -> list[MeasuredAlpha]:
+        """Phase 3, on what phase 2 has chosen."""
+        if not self._reduce or found.stop_reason == "target_unreachable":
+            return []
+        solutions = _C.reduce_convert_ops(
+            problem,
+            _C.find_convert_points(self._sim.graph, self._sim.placement),
+            self._convert_costs,
+            found.final_assignment,
+            ALPHAS,
+        )
+        return measure_alphas(solutions, evaluator, progress)
 
     def _supported_candidates(self, use_all: bool) -> list[list[int]]:
         graph, placement = self._sim.graph, self._sim.placement
@@ -204,7 +257,13 @@ class GreedyMixedPrecisionAlgo:
             "ranges set by hand": state.fingerprint(),
         }
 
-    def _collect(self, found: _C.SearchResult, evaluator: SimEvaluator) -> ParetoList:
+    def _collect(
+        self,
+        found: _C.SearchResult,
+        evaluator: SimEvaluator,
+        measured: list[MeasuredAlpha],
+        best: MeasuredAlpha | None,
+    ) -> ParetoList:
         as_tuples = [as_candidate(candidate) for candidate in self._candidates]
 
         def point_of(point: _C.FrontPoint) -> ParetoPoint:
@@ -222,11 +281,22 @@ class GreedyMixedPrecisionAlgo:
             )
 
         points = [point_of(point) for point in found.points]
+        first_step = len(points) - len(found.walk)
+        end_of_walk = len(points)
+        alphas = alpha_points(measured, self.groups, as_tuples)
+        chosen = found.chosen
+        if best is not None:
+            points = with_phase3_points(points, alphas)
+            final = alphas[measured.index(best)].assignment
+            chosen = next(
+                i for i, point in enumerate(points) if point.assignment == final
+            )
         baseline = evaluator.precisions("front", found.points[0].assignment)
         return ParetoList(
-            walk=points[len(points) - len(found.walk) :],
+            walk=points[first_step:end_of_walk],
             points=points,
-            chosen=points[found.chosen] if found.chosen >= 0 else None,
+            chosen=points[chosen] if chosen > 0 else None,
+            alphas=alphas,
             sensitivities=[
                 Sensitivity(
                     self.groups[item.group],
@@ -239,21 +309,26 @@ class GreedyMixedPrecisionAlgo:
             summary=SearchSummary(
                 fp32_score=found.fp32_score,
                 baseline_score=found.baseline_score,
-                final_score=found.final_score,
+                final_score=found.final_score if best is None else best.score,
                 baseline_candidate=as_tuples[found.baseline_candidate],
                 baseline_bit_ops=self._cost_model.bit_ops(baseline),
                 stop_reason=found.stop_reason,
                 evaluations=evaluator.evaluations,
                 seconds=evaluator.seconds,
                 num_groups=len(self.groups),
+                chosen_alpha=None if best is None else best.solution.alpha,
             ),
         )
 
     def _write(
-        self, result: ParetoList, found: _C.SearchResult, evaluator: SimEvaluator
+        self,
+        result: ParetoList,
+        found: _C.SearchResult,
+        evaluator: SimEvaluator,
+        final_assignment: list[int],
     ) -> None:
         baseline = evaluator.precisions("front", found.points[0].assignment)
-        final = evaluator.precisions("front", found.final_assignment)
+        final = evaluator.precisions("front", final_assignment)
         quantizers = self._sim.placement.quantizers
         info = info_list(
             result,
@@ -262,126 +337,5 @@ class GreedyMixedPrecisionAlgo:
             kinds=[quantizers[index].kind for index in self._searched],
         )
         write_json_files(self._folder, result, info)
+        write_alpha_files(self._folder, result.alphas, result.summary.chosen_alpha)
         write_pages(self._folder, result)
-
-
-def _check_sim(sim: Any) -> None:
-    if not isinstance(sim, Simulation):
-        raise TypeError(f"sim must be a QuantizationSimModel, got {type(sim).__name__}")
-
-
-def _refuse_unavailable(**asked: bool) -> None:
-    for name, wanted in asked.items():
-        if wanted:
-            hint = ""
-            if name == "convert_op_reduction":
-                hint = (
-                    " (also not through "
-                    "GreedyMixedPrecisionAlgo.ENABLE_CONVERT_OP_REDUCTION)"
-                )
-            raise ValueError(
-                f"{name} is not available in this version{hint}; leave it at its "
-                "default"
-            )
-
-
-def _check_flag(value: Any, argument: str) -> bool:
-    if value not in (True, False):
-        raise TypeError(f"{argument} must be True or False, got {value!r}")
-    return bool(value)
-
-
-def _check_drop(drop: Any) -> float | None:
-    if drop is None:
-        return None
-    if isinstance(drop, bool | str | bytes):
-        raise TypeError(
-            f"allowed_accuracy_drop must be a number or None, got {type(drop).__name__}"
-        )
-    try:
-        value = float(drop)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"allowed_accuracy_drop must be a number or None, got {type(drop).__name__}"
-        ) from error
-    if math.isnan(value):
-        raise ValueError("allowed_accuracy_drop must be a number or None, got nan")
-    return value
-
-
-def _check_algo(algo: Any) -> AMPSearchAlgo:
-    try:
-        return AMPSearchAlgo(algo)
-    except ValueError as error:
-        raise ValueError(
-            "amp_search_algo must be AMPSearchAlgo.BruteForce, .Interpolation or "
-            f".Binary, got {algo!r}"
-        ) from error
-
-
-def _prepare_folder(results_dir: Any) -> Path:
-    if not isinstance(results_dir, str | os.PathLike):
-        raise TypeError(f"results_dir must be a path, got {type(results_dir).__name__}")
-    folder = Path(results_dir)
-    try:
-        make_writable_folder(folder)
-    except OSError as error:
-        raise ResultsFolderError(
-            f"results_dir {os.fspath(results_dir)!r} must be a folder that can be "
-            f"written, got: {error.strerror}"
-        ) from error
-    return folder
-
-
-def _ensure_calibrated(
-    sim: Simulation,
-    members: list[GroupMembers],
-    candidates: list[tuple[str, str]],
-    forward_pass: Callable[[Any], Any] | None,
-) -> None:
-    """Makes sure that every quantizer has a range at the integer candidates too.
-
-    Raises:
-        RuntimeError: quantizers without one remain; the message names them.
-    """
-    state = SimState(sim)
-    calibrated_now = False
-    wanted = list(state.precisions)
-    for half, attribute in enumerate(("activation_quantizers", "param_quantizers")):
-        integer = [c[half] for c in candidates if c[half].startswith("int")]
-        if not integer:
-            continue
-        for group in members:
-            for index in getattr(group, attribute):
-                if not wanted[index].startswith("int"):
-                    wanted[index] = integer[0]
-    try:
-        state.apply(wanted)
-        if sim.uncalibrated() and forward_pass is not None:
-            sim.compute_encodings(forward_pass)
-            calibrated_now = True
-        missing = sim.uncalibrated()
-    except BaseException:
-        state.restore()
-        raise
-    if calibrated_now and not missing:
-        sim.apply_precisions(state.precisions)
-    else:
-        state.restore()
-    if missing:
-        raise RuntimeError(
-            "automatic mixed precision needs a calibrated simulation: call "
-            "sim.compute_encodings first, or give a forward_pass_callback that reaches "
-            f"these {len(missing)} quantizers: {shortened(missing)}"
-        )
-
-
-def _warn_of_infinity(result: ParetoList, drop: float | None) -> None:
-    if drop is not None and math.isinf(result.fp32_score) and math.isfinite(drop):
-        warnings.warn(
-            f"the phase-2 metric scores full precision as {result.fp32_score}, so "
-            f"that no finite score is within allowed_accuracy_drop={drop}: use a "
-            "metric that is finite there, or None",
-            RuntimeWarning,
-            stacklevel=4,
-        )

@@ -10,11 +10,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-# Called before each evaluation: phase ("sensitivity" or "front"), evaluations done
-# in it, how many are expected.
+# Called before each evaluation: phase ("sensitivity", "front", "convert"), evaluations
+# done in it, how many are expected.
 Progress = Callable[[str, int, int], Any]
 
-_TITLES = {"sensitivity": "AMP phase 1", "front": "AMP phase 2"}
+_TITLES = {
+    "sensitivity": "AMP phase 1",
+    "front": "AMP phase 2",
+    "convert": "AMP phase 3",
+}
 
 
 def progress_reporter(

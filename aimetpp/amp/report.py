@@ -22,6 +22,7 @@ from aimetpp.amp.candidates import candidate_text
 from aimetpp.amp.results import (
     ParetoList,
     ParetoPoint,
+    format_alpha_table,
     format_pareto_table,
     format_sensitivity_table,
     point_candidate,
@@ -54,6 +55,7 @@ def write_pages(folder: Path, result: ParetoList) -> None:
                 _table(format_pareto_table(result)),
                 _sensitivity(result),
                 _table(format_sensitivity_table(result)),
+                *_alphas(result),
             ],
         ),
     }
@@ -213,6 +215,12 @@ def _summary(result: ParetoList) -> Div:
         for name, value in rows
     )
     return Div(text=f"<h2>Automatic mixed precision</h2><table>{cells}</table>")
+
+
+def _alphas(result: ParetoList) -> list[Div]:
+    if not result.alphas:
+        return []
+    return [Div(text="<h3>Convert ops</h3>"), _table(format_alpha_table(result))]
 
 
 def _table(text: str) -> Div:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ class ParetoPoint:
         score: of the phase-2 callback.
         assignment: the candidate of each group.
         dominated: another point is at least as cheap and as good, and better in one.
-        group: the group that this step of the walk narrowed; None for the baseline
-            and for the point with every group at its narrowest, where that is no
-            step.
-        candidate: to which it was narrowed.
+        group: the group that this step of the walk moved; None for the baseline, for
+            the point with every group at its narrowest, where that is no step, and
+            for points of phase 3.
+        candidate: to which it was moved.
     """
 
     cost: float
@@ -36,6 +36,31 @@ class ParetoPoint:
     dominated: bool
     group: QuantizerGroup | None = None
     candidate: Any = None
+
+
+@dataclass(frozen=True)
+class AlphaPoint:
+    """One solution of phase 3.
+
+    Attributes:
+        alpha: share of phase 2's convert cost that was allowed.
+        score: of the phase-2 callback.
+        convert_cost: of its convert ops, per sample.
+        cost: bit-ops relative to the baseline's.
+        assignment: the candidate of each group.
+        within_budget: False where no setting converts so little; this one then
+            converts least.
+        gap: proven: no setting within the budget has bit-ops (relative to the
+            baseline's) that are lower by more than this; 0 is optimal.
+    """
+
+    alpha: float
+    score: float
+    convert_cost: float
+    cost: float
+    assignment: Mapping[QuantizerGroup, Any]
+    within_budget: bool = True
+    gap: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +95,7 @@ class SearchSummary:
         evaluations: calls of the callbacks, by phase.
         seconds: spent in them, by phase.
         num_groups: groups searched.
+        chosen_alpha: of phase 3; None without it.
     """
 
     fp32_score: float
@@ -81,6 +107,7 @@ class SearchSummary:
     evaluations: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     num_groups: int = 0
+    chosen_alpha: float | None = None
 
 
 class ParetoList(list[tuple[float, float, QuantizerGroup, Any]]):
@@ -89,16 +116,18 @@ class ParetoList(list[tuple[float, float, QuantizerGroup, Any]]):
     Each is a tuple (relative bit-ops, score, QuantizerGroup, candidate).
 
     Attributes:
-        points: every evaluated ParetoPoint: the baseline first, the walk last.
+        points: every evaluated ParetoPoint: the baseline first, then the walk, then
+            what only phase 3 has evaluated.
         chosen: the point that the sim was left at, or None: at the baseline. The
             cheapest evaluated one within the allowed drop; without an allowed drop
-            the cheapest of all.
+            the cheapest of all. With phase 3, its choice.
         sensitivities: of phase 1, the least sensitive first; empty where the search
             ended before it.
         summary: the numbers below and a few more.
         fp32_score, baseline_score, final_score, evaluations, stop_reason: as in
             SearchSummary; `evaluations` is the sum over the phases.
-        alphas: results of phase 3, which is not part of this release: empty.
+        alphas: the AlphaPoints of phase 3, alpha ascending; empty where it was not
+            asked for, and where the search ended with "target_unreachable".
     """
 
     def __init__(
@@ -108,6 +137,7 @@ class ParetoList(list[tuple[float, float, QuantizerGroup, Any]]):
         chosen: ParetoPoint | None,
         sensitivities: Sequence[Sensitivity],
         summary: SearchSummary,
+        alphas: Sequence[AlphaPoint] = (),
     ) -> None:
         super().__init__(
             (point.cost, point.score, point.group, point.candidate)
@@ -118,7 +148,7 @@ class ParetoList(list[tuple[float, float, QuantizerGroup, Any]]):
         self.chosen = chosen
         self.sensitivities = list(sensitivities)
         self.summary = summary
-        self.alphas: list[Any] = []
+        self.alphas = list(alphas)
 
     @property
     def fp32_score(self) -> float:
@@ -150,7 +180,12 @@ def point_name(point: ParetoPoint, result: ParetoList) -> str:
     """The group that a point narrowed, or what else it is."""
     if point.group is not None:
         return str(point.group)
-    return "baseline" if point is result.points[0] else "every group at its narrowest"
+    if point is result.points[0]:
+        return "baseline"
+    for alpha in result.alphas:
+        if alpha.assignment == point.assignment:
+            return f"phase 3, alpha {alpha.alpha}"
+    return "every group at its narrowest"
 
 
 def point_candidate(point: ParetoPoint, result: ParetoList) -> str:
@@ -182,6 +217,40 @@ def format_pareto_table(result: ParetoList) -> str:
         f"{result.stop_reason}; {result.evaluations} evaluations"
     )
     return "\n".join(lines)
+
+
+def format_alpha_table(result: ParetoList) -> str:
+    """Phase 3 as text; "*" marks the chosen alpha."""
+    lines = [f"   {'alpha':>5}  {'score':>10}  {'convert cost':>14}  {'bit-ops':>8}"]
+    for point in result.alphas:
+        mark = "*" if point.alpha == result.summary.chosen_alpha else " "
+        lines.append(
+            f"{mark}  {point.alpha:5.1f}  {point.score:10.4f}  "
+            f"{point.convert_cost:14,.0f}  {point.cost:8.4f}"
+        )
+    return "\n".join(lines)
+
+
+def with_phase3_points(
+    points: Sequence[ParetoPoint], alphas: Sequence[AlphaPoint]
+) -> list[ParetoPoint]:
+    """The points of phases 1 and 2 and those that only phase 3 has evaluated."""
+    found = list(points)
+    for alpha in alphas:
+        if all(point.assignment != alpha.assignment for point in found):
+            found.append(ParetoPoint(alpha.cost, alpha.score, alpha.assignment, False))
+    return [
+        replace(
+            point,
+            dominated=any(
+                other.cost <= point.cost
+                and other.score >= point.score
+                and (other.cost, other.score) != (point.cost, point.score)
+                for other in found
+            ),
+        )
+        for point in found
+    ]
 
 
 def format_sensitivity_table(result: ParetoList) -> str:
@@ -228,6 +297,8 @@ def info_list(
         ["phase1 eval count", summary.evaluations.get("sensitivity", 0)],
         ["phase2 eval count", summary.evaluations.get("front", 0)],
     ]
+    if summary.chosen_alpha is not None:
+        pairs.append(["phase3 alpha", summary.chosen_alpha])
     param = [kind == "param" for kind in kinds]
     flipped = [a != b for a, b in zip(before, after, strict=True)]
     for label, wanted in (

@@ -31,6 +31,7 @@ def choose_mixed_precision(
     amp_search_algo: AMPSearchAlgo = AMPSearchAlgo.Binary,
     *,
     convert_op_reduction: bool | None = None,
+    convert_costs: Any = None,
     include: Any = None,
     exclude: Any = None,
     progress: Any = None,
@@ -76,8 +77,16 @@ def choose_mixed_precision(
         phase1_optimize: accepted for compatibility; both values give the same, since
             nothing is calibrated again.
         amp_search_algo: how phase 2 looks for the point.
-        convert_op_reduction: not available in this version; None is
-            GreedyMixedPrecisionAlgo.ENABLE_CONVERT_OP_REDUCTION.
+        convert_op_reduction: phase 3: from the chosen point on, widen groups so that
+            fewer convert ops are needed between neighbours of different precision.
+            For each alpha of 0, 0.2, ... 1 the setting of least bit-ops whose convert
+            ops cost at most alpha times those of the chosen point is found and
+            evaluated; the simulation is left at the one that converts least within
+            the drop. None is GreedyMixedPrecisionAlgo.ENABLE_CONVERT_OP_REDUCTION.
+            Writes `AMP_phase_3_data_alpha_<alpha>.json` and an export of each.
+        convert_costs: cost of converting one element, a dict {(from, to): cost} with
+            precisions such as "int8"; None: the bytes that the convert op reads and
+            writes.
         include: search only groups with a quantizer in these modules, names, globs or
             QuantizerGroups.
         exclude: leave these out; they keep their precision.
@@ -111,6 +120,7 @@ def choose_mixed_precision(
         phase2_reverse,
         phase1_optimize,
         convert_op_reduction=convert_op_reduction,
+        convert_costs=convert_costs,
         include=include,
         exclude=exclude,
         progress=progress,

@@ -38,6 +38,7 @@ class Assembly {
         op_of_call_(calls.size(), kNone) {
     graph_.calls = std::move(calls);
     graph_.sites = std::move(sites);
+    graph_.batch = batch_size(ir_);
     mark_parameters();
   }
 
@@ -283,7 +284,7 @@ class Assembly {
       total += count->macs;
       all_activations &= facts_.varies[count->lhs] && facts_.varies[count->rhs];
     }
-    op.macs = total / batch_size(ir_);
+    op.macs = total / graph_.batch;
     op.multiplies_activations = total > 0 && all_activations;
   }
 

@@ -115,6 +115,7 @@ struct AIMETPP_API OpGraph {
   std::vector<Tensor> tensors;
   std::vector<int> model_inputs;   // tensor indices
   std::vector<int> model_outputs;  // tensor indices, in flattened order
+  std::int64_t batch = 1;          // samples in the traced example
 
   // Unique: "conv1" (output 0), "lstm.output.1", "conv1.input.0",
   // "conv1.weight".

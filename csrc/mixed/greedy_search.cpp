@@ -293,6 +293,7 @@ SearchResult Engine::finish(const char* stop_reason, bool may_choose) {
   result_.final_score = result_.points[chosen].score;
   result_.final_assignment = result_.points[chosen].assignment;
   result_.stop_reason = stop_reason;
+  result_.target = target_;
   return std::move(result_);
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -101,6 +102,8 @@ struct SearchResult {
   std::vector<FrontPoint> points;  // every evaluated phase-2 point but FP32
   int chosen = kOff;  // index in `points`; kOff: the baseline stays
   Assignment final_assignment;
+  // Least phase-2 score that is within the allowed drop; -infinity without one.
+  double target = -std::numeric_limits<double>::infinity();
   // "complete", "target_met_by_all_narrow", "target_unreachable",
   // "nothing_to_narrow".
   std::string stop_reason;

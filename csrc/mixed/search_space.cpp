@@ -179,21 +179,30 @@ double SearchSpace::relative_bit_ops(const Assignment& assignment) const {
 }
 
 double SearchSpace::bit_ops(const Assignment& assignment) const {
-  std::vector<Precision> precisions = problem_.fixed_precisions;
-  for (std::size_t g = 0; g < assignment.size(); ++g) {
-    const SearchGroup& group = problem_.groups[g];
-    const bool off = assignment[g] == kOff;
-    const Candidate candidate =
-        off ? Candidate{Precision::fp32(), Precision::fp32()}
-            : problem_.candidates[assignment[g]];
-    for (const int quantizer : group.activation_quantizers) {
-      precisions[quantizer] = candidate.activation;
-    }
-    for (const int quantizer : group.param_quantizers) {
-      precisions[quantizer] = candidate.param;
-    }
+  return problem_.cost_model.bit_ops(precisions_of(problem_, assignment));
+}
+
+void set_precisions(const SearchProblem& problem, int group, int candidate,
+                    std::vector<Precision>* precisions) {
+  const SearchGroup& members = problem.groups[group];
+  const Candidate at = candidate == kOff
+                           ? Candidate{Precision::fp32(), Precision::fp32()}
+                           : problem.candidates[candidate];
+  for (const int quantizer : members.activation_quantizers) {
+    (*precisions)[quantizer] = at.activation;
   }
-  return problem_.cost_model.bit_ops(precisions);
+  for (const int quantizer : members.param_quantizers) {
+    (*precisions)[quantizer] = at.param;
+  }
+}
+
+std::vector<Precision> precisions_of(const SearchProblem& problem,
+                                     const Assignment& assignment) {
+  std::vector<Precision> precisions = problem.fixed_precisions;
+  for (int g = 0; g < static_cast<int>(assignment.size()); ++g) {
+    set_precisions(problem, g, assignment[g], &precisions);
+  }
+  return precisions;
 }
 
 }  // namespace aimetpp::mixed

@@ -15,6 +15,14 @@ struct Move {
   int candidate;
 };
 
+// Takes a group's quantizers to a candidate; kOff: full precision.
+void set_precisions(const SearchProblem& problem, int group, int candidate,
+                    std::vector<Precision>* precisions);
+
+// One per quantizer; those outside the groups keep theirs.
+std::vector<Precision> precisions_of(const SearchProblem& problem,
+                                     const Assignment& assignment);
+
 class SearchSpace {
  public:
   // Keeps a reference to `problem`. Throws a value error for no candidates, no

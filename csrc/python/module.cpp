@@ -17,15 +17,12 @@
 #include "graph/jit_reader.h"
 #include "graph/op_graph.h"
 #include "graph/op_traits.h"
-#include "groups/quantizer_group.h"
 #include "io/config_json.h"
-#include "mixed/cost_model.h"
-#include "mixed/greedy_search.h"
 #include "mixed/report_text.h"
 #include "mixed/resolver.h"
 #include "python/convert.h"
-#include "python/evaluator.h"
 #include "python/quantized_call.h"
+#include "python/search.h"
 #include "python/statistics.h"
 #include "quantizer/encoding.h"
 #include "quantizer/statistics.h"
@@ -270,85 +267,6 @@ void bind_quantizer(py::module_& m) {
         return std::make_pair(grid.qmin, grid.qmax);
       },
       py::arg("bitwidth"), py::arg("symmetry"));
-}
-
-void bind_groups(py::module_& m) {
-  py::class_<groups::QuantizerGroup>(m, "QuantizerGroup")
-      .def_readonly("name", &groups::QuantizerGroup::name)
-      .def_readonly("activation_quantizers",
-                    &groups::QuantizerGroup::activation_quantizers)
-      .def_readonly("param_quantizers",
-                    &groups::QuantizerGroup::param_quantizers)
-      .def_readonly("ops", &groups::QuantizerGroup::ops);
-  m.def("build_groups", &groups::build_groups, py::arg("graph"),
-        py::arg("placement"));
-  m.def("supported_candidates", &groups::supported_candidates, py::arg("group"),
-        py::arg("graph"), py::arg("placement"), py::arg("candidates"),
-        py::arg("use_all"));
-}
-
-mixed::SearchResult greedy_search(std::vector<Candidate> candidates,
-                                  const std::vector<py::dict>& groups,
-                                  const mixed::CostModel& cost_model,
-                                  std::vector<Precision> fixed_precisions,
-                                  std::optional<double> allowed_drop, int algo,
-                                  bool reverse, py::function evaluate,
-                                  const std::optional<py::function>& progress,
-                                  std::optional<py::function> known) {
-  mixed::SearchProblem problem;
-  problem.candidates = std::move(candidates);
-  problem.cost_model = cost_model;
-  problem.num_quantizers = static_cast<int>(fixed_precisions.size());
-  problem.fixed_precisions = std::move(fixed_precisions);
-  for (const auto& group : groups) {
-    problem.groups.push_back(
-        {group["name"].cast<std::string>(),
-         group["activation_quantizers"].cast<std::vector<int>>(),
-         group["param_quantizers"].cast<std::vector<int>>(),
-         group["candidates"].cast<std::vector<int>>()});
-  }
-  PythonEvaluator evaluator(std::move(evaluate), std::move(known));
-  return mixed::greedy_search(problem,
-                              {allowed_drop, search_algo_of(algo), reverse},
-                              evaluator, progress_of(progress));
-}
-
-void bind_search(py::module_& m) {
-  py::class_<mixed::CostModel>(m, "CostModel")
-      .def("bit_ops", &mixed::CostModel::bit_ops, py::arg("precisions"));
-  m.def("build_cost_model", &mixed::build_cost_model, py::arg("graph"),
-        py::arg("placement"));
-  py::class_<mixed::Sensitivity>(m, "Sensitivity")
-      .def_readonly("group", &mixed::Sensitivity::group)
-      .def_readonly("candidate", &mixed::Sensitivity::candidate)
-      .def_readonly("score", &mixed::Sensitivity::score)
-      .def_readonly("bit_ops_reduction",
-                    &mixed::Sensitivity::bit_ops_reduction);
-  py::class_<mixed::FrontPoint>(m, "FrontPoint")
-      .def_readonly("relative_bit_ops", &mixed::FrontPoint::relative_bit_ops)
-      .def_readonly("score", &mixed::FrontPoint::score)
-      .def_readonly("group", &mixed::FrontPoint::group)
-      .def_readonly("candidate", &mixed::FrontPoint::candidate)
-      .def_readonly("assignment", &mixed::FrontPoint::assignment)
-      .def_readonly("dominated", &mixed::FrontPoint::dominated);
-  py::class_<mixed::SearchResult>(m, "SearchResult")
-      .def_readonly("fp32_score", &mixed::SearchResult::fp32_score)
-      .def_readonly("baseline_score", &mixed::SearchResult::baseline_score)
-      .def_readonly("final_score", &mixed::SearchResult::final_score)
-      .def_readonly("baseline_candidate",
-                    &mixed::SearchResult::baseline_candidate)
-      .def_readonly("sensitivities", &mixed::SearchResult::sensitivities)
-      .def_readonly("walk", &mixed::SearchResult::walk)
-      .def_readonly("points", &mixed::SearchResult::points)
-      .def_readonly("chosen", &mixed::SearchResult::chosen)
-      .def_readonly("final_assignment", &mixed::SearchResult::final_assignment)
-      .def_readonly("stop_reason", &mixed::SearchResult::stop_reason)
-      .def_readonly("evaluations", &mixed::SearchResult::evaluations);
-  m.def("greedy_search", &greedy_search, py::arg("candidates"),
-        py::arg("groups"), py::arg("cost_model"), py::arg("fixed_precisions"),
-        py::arg("allowed_drop"), py::arg("algo"), py::arg("reverse"),
-        py::arg("evaluate"), py::arg("progress") = py::none(),
-        py::arg("known") = py::none());
 }
 
 void bind_requests(py::module_& m) {

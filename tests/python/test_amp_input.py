@@ -24,8 +24,6 @@ from amp_models import (
     make_sim,
 )
 
-from aimetpp.amp.mixed_precision_algo import GreedyMixedPrecisionAlgo
-
 
 def test_defect_08_nan_scores_name_where(tmp_path: Path) -> None:
     """AIMET accepts NaN and narrows layers all the same."""
@@ -144,7 +142,8 @@ def test_wrong_candidates(
         ({"progress": "bar"}, TypeError, "progress must be"),
         ({"clean_start": "no"}, TypeError, "clean_start must be True or False"),
         ({"phase2_reverse": "yes"}, TypeError, "phase2_reverse must be True or False"),
-        ({"convert_op_reduction": True}, ValueError, "convert_op_reduction"),
+        ({"convert_op_reduction": 3}, TypeError, "convert_op_reduction must be True"),
+        ({"convert_costs": {}}, ValueError, "convert_costs has no effect"),
         ({"max_evaluations": 5}, ValueError, "max_evaluations is not available"),
         ({"memory_budget": 5}, ValueError, "memory_budget is not available"),
         ({"include": "conv9"}, ValueError, "include: no quantizer group .*'conv9'"),
@@ -162,15 +161,6 @@ def test_wrong_arguments_evaluate_nothing(
         sim, lambda: choose(sim, tmp_path, metric=metric, **options), error, match
     )
     assert metric.calls == 0
-
-
-def test_convert_op_reduction_by_attribute_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(GreedyMixedPrecisionAlgo, "ENABLE_CONVERT_OP_REDUCTION", True)
-    with pytest.raises(ValueError, match="ENABLE_CONVERT_OP_REDUCTION"):
-        choose(make_sim(), tmp_path)
-    assert choose(make_sim(), tmp_path, convert_op_reduction=False) is not None
 
 
 def test_results_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Checks of a search's arguments, before anything is evaluated."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aimetpp.amp.evaluator import SimState
+from aimetpp.amp.quantizer_groups import GroupMembers
+from aimetpp.amp.results import ParetoList
+from aimetpp.amp.simulation import Simulation
+from aimetpp.common.amp.utils import AMPSearchAlgo
+from aimetpp.common.files import make_writable_folder
+from aimetpp.common.text import shortened
+
+
+class ResultsFolderError(OSError, ValueError):
+    """`results_dir` cannot be made or written."""
+
+
+def check_sim(sim: Any) -> None:
+    """Raises a TypeError for what is no simulation."""
+    if not isinstance(sim, Simulation):
+        raise TypeError(f"sim must be a QuantizationSimModel, got {type(sim).__name__}")
+
+
+def refuse_unavailable(**asked: bool) -> None:
+    """Raises a ValueError that names the first argument that was asked for."""
+    for name, wanted in asked.items():
+        if wanted:
+            raise ValueError(
+                f"{name} is not available in this version; leave it at its default"
+            )
+
+
+def check_flag(value: Any, argument: str) -> bool:
+    """True or False; anything else is a TypeError."""
+    if value not in (True, False):
+        raise TypeError(f"{argument} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def check_drop(drop: Any) -> float | None:
+    """The allowed drop; a TypeError for no number, a ValueError for NaN."""
+    if drop is None:
+        return None
+    if isinstance(drop, bool | str | bytes):
+        raise TypeError(
+            f"allowed_accuracy_drop must be a number or None, got {type(drop).__name__}"
+        )
+    try:
+        value = float(drop)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"allowed_accuracy_drop must be a number or None, got {type(drop).__name__}"
+        ) from error
+    if math.isnan(value):
+        raise ValueError("allowed_accuracy_drop must be a number or None, got nan")
+    return value
+
+
+def check_algo(algo: Any) -> AMPSearchAlgo:
+    """The search algorithm; a ValueError for an unknown one."""
+    try:
+        return AMPSearchAlgo(algo)
+    except ValueError as error:
+        raise ValueError(
+            "amp_search_algo must be AMPSearchAlgo.BruteForce, .Interpolation or "
+            f".Binary, got {algo!r}"
+        ) from error
+
+
+def prepare_folder(results_dir: Any) -> Path:
+    """The results folder, made; ResultsFolderError where it cannot be written."""
+    if not isinstance(results_dir, str | os.PathLike):
+        raise TypeError(f"results_dir must be a path, got {type(results_dir).__name__}")
+    folder = Path(results_dir)
+    try:
+        make_writable_folder(folder)
+    except OSError as error:
+        raise ResultsFolderError(
+            f"results_dir {os.fspath(results_dir)!r} must be a folder that can be "
+            f"written, got: {error.strerror}"
+        ) from error
+    return folder
+
+
+def ensure_calibrated(
+    sim: Simulation,
+    members: list[GroupMembers],
+    candidates: list[tuple[str, str]],
+    forward_pass: Callable[[Any], Any] | None,
+) -> None:
+    """Makes sure that every quantizer has a range at the integer candidates too.
+
+    Raises:
+        RuntimeError: quantizers without one remain; the message names them.
+    """
+    state = SimState(sim)
+    calibrated_now = False
+    wanted = list(state.precisions)
+    for half, attribute in enumerate(("activation_quantizers", "param_quantizers")):
+        integer = [c[half] for c in candidates if c[half].startswith("int")]
+        if not integer:
+            continue
+        for group in members:
+            for index in getattr(group, attribute):
+                if not wanted[index].startswith("int"):
+                    wanted[index] = integer[0]
+    try:
+        state.apply(wanted)
+        if sim.uncalibrated() and forward_pass is not None:
+            sim.compute_encodings(forward_pass)
+            calibrated_now = True
+        missing = sim.uncalibrated()
+    except BaseException:
+        state.restore()
+        raise
+    if calibrated_now and not missing:
+        sim.apply_precisions(state.precisions)
+    else:
+        state.restore()
+    if missing:
+        raise RuntimeError(
+            "automatic mixed precision needs a calibrated simulation: call "
+            "sim.compute_encodings first, or give a forward_pass_callback that reaches "
+            f"these {len(missing)} quantizers: {shortened(missing)}"
+        )
+
+
+def warn_of_infinity(result: ParetoList, drop: float | None) -> None:
+    """Warns where the metric is infinite in full precision, so that no drop is met."""
+    if drop is not None and math.isinf(result.fp32_score) and math.isfinite(drop):
+        warnings.warn(
+            f"the phase-2 metric scores full precision as {result.fp32_score}, so "
+            f"that no finite score is within allowed_accuracy_drop={drop}: use a "
+            "metric that is finite there, or None",
+            RuntimeWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "python/search.h"
+
+#include <pybind11/functional.h>
+#include <pybind11/stl.h>
+
+#include "groups/quantizer_group.h"
+#include "mixed/convert_ops.h"
+#include "mixed/cost_model.h"
+#include "mixed/greedy_search.h"
+#include "python/convert.h"
+#include "python/evaluator.h"
+
+namespace py = pybind11;
+
+namespace aimetpp::python {
+
+void bind_groups(py::module_& m) {
+  py::class_<groups::QuantizerGroup>(m, "QuantizerGroup")
+      .def_readonly("name", &groups::QuantizerGroup::name)
+      .def_readonly("activation_quantizers",
+                    &groups::QuantizerGroup::activation_quantizers)
+      .def_readonly("param_quantizers",
+                    &groups::QuantizerGroup::param_quantizers)
+      .def_readonly("ops", &groups::QuantizerGroup::ops);
+  m.def("build_groups", &groups::build_groups, py::arg("graph"),
+        py::arg("placement"));
+  m.def("supported_candidates", &groups::supported_candidates, py::arg("group"),
+        py::arg("graph"), py::arg("placement"), py::arg("candidates"),
+        py::arg("use_all"));
+}
+
+namespace {
+
+mixed::SearchProblem make_problem(std::vector<Candidate> candidates,
+                                  const std::vector<py::dict>& groups,
+                                  const mixed::CostModel& cost_model,
+                                  std::vector<Precision> fixed_precisions) {
+  mixed::SearchProblem problem;
+  problem.candidates = std::move(candidates);
+  problem.cost_model = cost_model;
+  problem.num_quantizers = static_cast<int>(fixed_precisions.size());
+  problem.fixed_precisions = std::move(fixed_precisions);
+  for (const auto& group : groups) {
+    problem.groups.push_back(
+        {group["name"].cast<std::string>(),
+         group["activation_quantizers"].cast<std::vector<int>>(),
+         group["param_quantizers"].cast<std::vector<int>>(),
+         group["candidates"].cast<std::vector<int>>()});
+  }
+  return problem;
+}
+
+mixed::SearchResult greedy_search(const mixed::SearchProblem& problem,
+                                  std::optional<double> allowed_drop, int algo,
+                                  bool reverse, py::function evaluate,
+                                  const std::optional<py::function>& progress,
+                                  std::optional<py::function> known) {
+  PythonEvaluator evaluator(std::move(evaluate), std::move(known));
+  return mixed::greedy_search(problem,
+                              {allowed_drop, search_algo_of(algo), reverse},
+                              evaluator, progress_of(progress));
+}
+
+void bind_convert_ops(py::module_& m) {
+  py::class_<mixed::ConvertPoint>(m, "ConvertPoint")
+      .def_readonly("tensor", &mixed::ConvertPoint::tensor)
+      .def_readonly("elements", &mixed::ConvertPoint::elements)
+      .def_readonly("from_quantizer", &mixed::ConvertPoint::from)
+      .def_readonly("to_quantizers", &mixed::ConvertPoint::to);
+  m.def("find_convert_points", &mixed::find_convert_points, py::arg("graph"),
+        py::arg("placement"));
+  m.def("convert_cost", &mixed::convert_cost, py::arg("points"),
+        py::arg("precisions"), py::arg("table"));
+  py::class_<mixed::ConvertSolution>(m, "ConvertSolution")
+      .def_readonly("alpha", &mixed::ConvertSolution::alpha)
+      .def_readonly("assignment", &mixed::ConvertSolution::assignment)
+      .def_readonly("convert_cost", &mixed::ConvertSolution::convert_cost)
+      .def_readonly("relative_cost", &mixed::ConvertSolution::relative_cost)
+      .def_readonly("within_budget", &mixed::ConvertSolution::within_budget)
+      .def_readonly("gap", &mixed::ConvertSolution::gap);
+  m.def("reduce_convert_ops", &mixed::reduce_convert_ops, py::arg("problem"),
+        py::arg("points"), py::arg("table"), py::arg("start"),
+        py::arg("alphas"));
+}
+
+}  // namespace
+
+void bind_search(py::module_& m) {
+  py::class_<mixed::CostModel>(m, "CostModel")
+      .def("bit_ops", &mixed::CostModel::bit_ops, py::arg("precisions"));
+  m.def("build_cost_model", &mixed::build_cost_model, py::arg("graph"),
+        py::arg("placement"));
+  py::class_<mixed::Sensitivity>(m, "Sensitivity")
+      .def_readonly("group", &mixed::Sensitivity::group)
+      .def_readonly("candidate", &mixed::Sensitivity::candidate)
+      .def_readonly("score", &mixed::Sensitivity::score)
+      .def_readonly("bit_ops_reduction",
+                    &mixed::Sensitivity::bit_ops_reduction);
+  py::class_<mixed::FrontPoint>(m, "FrontPoint")
+      .def_readonly("relative_bit_ops", &mixed::FrontPoint::relative_bit_ops)
+      .def_readonly("score", &mixed::FrontPoint::score)
+      .def_readonly("group", &mixed::FrontPoint::group)
+      .def_readonly("candidate", &mixed::FrontPoint::candidate)
+      .def_readonly("assignment", &mixed::FrontPoint::assignment)
+      .def_readonly("dominated", &mixed::FrontPoint::dominated);
+  py::class_<mixed::SearchResult>(m, "SearchResult")
+      .def_readonly("fp32_score", &mixed::SearchResult::fp32_score)
+      .def_readonly("baseline_score", &mixed::SearchResult::baseline_score)
+      .def_readonly("final_score", &mixed::SearchResult::final_score)
+      .def_readonly("baseline_candidate",
+                    &mixed::SearchResult::baseline_candidate)
+      .def_readonly("sensitivities", &mixed::SearchResult::sensitivities)
+      .def_readonly("walk", &mixed::SearchResult::walk)
+      .def_readonly("points", &mixed::SearchResult::points)
+      .def_readonly("chosen", &mixed::SearchResult::chosen)
+      .def_readonly("final_assignment", &mixed::SearchResult::final_assignment)
+      .def_readonly("target", &mixed::SearchResult::target)
+      .def_readonly("stop_reason", &mixed::SearchResult::stop_reason)
+      .def_readonly("evaluations", &mixed::SearchResult::evaluations);
+  py::class_<mixed::SearchProblem>(m, "SearchProblem")
+      .def(py::init(&make_problem), py::arg("candidates"), py::arg("groups"),
+           py::arg("cost_model"), py::arg("fixed_precisions"));
+  m.def("greedy_search", &greedy_search, py::arg("problem"),
+        py::arg("allowed_drop"), py::arg("algo"), py::arg("reverse"),
+        py::arg("evaluate"), py::arg("progress") = py::none(),
+        py::arg("known") = py::none());
+  bind_convert_ops(m);
+}
+
+}  // namespace aimetpp::python
