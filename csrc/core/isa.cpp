@@ -9,8 +9,12 @@ const std::vector<Isa>& supported_isas() {
   static const std::vector<Isa> supported = [] {
     std::vector<Isa> isas{Isa::portable};
 #if AIMETPP_HAS_AVX
-    if (__builtin_cpu_supports("avx2") != 0) isas.push_back(Isa::avx2);
-    if (__builtin_cpu_supports("avx512f") != 0 &&
+    // Every processor with AVX2 that is in use has the two others.
+    const bool has_avx2 = __builtin_cpu_supports("avx2") != 0 &&
+                          __builtin_cpu_supports("fma") != 0 &&
+                          __builtin_cpu_supports("f16c") != 0;
+    if (has_avx2) isas.push_back(Isa::avx2);
+    if (has_avx2 && __builtin_cpu_supports("avx512f") != 0 &&
         __builtin_cpu_supports("avx512bw") != 0 &&
         __builtin_cpu_supports("avx512dq") != 0 &&
         __builtin_cpu_supports("avx512vl") != 0) {

@@ -71,6 +71,16 @@ AIMETPP_ALWAYS_INLINE void transform_span(const Stored* x, Stored* y,
   }
 }
 
+// The same for fake_quantize, where the grid allows it.
+AIMETPP_ALWAYS_INLINE void reciprocal_span(const float* x, float* y,
+                                           std::int64_t n,
+                                           ReciprocalGrid grid) {
+  AIMETPP_INDEPENDENT
+  for (std::int64_t i = 0; i < n; ++i) {
+    y[i] = fake_quantize_by_reciprocal(x[i], grid);
+  }
+}
+
 // y[c] = transform(x[c]) for c < n, grid c for element c.
 template <QuantMode mode, typename Stored, typename Compute>
 AIMETPP_ALWAYS_INLINE void transform_row(const Stored* x, Stored* y,

@@ -30,8 +30,10 @@ AIMETPP_ALWAYS_INLINE float to_float(Half half) {
       std::bit_cast<float>(magnitude + kSmallestNormal) -
       std::bit_cast<float>(kSmallestNormal));
   const std::uint32_t finite = exponent == 0 ? subnormal : magnitude + kRebias;
+  // A NaN comes out quiet, as from the processor's conversion.
+  const std::uint32_t quiet = magnitude > kExponent ? 1U << 22 : 0U;
   const std::uint32_t value =
-      exponent == kExponent ? magnitude + 2 * kRebias : finite;
+      exponent == kExponent ? (magnitude + 2 * kRebias) | quiet : finite;
   const std::uint32_t sign = (half.bits & 0x8000U) << 16;
   return std::bit_cast<float>(value | sign);
 }
@@ -57,7 +59,10 @@ AIMETPP_ALWAYS_INLINE Half to_half(float value) {
       kSubnormalUnit;
   const std::uint32_t odd = (magnitude >> 13) & 1U;
   const std::uint32_t normal = (magnitude - kRebias + 0xfffU + odd) >> 13;
-  const std::uint32_t special = magnitude > kInfinity ? 0x7e00U : 0x7c00U;
+  // A NaN keeps the upper bits of its payload, as in the processor's
+  // conversion.
+  const std::uint32_t nan = 0x7e00U | ((magnitude >> 13) & 0x3ffU);
+  const std::uint32_t special = magnitude > kInfinity ? nan : 0x7c00U;
   const std::uint32_t finite = magnitude < kSmallestNormal ? subnormal : normal;
   const std::uint32_t result = magnitude >= kOverflow ? special : finite;
   const std::uint32_t sign = (bits >> 16) & 0x8000U;

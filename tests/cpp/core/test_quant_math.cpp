@@ -4,8 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <random>
 #include <vector>
 
 namespace aimetpp {
@@ -175,6 +178,64 @@ TEST(ChainToRange, ClampedOffsetIsAConstant) {
   const auto range = chain_to_range(7.0, 6.0, 1.0f, grid, false);
   EXPECT_DOUBLE_EQ(range.max, 1.0);
   EXPECT_DOUBLE_EQ(range.min, -1.0);
+}
+
+// x around the ties of the grid, where a last bit decides, and anywhere.
+std::vector<float> awkward_values(const AffineGrid<float>& grid,
+                                  std::mt19937* random) {
+  std::vector<float> values = {0.0F, -0.0F,  kInf,    -kInf,
+                               kNan, 1e-38F, -1e-44F, 3.4e38F};
+  std::uniform_real_distribution<float> place(grid.qmin - 2, grid.qmax + 2);
+  for (int i = 0; i < 300; ++i) {
+    const float q = std::rint(place(*random)) + grid.offset;
+    float tie = (q + 0.5F) * grid.scale;
+    for (int ulp = 0; ulp < 2; ++ulp) tie = std::nextafter(tie, -kInf);
+    for (int ulp = 0; ulp < 5; ++ulp) {
+      values.push_back(tie);
+      tie = std::nextafter(tie, kInf);
+    }
+    values.push_back((place(*random) + grid.offset) * grid.scale);
+    values.push_back(
+        std::bit_cast<float>(static_cast<std::uint32_t>((*random)())));
+  }
+  return values;
+}
+
+TEST(ReciprocalGrid, GivesTheBitsOfTheDivision) {
+  std::mt19937 random(0);
+  std::uniform_real_distribution<float> mantissa(1.0F, 2.0F);
+  for (int trial = 0; trial < 300; ++trial) {
+    const int bits = 2 + trial % 19;
+    const bool symmetric = trial % 2 == 0;
+    const std::int64_t qmin = symmetric ? -(std::int64_t{1} << (bits - 1)) : 0;
+    const std::int64_t qmax = qmin + (std::int64_t{1} << bits) - 1;
+    const float max = std::ldexp(mantissa(random), trial % 60 - 30);
+    const float min = trial % 5 == 0 ? 0.0F : -max * mantissa(random);
+    const auto grid = make_affine_grid(min, max, qmin, qmax, symmetric);
+    ReciprocalGrid reciprocal{};
+    ASSERT_TRUE(make_reciprocal_grid(grid, &reciprocal)) << trial;
+    for (const float x : awkward_values(grid, &random)) {
+      const float expected = fake_quantize(x, grid);
+      const float got = fake_quantize_by_reciprocal(x, reciprocal);
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(got),
+                std::bit_cast<std::uint32_t>(expected))
+          << trial << ": " << x;
+    }
+  }
+}
+
+TEST(ReciprocalGrid, LeavesOtherGridsToTheDivision) {
+  ReciprocalGrid unused{};
+  const auto admits = [&unused](float min, float max, std::int64_t qmax) {
+    return make_reciprocal_grid(make_affine_grid(min, max, 0, qmax, false),
+                                &unused);
+  };
+  EXPECT_TRUE(admits(-1.0F, 1.0F, 255));
+  EXPECT_FALSE(admits(1.0F, -1.0F, 255));  // negative scale
+  EXPECT_FALSE(admits(kNan, 1.0F, 255));
+  EXPECT_FALSE(admits(-1.0F, kInf, 255));
+  EXPECT_FALSE(admits(-1e30F, 1e30F, 255));
+  EXPECT_FALSE(admits(-1.0F, 1.0F, (std::int64_t{1} << 21) - 1));
 }
 
 }  // namespace

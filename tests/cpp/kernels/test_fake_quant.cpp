@@ -171,6 +171,54 @@ TEST(FakeQuantKernel, BitsDoNotDependOnTheInstructionSetOrTheThreads) {
   }
 }
 
+TEST(FakeQuantKernel, EveryInstructionSetTakesSpecialValuesAlike) {
+  for (const bool swapped : {false, true}) {  // swapped: a negative scale
+    Problem problem({1, 1, 333}, QuantMode::fake_quantize);
+    problem.x[3] = INFINITY;
+    problem.x[20] = -INFINITY;
+    problem.x[40] = NAN;
+    problem.x[41] = -0.0f;
+    problem.x[60] = 1e-42f;
+    problem.x[330] = -INFINITY;
+    problem.x[331] = NAN;
+    if (swapped) std::swap(problem.min, problem.max);
+    problem.call.min = problem.min.data();
+    problem.call.max = problem.max.data();
+    const auto y = problem.transform(Isa::portable, serial_for);
+    EXPECT_TRUE(std::isnan(y[40]) && std::isnan(y[331]));
+    EXPECT_EQ(y[3] > y[20], true) << "infinities saturate at their own ends";
+    for (const Isa isa : supported_isas()) {
+      EXPECT_TRUE(same_bits(problem.transform(isa, serial_for), y));
+    }
+  }
+}
+
+TEST(FakeQuantKernel, SixteenBitGradientsAreThoseOfTheirValues) {
+  Problem problem({2, 3, 1500}, QuantMode::fake_quantize);
+  std::vector<Half> x, grad;
+  for (std::size_t i = 0; i < problem.x.size(); ++i) {
+    x.push_back(cpu::to_half(problem.x[i]));
+    grad.push_back(cpu::to_half(problem.grad[i]));
+    problem.x[i] = cpu::to_float(x[i]);
+    problem.grad[i] = cpu::to_float(grad[i]);
+  }
+  const auto expected = problem.gradient(Isa::portable, serial_for);
+  problem.call.storage = Storage::float16;
+  for (const Isa isa : supported_isas()) {
+    std::vector<Half> dx(x.size());
+    std::vector<float> dmin(3), dmax(3);
+    cpu::gradient(problem.call, grad.data(), x.data(), dx.data(), dmin.data(),
+                  dmax.data(), in_ranges_of(2), isa);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      ASSERT_EQ(dx[i].bits, cpu::to_half(expected[i]).bits) << i;
+    }
+    for (std::size_t c = 0; c < 3; ++c) {
+      EXPECT_EQ(dmin[c], expected[x.size() + c]);
+      EXPECT_EQ(dmax[c], expected[x.size() + 3 + c]);
+    }
+  }
+}
+
 TEST(FakeQuantKernel, TransformsInPlace) {
   Problem problem({3, 4, 70}, QuantMode::fake_quantize);
   const auto y = problem.transform(best_isa(), serial_for);

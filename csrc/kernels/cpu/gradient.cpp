@@ -2,6 +2,8 @@
 #include "kernels/fake_quant.h"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <type_traits>
 #include <vector>
 
@@ -9,126 +11,15 @@
 #include "core/quant_math.h"
 #include "kernels/channel_grid.h"
 #include "kernels/cpu/fake_quant_loops.h"
+#include "kernels/cpu/float_buffers.h"
 #include "kernels/cpu/storage.h"
+#include "kernels/cpu/variants.h"
 
 namespace aimetpp::kernels::cpu {
 namespace {
 
-// Elements below which another thread does not pay.
-constexpr std::int64_t kGrain = 16384;
-
 // Elements that one partial sum of the gradients covers, about.
 constexpr std::int64_t kBlock = 4096;
-
-template <QuantMode mode_, typename Stored_, typename Compute_>
-struct Variant {
-  static constexpr QuantMode kMode = mode_;
-  using Stored = Stored_;
-  using Compute = Compute_;
-};
-
-// Calls run(Variant<mode, Stored, Compute>{}) for what `call` needs.
-template <QuantMode mode, typename Stored, typename Run>
-void with_compute(const QuantCall& call, const Run& run) {
-  if constexpr (std::is_same_v<Stored, double>) {
-    run(Variant<mode, double, double>{});
-  } else if (needs_double(call.grid[0], call.grid[1])) {
-    run(Variant<mode, Stored, double>{});
-  } else {
-    run(Variant<mode, Stored, float>{});
-  }
-}
-
-template <QuantMode mode, typename Run>
-void with_storage(const QuantCall& call, const Run& run) {
-  switch (call.storage) {
-    case Storage::float32:
-      return with_compute<mode, float>(call, run);
-    case Storage::float64:
-      return with_compute<mode, double>(call, run);
-    case Storage::float16:
-      return with_compute<mode, Half>(call, run);
-    case Storage::bfloat16:
-      return with_compute<mode, BFloat16>(call, run);
-  }
-}
-
-template <typename Run>
-void with_variant(const QuantCall& call, const Run& run) {
-  switch (call.mode) {
-    case QuantMode::fake_quantize:
-      return with_storage<QuantMode::fake_quantize>(call, run);
-    case QuantMode::quantize:
-      return with_storage<QuantMode::quantize>(call, run);
-    case QuantMode::dequantize:
-      return with_storage<QuantMode::dequantize>(call, run);
-  }
-}
-
-// The grid of every channel of a call.
-template <typename Compute>
-class Grids {
- public:
-  explicit Grids(const QuantCall& call)
-      : qmin_(static_cast<Compute>(call.grid[0])),
-        qmax_(static_cast<Compute>(call.grid[1])) {
-    const auto channels = static_cast<std::size_t>(call.layout.channels);
-    scale_.reserve(channels);
-    offset_.reserve(channels);
-    for (std::int64_t c = 0; c < call.layout.channels; ++c) {
-      const AffineGrid<Compute> grid = channel_grid<Compute>(call, c);
-      scale_.push_back(grid.scale);
-      offset_.push_back(grid.offset);
-    }
-  }
-
-  [[nodiscard]] GridArrays<Compute> arrays() const {
-    return {scale_.data(), offset_.data(), qmin_, qmax_};
-  }
-
- private:
-  std::vector<Compute> scale_;
-  std::vector<Compute> offset_;
-  Compute qmin_;
-  Compute qmax_;
-};
-
-template <typename V>
-void transform_variant(const QuantCall& call, const void* x_data, void* y_data,
-                       const ParallelFor& parallel_for, Isa isa) {
-  using Stored = typename V::Stored;
-  using Compute = typename V::Compute;
-  const auto* x = static_cast<const Stored*>(x_data);
-  auto* y = static_cast<Stored*>(y_data);
-  const Grids<Compute> grids(call);
-  const GridArrays<Compute> arrays = grids.arrays();
-  const auto [outer, channels, inner] = call.layout;
-  if (inner == 1 && channels > 1) {
-    const auto row = for_isa<&transform_row<V::kMode, Stored, Compute>>(isa);
-    parallel_for(
-        outer, std::max<std::int64_t>(1, kGrain / channels),
-        [&, channels = channels](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t o = begin; o < end; ++o) {
-            row(x + o * channels, y + o * channels, channels, arrays);
-          }
-        });
-    return;
-  }
-  const auto span = for_isa<&transform_span<V::kMode, Stored, Compute>>(isa);
-  // A thread's range may begin and end within a channel.
-  parallel_for(call.layout.numel(), kGrain,
-               [&, channels = channels, inner = inner](std::int64_t begin,
-                                                       std::int64_t end) {
-                 while (begin < end) {
-                   const std::int64_t stretch = begin / inner;
-                   const std::int64_t stop =
-                       std::min(end, (stretch + 1) * inner);
-                   span(x + begin, y + begin, stop - begin,
-                        arrays.at(stretch % channels));
-                   begin = stop;
-                 }
-               });
-}
 
 // How the elements are cut into blocks with one partial sum per channel each:
 // by the layout alone, never by the number of threads.
@@ -197,13 +88,54 @@ ChannelSums gradient_by_rows(const GradientData<V>& data, const Blocks& blocks,
   return total;
 }
 
+// gradient_span of a variant; 16-bit floats by way of float32.
+template <typename V>
+class SpanGradient {
+ public:
+  using Stored = typename V::Stored;
+  using Compute = typename V::Compute;
+
+  explicit SpanGradient(Isa isa)
+      : span_(for_isa<&gradient_span<V::kMode, Loaded, Compute>>(isa)) {
+    if constexpr (kConverts) conversion_ = float_conversion<Stored>(isa);
+  }
+
+  void operator()(const Stored* grad, const Stored* x, Stored* dx,
+                  std::int64_t n, const AffineGrid<Compute>& grid,
+                  LaneSums* sums) const {
+    if constexpr (kConverts) {
+      static_assert(kBuffer % kLanes == 0);  // the lanes follow on
+      std::array<float, kBuffer> grads;
+      std::array<float, kBuffer> values;
+      for (std::int64_t begin = 0; begin < n; begin += kBuffer) {
+        const std::int64_t size = std::min(kBuffer, n - begin);
+        conversion_.load(grad + begin, grads.data(), size);
+        conversion_.load(x + begin, values.data(), size);
+        span_(grads.data(), values.data(), grads.data(), size, grid, sums);
+        conversion_.store(grads.data(), dx + begin, size);
+      }
+    } else {
+      span_(grad, x, dx, n, grid, sums);
+    }
+  }
+
+ private:
+  static constexpr bool kConverts =
+      std::is_same_v<Compute, float> && !std::is_same_v<Stored, float>;
+  using Loaded = std::conditional_t<kConverts, float, Stored>;
+
+  void (*span_)(const Loaded*, const Loaded*, Loaded*, std::int64_t,
+                AffineGrid<Compute>, LaneSums*);
+  std::conditional_t<kConverts, FloatConversion<Stored>, std::nullptr_t>
+      conversion_{};
+};
+
 // Layout [outer, channels, inner]: a block is of one channel.
 template <typename V>
 ChannelSums gradient_by_spans(const GradientData<V>& data, const Blocks& blocks,
                               const ParallelFor& parallel_for, Isa isa) {
   const auto [outer, channels, inner] = data.layout;
-  const auto span = for_isa<
-      &gradient_span<V::kMode, typename V::Stored, typename V::Compute>>(isa);
+  const SpanGradient<V> span(isa);
   const std::int64_t per_channel = blocks.outer_count * blocks.inner_count;
   // [channel][outer block][inner block]
   std::vector<Sums> partial(static_cast<std::size_t>(channels * per_channel));
@@ -265,14 +197,6 @@ void gradient_variant(const QuantCall& call, const void* grad, const void* x,
 }
 
 }  // namespace
-
-void transform(const QuantCall& call, const void* x, void* y,
-               const ParallelFor& parallel_for, Isa isa) {
-  if (call.layout.numel() == 0) return;
-  with_variant(call, [&](auto variant) {
-    transform_variant<decltype(variant)>(call, x, y, parallel_for, isa);
-  });
-}
 
 void gradient(const QuantCall& call, const void* grad, const void* x, void* dx,
               void* dmin, void* dmax, const ParallelFor& parallel_for,

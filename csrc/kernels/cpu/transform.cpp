@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <type_traits>
+#include <vector>
+
+#include "core/for_isa.h"
+#include "core/quant_math.h"
+#include "kernels/cpu/fake_quant_loops.h"
+#include "kernels/cpu/float_buffers.h"
+#include "kernels/cpu/storage.h"
+#include "kernels/cpu/variants.h"
+#include "kernels/fake_quant.h"
+
+namespace aimetpp::kernels::cpu {
+namespace {
+
+// Whether the loops of an instruction set have a fused multiply-add; without
+// one, std::fma is a function call.
+bool has_fma(Isa isa) {
+#if defined(__FP_FAST_FMAF)
+  constexpr bool kPortableHasFma = true;
+#else
+  constexpr bool kPortableHasFma = false;
+#endif
+  return isa != Isa::portable || kPortableHasFma;
+}
+
+// The channels' grids by reciprocals; empty where one of them needs divisions.
+std::vector<ReciprocalGrid> reciprocal_grids(const GridArrays<float>& grids,
+                                             std::int64_t channels, Isa isa) {
+  if (!has_fma(isa)) return {};
+  std::vector<ReciprocalGrid> result(static_cast<std::size_t>(channels));
+  for (std::int64_t c = 0; c < channels; ++c) {
+    if (!make_reciprocal_grid(grids.at(c),
+                              &result[static_cast<std::size_t>(c)])) {
+      return {};
+    }
+  }
+  return result;
+}
+
+// span(x, y, n, grid) on 16-bit floats, a buffer of float32 at a time.
+template <typename Stored, typename Span, typename Grid>
+void span_through_floats(const FloatConversion<Stored>& conversion, Span span,
+                         const Stored* x, Stored* y, std::int64_t n,
+                         const Grid& grid) {
+  std::array<float, kBuffer> buffer;
+  for (std::int64_t begin = 0; begin < n; begin += kBuffer) {
+    const std::int64_t size = std::min(kBuffer, n - begin);
+    conversion.load(x + begin, buffer.data(), size);
+    span(buffer.data(), buffer.data(), size, grid);
+    conversion.store(buffer.data(), y + begin, size);
+  }
+}
+
+// span(x, y, n, grid_of(channel)) over all elements. A thread's range may begin
+// and end within a channel.
+template <typename Stored, typename Span, typename GridOf>
+void run_spans(const ChannelLayout& layout, const Stored* x, Stored* y,
+               const ParallelFor& parallel_for, [[maybe_unused]] Isa isa,
+               Span span, const GridOf& grid_of) {
+  const auto [outer, channels, inner] = layout;
+  parallel_for(
+      layout.numel(), kGrain,
+      [&, channels = channels, inner = inner](std::int64_t begin,
+                                              std::int64_t end) {
+        while (begin < end) {
+          const std::int64_t stretch = begin / inner;
+          const std::int64_t stop = std::min(end, (stretch + 1) * inner);
+          const auto grid = grid_of(stretch % channels);
+          if constexpr (std::is_invocable_v<Span, const Stored*, Stored*,
+                                            std::int64_t, decltype(grid)>) {
+            span(x + begin, y + begin, stop - begin, grid);
+          } else {
+            span_through_floats(float_conversion<Stored>(isa), span, x + begin,
+                                y + begin, stop - begin, grid);
+          }
+          begin = stop;
+        }
+      });
+}
+
+template <typename V>
+void transform_variant(const QuantCall& call, const void* x_data, void* y_data,
+                       const ParallelFor& parallel_for, Isa isa) {
+  using Stored = typename V::Stored;
+  using Compute = typename V::Compute;
+  const auto* x = static_cast<const Stored*>(x_data);
+  auto* y = static_cast<Stored*>(y_data);
+  const Grids<Compute> grids(call);
+  const GridArrays<Compute> arrays = grids.arrays();
+  const ChannelLayout& layout = call.layout;
+  const std::int64_t channels = layout.channels;
+  if (layout.inner == 1 && channels > 1) {
+    const auto row = for_isa<&transform_row<V::kMode, Stored, Compute>>(isa);
+    parallel_for(layout.outer, std::max<std::int64_t>(1, kGrain / channels),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t o = begin; o < end; ++o) {
+                     row(x + o * channels, y + o * channels, channels, arrays);
+                   }
+                 });
+    return;
+  }
+  if constexpr (V::kMode == QuantMode::fake_quantize &&
+                std::is_same_v<Compute, float>) {
+    const std::vector<ReciprocalGrid> reciprocals =
+        reciprocal_grids(arrays, channels, isa);
+    if (!reciprocals.empty()) {
+      run_spans(layout, x, y, parallel_for, isa, for_isa<&reciprocal_span>(isa),
+                [&](std::int64_t c) {
+                  return reciprocals[static_cast<std::size_t>(c)];
+                });
+      return;
+    }
+  }
+  // 16-bit floats become float32 beforehand, but not double.
+  using Loaded =
+      std::conditional_t<std::is_same_v<Compute, float>, float, Stored>;
+  run_spans(layout, x, y, parallel_for, isa,
+            for_isa<&transform_span<V::kMode, Loaded, Compute>>(isa),
+            [&](std::int64_t c) { return arrays.at(c); });
+}
+
+}  // namespace
+
+void transform(const QuantCall& call, const void* x, void* y,
+               const ParallelFor& parallel_for, Isa isa) {
+  if (call.layout.numel() == 0) return;
+  with_variant(call, [&](auto variant) {
+    transform_variant<decltype(variant)>(call, x, y, parallel_for, isa);
+  });
+}
+
+}  // namespace aimetpp::kernels::cpu

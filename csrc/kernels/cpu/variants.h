@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The types that one call computes with, and the grids of its channels. Private
+// to kernels/cpu.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "core/quant_math.h"
+#include "kernels/channel_grid.h"
+#include "kernels/cpu/fake_quant_loops.h"
+#include "kernels/cpu/storage.h"
+#include "kernels/fake_quant.h"
+
+namespace aimetpp::kernels::cpu {
+
+// Elements below which another thread does not pay.
+constexpr std::int64_t kGrain = 16384;
+
+template <QuantMode mode_, typename Stored_, typename Compute_>
+struct Variant {
+  static constexpr QuantMode kMode = mode_;
+  using Stored = Stored_;
+  using Compute = Compute_;
+};
+
+// Calls run(Variant<mode, Stored, Compute>{}) for what `call` needs.
+template <QuantMode mode, typename Stored, typename Run>
+void with_compute(const QuantCall& call, const Run& run) {
+  if constexpr (std::is_same_v<Stored, double>) {
+    run(Variant<mode, double, double>{});
+  } else if (needs_double(call.grid[0], call.grid[1])) {
+    run(Variant<mode, Stored, double>{});
+  } else {
+    run(Variant<mode, Stored, float>{});
+  }
+}
+
+template <QuantMode mode, typename Run>
+void with_storage(const QuantCall& call, const Run& run) {
+  switch (call.storage) {
+    case Storage::float32:
+      return with_compute<mode, float>(call, run);
+    case Storage::float64:
+      return with_compute<mode, double>(call, run);
+    case Storage::float16:
+      return with_compute<mode, Half>(call, run);
+    case Storage::bfloat16:
+      return with_compute<mode, BFloat16>(call, run);
+  }
+}
+
+template <typename Run>
+void with_variant(const QuantCall& call, const Run& run) {
+  switch (call.mode) {
+    case QuantMode::fake_quantize:
+      return with_storage<QuantMode::fake_quantize>(call, run);
+    case QuantMode::quantize:
+      return with_storage<QuantMode::quantize>(call, run);
+    case QuantMode::dequantize:
+      return with_storage<QuantMode::dequantize>(call, run);
+  }
+}
+
+// The grid of every channel of a call.
+template <typename Compute>
+class Grids {
+ public:
+  explicit Grids(const QuantCall& call)
+      : qmin_(static_cast<Compute>(call.grid[0])),
+        qmax_(static_cast<Compute>(call.grid[1])) {
+    const auto channels = static_cast<std::size_t>(call.layout.channels);
+    scale_.reserve(channels);
+    offset_.reserve(channels);
+    for (std::int64_t c = 0; c < call.layout.channels; ++c) {
+      const AffineGrid<Compute> grid = channel_grid<Compute>(call, c);
+      scale_.push_back(grid.scale);
+      offset_.push_back(grid.offset);
+    }
+  }
+
+  [[nodiscard]] GridArrays<Compute> arrays() const {
+    return {scale_.data(), offset_.data(), qmin_, qmax_};
+  }
+
+ private:
+  std::vector<Compute> scale_;
+  std::vector<Compute> offset_;
+  Compute qmin_;
+  Compute qmax_;
+};
+
+}  // namespace aimetpp::kernels::cpu
