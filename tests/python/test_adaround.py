@@ -149,3 +149,14 @@ def test_ignored_modules_and_wrong_arguments(tmp_path):
         both = AdaroundParameters([small, large], 2)
         net = nn.Sequential(nn.Conv2d(1, 1, 3))
         Adaround.apply_adaround(net, small, both, tmp_path, "b")
+
+
+def test_block_wise_weights():
+    torch.manual_seed(0)
+    made = QuantizeDequantize((2, 2), 3, symmetric=True, block_size=(1, 3))
+    made.set_range([-4, -8, -2, -4], [3, 6, 1.5, 3])  # steps of 1, 2, 0.5, 1
+    weight = torch.rand(2, 6) * 2 - 1
+    rounding = SoftRounding(made, weight)
+    steps = torch.tensor([[1.0] * 3 + [2.0] * 3, [0.5] * 3 + [1.0] * 3])
+    down = rounding.weight(torch.zeros_like(weight))
+    torch.testing.assert_close(down, (weight / steps).floor() * steps)
