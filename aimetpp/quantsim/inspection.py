@@ -12,7 +12,7 @@ import torch
 
 from aimetpp import _C
 from aimetpp.nn.runtime import ModuleRecord
-from aimetpp.nn.wrap import BaseQuantizationMixin, QuantizationMixin
+from aimetpp.nn.wrap import BaseQuantizationMixin, QuantizationMixin, kept_weight_bytes
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
 
 if TYPE_CHECKING:
@@ -268,7 +268,8 @@ class InspectionMethods:
             "parameters" and "buffers": the model's own. "quantizer_ranges": minima,
             maxima and grids of all quantizers, also of those that are off.
             "statistics": what calibration keeps. "derived_ranges": the ranges of the
-            bit-widths that the quantizers had so far. "total": the sum. Tensors that
+            bit-widths that the quantizers had so far. "cached_weights": quantized
+            weights kept from one forward to the next. "total": the sum. Tensors that
             share memory are counted once.
         """
         quantizers = dict.fromkeys(entry.integer for entry in self._bank.entries)
@@ -290,6 +291,7 @@ class InspectionMethods:
                 q.statistics.num_bytes for q in quantizers if q.statistics is not None
             ),
             "derived_ranges": _bytes(derived, set()),
+            "cached_weights": kept_weight_bytes(self.model),
         }
         return {**report, "total": sum(report.values())}
 

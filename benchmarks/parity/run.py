@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Compares aimetpp's encodings with aimet-torch's, which gets an environment of its own.
+"""Compares aimetpp's encodings with aimet-torch's, which has its own environment.
 
     python benchmarks/parity/run.py [--environment build/parity] [--update]
 
@@ -46,13 +46,8 @@ def main(arguments: list[str]) -> int:
         output = GOLDEN if args.update else Path(temporary)
         for script in (["encodings.py"], ["simulation.py", "write"]):
             path = output / Path(script[0]).with_suffix(".json").name
-            command = [
-                str(interpreter),
-                str(FOLDER / script[0]),
-                *script[1:],
-                str(path),
-            ]
-            subprocess.run(command, check=True)
+            command = [interpreter, FOLDER / script[0], *script[1:], path]
+            subprocess.run(list(map(str, command)), check=True)
         same = (output / "encodings.json").read_text() == (
             GOLDEN / "encodings.json"
         ).read_text()

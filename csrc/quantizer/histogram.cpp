@@ -332,13 +332,22 @@ PackedHistogram::PackedHistogram(const Histogram& histogram)
 }
 
 Histogram PackedHistogram::unpacked(int num_bins) const {
-  Histogram histogram{lo_, hi_, lowest_, highest_, dense_};
-  if (sparse_.empty()) return histogram;
+  Histogram histogram;
+  unpack_into(histogram, num_bins);
+  return histogram;
+}
+
+void PackedHistogram::unpack_into(Histogram& histogram, int num_bins) const {
+  histogram.lo = lo_;
+  histogram.hi = hi_;
+  histogram.lowest = lowest_;
+  histogram.highest = highest_;
+  histogram.counts = dense_;
+  if (sparse_.empty()) return;
   histogram.counts.assign(static_cast<std::size_t>(num_bins), 0.0);
   for (std::size_t i = 0; i < sparse_.size(); i += 2) {
     histogram.counts[sparse_[i]] = static_cast<double>(sparse_[i + 1]);
   }
-  return histogram;
 }
 
 std::size_t PackedHistogram::bytes() const {

@@ -67,6 +67,8 @@ class PackedHistogram {
 
   [[nodiscard]] bool empty() const { return sparse_.empty() && dense_.empty(); }
   [[nodiscard]] Histogram unpacked(int num_bins) const;
+  // Into memory that is there already.
+  void unpack_into(Histogram& histogram, int num_bins) const;
   // Bytes on the heap.
   [[nodiscard]] std::size_t bytes() const;
   friend bool operator==(const PackedHistogram&,

@@ -231,28 +231,33 @@ void Statistics::update_histograms(const std::vector<Extremes>& extremes,
                                    const float* data, std::int64_t outer,
                                    std::int64_t inner,
                                    const ParallelFor& parallel_for) {
-  const auto update_channel = [&](std::size_t channel,
-                                  std::vector<float>& workspace,
+  // Used again for every channel, so that what is kept lies close together.
+  struct Workspace {
+    Histogram histogram;
+    std::vector<float> values;
+  };
+  const auto update_channel = [&](std::size_t channel, Workspace& workspace,
                                   const ParallelFor& threads) {
-    Histogram histogram = histograms_[channel].unpacked(num_bins_);
+    Histogram& histogram = workspace.histogram;
+    histograms_[channel].unpack_into(histogram, num_bins_);
     if (!extremes[channel].empty()) {
       make_room(histogram, extremes[channel], num_bins_, max_growth_);
     }
     if (histogram.counts.empty()) return;  // infinities and no range yet
     const float* values =
         channel_values(data, outer, num_channels(), inner,
-                       static_cast<std::int64_t>(channel), workspace);
+                       static_cast<std::int64_t>(channel), workspace.values);
     count_values(histogram, values, outer * inner, threads);
     histograms_[channel] = PackedHistogram(histogram);
   };
   if (num_channels() == 1) {
-    std::vector<float> workspace;
+    Workspace workspace;
     update_channel(0, workspace, parallel_for);
     return;
   }
   parallel_for(num_channels(), channels_per_thread(outer * inner + num_bins_),
                [&](std::int64_t begin, std::int64_t end) {
-                 std::vector<float> workspace;
+                 Workspace workspace;
                  for (std::int64_t channel = begin; channel < end; ++channel) {
                    update_channel(static_cast<std::size_t>(channel), workspace,
                                   serial_for);

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from aimetpp import nn as quantized_nn
+from aimetpp.nn.wrap import release_kept_weights
 from aimetpp.quantsim import QuantizationSimModel
 
 SCHEMES = ["min_max", "tf_enhanced", "percentile", "mse"]
@@ -145,6 +146,7 @@ def test_memory_report_counts_every_kind(data: list[torch.Tensor]) -> None:
         "quantizer_ranges",
         "statistics",
         "derived_ranges",
+        "cached_weights",
         "total",
     }
     net = Net()
@@ -162,6 +164,9 @@ def test_memory_report_counts_every_kind(data: list[torch.Tensor]) -> None:
     assert calibrated["total"] == sum(
         size for kind, size in calibrated.items() if kind != "total"
     )
+    # Weights of leaf modules, quantized while calibrating.
+    assert calibrated["cached_weights"] == weights - (8 + 8 + 4) * 4
+    release_kept_weights(sim.model)
     for quantizer in sim.quantizers_by_index:
         quantizer.reset()
     assert sim.memory_report() == report
