@@ -78,6 +78,14 @@ def quantized_layers(sim: QuantizationSimModel) -> list[QuantizedLayer]:
     return list(found.values())
 
 
+def first_of_each_weight(layers: list[QuantizedLayer]) -> list[QuantizedLayer]:
+    """The layers, without those whose weight is an earlier one's."""
+    firsts: dict[int, QuantizedLayer] = {}
+    for layer in layers:
+        firsts.setdefault(id(layer.layer.weight), layer)
+    return list(firsts.values())
+
+
 @contextlib.contextmanager
 def activations_off(sim: QuantizationSimModel) -> Iterator[None]:
     """Within the context only parameters are quantized."""

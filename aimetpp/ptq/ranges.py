@@ -12,6 +12,7 @@ from tqdm import tqdm
 from aimetpp.ptq.layerwise import (
     QuantizedLayer,
     calibrate_params,
+    first_of_each_weight,
     gather,
     quantized_layers,
 )
@@ -57,7 +58,11 @@ def search_ranges(
         The names of the layers.
     """
     calibrate_params(sim)
-    layers = [layer for layer in quantized_layers(sim) if layer.name not in excluded]
+    layers = [
+        layer
+        for layer in first_of_each_weight(quantized_layers(sim))
+        if layer.name not in excluded
+    ]
     searched = {id(layer.quantizer) for layer in layers}
     float_of_float, float_of_quantized = INPUT_SYMMETRIES[inp_symmetry]
     with sim._bank.swapped(

@@ -59,7 +59,7 @@ def read_model(
         dummy_input = _random_input(who, model, input_shapes)
     prepare(model)
     try:
-        traced = trace(model, dummy_input)
+        traced = trace(model, dummy_input, who)
     finally:
         unwrap_all(model)
     return ReadModel(model, traced.graph, traced.tracer.batch_norm_calls)

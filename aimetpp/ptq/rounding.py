@@ -18,6 +18,7 @@ from aimetpp.ptq.layerwise import (
     QuantizedLayer,
     activations_off,
     calibrate_params,
+    first_of_each_weight,
     gather,
     quantized_layers,
 )
@@ -150,7 +151,7 @@ def round_weights(
         The layers, whose weights are now on their grids.
     """
     calibrate_params(sim)
-    layers = quantized_layers(sim)
+    layers = first_of_each_weight(quantized_layers(sim))
     with activations_off(sim):
         for layer in tqdm(layers, desc="AdaRound", unit="layer", disable=None):
             inputs = gather(sim.model, layer, samples, "inputs")

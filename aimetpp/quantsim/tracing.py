@@ -316,8 +316,15 @@ def _numbered(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     )
 
 
-def trace(model: torch.nn.Module, dummy_input: Any) -> TracedModel:
+def trace(
+    model: torch.nn.Module, dummy_input: Any, who: str = "QuantizationSimModel"
+) -> TracedModel:
     """Traces a prepared model (see `prepare`) in eval mode, once.
+
+    Args:
+        model: prepared.
+        dummy_input: as for QuantizationSimModel.
+        who: the function that asks, for messages.
 
     Raises:
         RuntimeError: the forward failed with this input, or cannot be traced; the
@@ -338,7 +345,7 @@ def trace(model: torch.nn.Module, dummy_input: Any) -> TracedModel:
         where = tracer.calls[-1].name if tracer.calls else "the model's start"
         source = f" ({tracer.calls[-1].source})" if tracer.calls else ""
         raise RuntimeError(
-            "QuantizationSimModel: the model could not be traced with dummy_input "
+            f"{who}: the model could not be traced with dummy_input "
             f"(tensor shapes {[tuple(t.shape) for t in tensors]}); it failed in or "
             f"after {where}{source}: {type(error).__name__}: {error}"
         ) from error
@@ -347,7 +354,7 @@ def trace(model: torch.nn.Module, dummy_input: Any) -> TracedModel:
     outputs = pytree.tree_leaves(flattened.output_structure)
     if all(index is None for index in outputs):
         raise RuntimeError(
-            "QuantizationSimModel: the model could not be traced: it must return a "
+            f"{who}: the model could not be traced: it must return a "
             "tensor, or tensors in nested tuples, lists or dicts, but returned a "
             f"{flattened.returned} without any"
         )

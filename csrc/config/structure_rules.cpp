@@ -26,6 +26,13 @@ bool is_constant(const OpGraph& graph, const graph::Tensor& tensor) {
           graph.ops[tensor.producer].role == OpRole::metadata);
 }
 
+// Running mean and variance of a functional batch norm: part of its parameters,
+// which hardware folds, and no activations.
+bool is_statistic(const Op& op, int slot) {
+  return slot > 0 && (op.onnx_type == "BatchNormalization" ||
+                      op.onnx_type == "InstanceNormalization");
+}
+
 // Turns on the input sites at which the values of `tensor` are read. Behind an
 // op that quantizes them anew they are no longer the same values.
 void quantize_readers(const OpGraph& graph, int tensor, const std::string& rule,
@@ -43,7 +50,7 @@ void quantize_readers(const OpGraph& graph, int tensor, const std::string& rule,
             pending.push_back(output);
           }
         }
-      } else if (op.role != OpRole::metadata &&
+      } else if (op.role != OpRole::metadata && !is_statistic(op, use.slot) &&
                  op.input_sites[use.slot] != kNone) {
         sheet.set_on(op.input_sites[use.slot], "model_input", rule);
       }

@@ -8,6 +8,7 @@ from ptq_models import copied, num_batch_norms, relative_change, with_statistics
 from torch import nn
 
 from aimetpp.batch_norm_fold import fold_all_batch_norms
+from aimetpp.quantsim import QuantizationSimModel
 
 # Weights are float32: what is folded is rounded once.
 TOLERANCE = 1e-6
@@ -132,6 +133,17 @@ def test_functional_batch_norm_and_convolution():
     assert isinstance(changed.norm, nn.BatchNorm2d)  # nobody calls it
 
 
+def test_a_simulation_does_not_quantize_statistics():
+    torch.manual_seed(0)
+    model, x = with_statistics(FunctionalNorm()), torch.randn(4, 3, 9, 9)
+    sim = QuantizationSimModel(model, x)
+    sim.compute_encodings(lambda m: m(x))
+    inputs = {s.name for s in sim.sites() if s.kind == "input" and s.quantizer}
+    assert inputs == {"conv.input.0"}
+    sim.model(x).sum().backward()  # a batch norm has no gradient to its statistics
+    assert sim.model.conv.weight.grad.any()
+
+
 def test_functional_convolution_without_bias_cannot_take_a_shift():
     changed = folded(FunctionalNorm(last_bias=False), (2, 3, 9, 9), pairs=1)
     assert isinstance(changed.last, nn.BatchNorm2d)
@@ -232,6 +244,6 @@ def test_wrong_arguments():
         fold_all_batch_norms(model)
     with pytest.raises(TypeError, match="model must be a torch.nn.Module, got str"):
         fold_all_batch_norms("model", (1, 3, 8, 8))
-    with pytest.raises(RuntimeError, match="could not be traced"):
+    with pytest.raises(RuntimeError, match="^fold_all_batch_norms: the model"):
         fold_all_batch_norms(model, (1, 7, 8, 8))
     assert type(model[0]) is nn.Conv2d

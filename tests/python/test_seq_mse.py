@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SeqMSE: ranges of weights chosen by the layer's output."""
 
+import tempfile
+
 import pytest
 import torch
 import torch.nn.functional as F
 from ptq_models import digits, simulated, sqnr, trained_digits
 from torch import nn
 
+from aimetpp.adaround import Adaround, AdaroundParameters
 from aimetpp.batch_norm_fold import fold_all_batch_norms
 from aimetpp.demo.digits import accuracy
 from aimetpp.quantsim import QuantizationSimModel
@@ -123,3 +126,23 @@ def test_block_wise_ranges_of_a_channel_shrink_together():
     with torch.no_grad():
         error = (sim.model(x) - model(x)).square().mean()
         assert error < (before - model(x)).square().mean()
+
+
+def test_a_weight_that_two_layers_share_is_searched_once():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+            self.second.weight = self.first.weight
+
+        def forward(self, x):
+            return self.second(F.relu(self.first(x)))
+
+    torch.manual_seed(0)
+    model, x = Tied(), torch.randn(64, 6)
+    sim = QuantizationSimModel(model, x[:1], default_param_bw=2)
+    assert apply_seq_mse(sim, [x]) == ["first"]
+    params = AdaroundParameters([x], 1, default_num_iterations=20)
+    with tempfile.TemporaryDirectory() as folder:
+        rounded = Adaround.apply_adaround(model, x, params, folder, "tied", 2)
+    assert rounded.first.weight is rounded.second.weight

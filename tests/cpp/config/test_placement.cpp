@@ -140,6 +140,16 @@ TEST(PlaceQuantizers, ConstantsButNoSingleNumbers) {
                    "output int8: /mul_1"}));
 }
 
+// A functional batch norm reads them as tensors: input, mean, variance.
+TEST(PlaceQuantizers, NotTheStatisticsOfABatchNorm) {
+  GraphBuilder b;
+  const int t = b.leaf("relu", "relu", {b.input()});
+  b.output(b.functional("batch_norm", "", {t, b.constant(), b.constant()}));
+  EXPECT_EQ(placed(b, plain_config()),
+            (Lines{"input int8: relu.input.0", "output int8: relu",
+                   "output int8: /batch_norm_0"}));
+}
+
 TEST(PlaceQuantizers, GridPreservingOutputsOnlyWhereNamed) {
   GraphBuilder b;
   int t = b.leaf("conv2d", "conv", {b.input()}, with_weight());
