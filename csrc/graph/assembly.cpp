@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "graph/aliases.h"
 #include "graph/call_kind.h"
 #include "graph/call_spans.h"
 #include "graph/mac_count.h"
@@ -16,13 +17,6 @@
 
 namespace aimetpp::graph {
 namespace {
-
-std::int64_t batch_size(const FlatIr& ir) {
-  if (ir.inputs.empty()) return 1;
-  const auto& shape = ir.values[ir.inputs.front()].shape;
-  const bool has_batch = shape && !shape->empty() && shape->front() > 0;
-  return has_batch ? shape->front() : 1;
-}
 
 // Walks the nodes in order. A call becomes an op at the last of its nodes, a
 // node outside any call at once.
@@ -33,6 +27,7 @@ class Assembly {
       : ir_(ir),
         num_inputs_(num_inputs),
         facts_(collect_facts(ir, num_inputs)),
+        aliases_(ir, facts_),
         spans_(find_call_spans(ir, calls, sites)),
         tensor_of_(ir.values.size(), kNone),
         op_of_call_(calls.size(), kNone) {
@@ -49,7 +44,8 @@ class Assembly {
       graph_.tensors.back().model_input = i;
       graph_.model_inputs.push_back(tensor_of_[value]);
     }
-    const std::vector<int> call_of_node = calls_by_node();
+    const std::vector<int> call_of_node =
+        calls_by_node(spans_, ir_.nodes.size());
     for (int n = 0; n < num_nodes(); ++n) {
       const int call = call_of_node[n];
       if (call == kNone) {
@@ -85,16 +81,6 @@ class Assembly {
     for (const int value : ir_.inputs) {
       if (ir_.values[value].requires_grad) parameters_.insert(value);
     }
-  }
-
-  [[nodiscard]] std::vector<int> calls_by_node() const {
-    std::vector<int> calls(ir_.nodes.size(), kNone);
-    for (int call = 0; call < static_cast<int>(spans_.size()); ++call) {
-      if (spans_[call].first == kNone) continue;
-      std::fill(calls.begin() + spans_[call].first,
-                calls.begin() + spans_[call].last + 1, call);
-    }
-    return calls;
   }
 
   int add_tensor(int value, Origin origin) {
@@ -341,19 +327,27 @@ class Assembly {
     return op;
   }
 
-  // Node `n` wrote `written` into its first argument. Where that is a view,
-  // `x[:, :8] += y`, later readers of x see a merge of both.
+  void rename(int object, int tensor) {
+    for (const int name : aliases_.names_of(object)) tensor_of_[name] = tensor;
+  }
+
+  // Node `n` wrote `written` into its first argument, whose memory others may
+  // show. Where that is a view, `x[:, :8] += y`, later readers of x see a merge
+  // of both; views of x that are read later are taken anew.
   void write_through(int n, int written) {
-    int base = ir_.nodes[n].args.at(0).tensors.at(0);
-    if (facts_.viewed[base] == kNone) return;
-    while (facts_.viewed[base] != kNone) base = facts_.viewed[base];
+    const int object = aliases_.object_of(read_values(ir_.nodes[n]).front());
+    const int base = aliases_.base_of(object);
+    const std::vector<int> views = aliases_.read_views(base, object, n);
     const int old = tensor_at(base);
-    const auto is_old = [&](int value) { return tensor_of_[value] == old; };
-    bool is_read_later = false;
-    for (int v = 0; v < static_cast<int>(ir_.values.size()); ++v) {
-      is_read_later |= is_old(v) && facts_.last_use[v] > n;
+    rename(object, written);
+    if (object != base) {
+      if (views.empty() && !aliases_.is_read_behind(base, n)) return;
+      rename(base, merge(n, base, old, written));
     }
-    if (!is_read_later) return;
+    for (const int view : views) rename(view, view_again(view));
+  }
+
+  int merge(int n, int base, int old, int written) {
     const std::string kind = "slice_scatter";
     const OpTraits& traits = op_traits(kind);
     // Into a constant (a buffer of zeros): what is written has all the values.
@@ -367,12 +361,23 @@ class Assembly {
     add_input(op, index, written, kNone);
     const int merged = add_output(op, index, base, kNone);
     graph_.ops.push_back(std::move(op));
-    std::ranges::replace(tensor_of_, old, merged);
+    return merged;
+  }
+
+  int view_again(int view) {
+    const IrNode& node = ir_.nodes[ir_.values[view].producer];
+    const int index = next_op();
+    Op op = make_bare_op(kind_of_node(ir_, node), node.source);
+    add_input(op, index, tensor_at(aliases_.viewed_by(view)), kNone);
+    const int tensor = add_output(op, index, view, kNone);
+    graph_.ops.push_back(std::move(op));
+    return tensor;
   }
 
   const FlatIr& ir_;
   int num_inputs_;
   ValueFacts facts_;
+  Aliases aliases_;
   std::vector<CallSpan> spans_;  // by call
   std::vector<int> tensor_of_;   // by value
   std::vector<int> op_of_call_;

@@ -133,6 +133,17 @@ class SpanFinder {
 
 }  // namespace
 
+std::vector<int> calls_by_node(const std::vector<CallSpan>& spans,
+                               std::size_t num_nodes) {
+  std::vector<int> calls(num_nodes, kNone);
+  for (int call = 0; call < static_cast<int>(spans.size()); ++call) {
+    if (spans[call].first == kNone) continue;
+    std::fill(calls.begin() + spans[call].first,
+              calls.begin() + spans[call].last + 1, call);
+  }
+  return calls;
+}
+
 int marked_site(const IrNode& marker) {
   return static_cast<int>(*marker.args[1].number);
 }

@@ -2,6 +2,7 @@
 // Which nodes of a trace lie inside which call. Internal to graph/.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "graph/flat_ir.h"
@@ -27,6 +28,10 @@ struct CallSpan {
 std::vector<CallSpan> find_call_spans(const FlatIr& ir,
                                       const std::vector<Call>& calls,
                                       const std::vector<Site>& sites);
+
+// The call of each node; kNone for one outside any.
+std::vector<int> calls_by_node(const std::vector<CallSpan>& spans,
+                               std::size_t num_nodes);
 
 // The site of a marker node.
 int marked_site(const IrNode& marker);

@@ -60,6 +60,9 @@ std::vector<int> read_values(const IrNode& node);
 // the element-wise one ("maximum").
 std::string node_kind(const FlatIr& ir, const IrNode& node);
 
+// The first dimension of the first input; 1 where it has none.
+std::int64_t batch_size(const FlatIr& ir);
+
 // True for a node that makes floating tensors whose values come from no other
 // (zeros, rand_like, fill_): constants.
 bool is_creation(const FlatIr& ir, const IrNode& node);
