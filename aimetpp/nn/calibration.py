@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+from aimetpp.nn.computed import weight_of
 from aimetpp.nn.wrap import QuantizationMixin
 from aimetpp.quantization.affine import AffineQuantizerBase
 from aimetpp.quantization.base import QuantizerBase
@@ -51,10 +52,11 @@ def calibrate_params(
         The ids of the quantizers of parameters, calibrated or not.
     """
     pairs = [
-        (quantizer, module._parameters[name])
+        (quantizer, weight_of(module, name))
         for module in model.modules()
         if isinstance(module, QuantizationMixin)
         for name, quantizer in module.param_quantizers.items()
+        if quantizer is not None
     ]
     done: set[int] = set()
     for quantizer, parameter in (*pairs, *borrowed):

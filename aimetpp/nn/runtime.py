@@ -65,6 +65,8 @@ class ModuleRecord:
     num_outputs: int = 0
     num_calls: int = 0
     overwrites: int | None = None  # as in FunctionalCall: nn.ReLU(inplace=True)
+    # Names of weights that it computes before each use (weight norm).
+    computed: tuple[str, ...] = ()
     # By (op, ordinal); only modules that call functional ops have any.
     functional: dict[tuple[str, int], FunctionalCall] = field(default_factory=dict)
     # The module's `functional_quantizers`.

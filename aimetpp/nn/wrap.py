@@ -17,6 +17,13 @@ from typing import Any
 import torch
 
 from aimetpp import _C
+from aimetpp.nn.computed import (
+    PARAMETRIZATIONS,
+    computed_value,
+    computed_weights,
+    hide_weight_hooks,
+    restore_weight_hooks,
+)
 from aimetpp.nn.runtime import (
     STATE,
     ModuleRecord,
@@ -42,7 +49,8 @@ class BaseQuantizationMixin(torch.nn.Module):
         # The class is made at run time: name the original one instead.
         cls = type(self)
         kind = "leaf" if issubclass(cls, QuantizationMixin) else "frame"
-        names = tuple(self.__dict__["_parameters"])
+        params = self.__dict__["_parameters"] if kind == "leaf" else ()
+        names = (*params, *self._aimetpp.computed)
         # Recurrent layers leave out what cannot be pickled. (Python 3.10's object
         # has no __getstate__.)
         getstate = getattr(self, "__getstate__", None)
@@ -80,10 +88,8 @@ class QuantizationMixin(BaseQuantizationMixin):
 
 
 def _rebuild(original_class: Any, kind: str, params: tuple[str, ...]) -> Any:
-    if kind == "frame":
-        cls = _frame_class(original_class)
-    else:
-        cls = _with_param_properties(_leaf_class(original_class), params)
+    made = _frame_class if kind == "frame" else _leaf_class
+    cls = _with_param_properties(made(original_class), params)
     return cls.__new__(cls)
 
 
@@ -96,20 +102,27 @@ def is_leaf(module: torch.nn.Module, name: str) -> bool:
         return False
     if name == "" and not type(module).__module__.startswith("torch.nn."):
         return False
-    return next(module.children(), None) is None
+    return all(child == PARAMETRIZATIONS for child in module._modules)
 
 
-def _param_property(name: str) -> property:
-    """A parameter that is quantized while its module's forward runs, and is itself
-    at all other times.
+def _param_property(name: str, original: Any) -> property:
+    """A parameter, or a weight computed from some, that is quantized while its module's
+    forward runs, and is itself at all other times.
+
+    Args:
+        name: the attribute.
+        original: a parametrized class's own property of that name, else None.
     """
 
     def get(self: Any) -> Any:
-        if name not in self._parameters:  # another instance of the class has it
-            if name in self.__dict__:
-                return self.__dict__[name]
+        if name in self._parameters:
+            parameter = self._parameters[name]
+        elif name in self._aimetpp.computed:
+            parameter = computed_value(self, name, original)
+        elif name in self.__dict__:  # a parameter of another instance of the class
+            return self.__dict__[name]
+        else:
             raise AttributeError(name)
-        parameter = self._parameters[name]
         if parameter is None or not self.__dict__.get("_aimetpp_running"):
             return parameter
         if STATE.tracer is not None:
@@ -117,12 +130,15 @@ def _param_property(name: str) -> property:
         quantizer = self._modules["param_quantizers"]._modules.get(name)
         if quantizer is None:
             return parameter
-        if is_eager():
+        if is_eager() and name in self._parameters:
             return self._aimetpp.weights.get(name, quantizer, parameter)
         return quantizer(parameter)
 
     def set_plain(self: Any, value: Any) -> None:
-        self.__dict__[name] = value
+        if original is not None:
+            original.__set__(self, value)
+        else:
+            self.__dict__[name] = value
 
     return property(get, set_plain)
 
@@ -263,11 +279,11 @@ def _frame_class(cls: Any) -> Any:
 
 
 def _with_param_properties(cls: Any, names: tuple[str, ...]) -> Any:
-    missing = [
-        name for name in names if not isinstance(getattr(cls, name, None), property)
-    ]
-    for name in missing:
-        setattr(cls, name, _param_property(name))
+    for name in names:
+        if name not in cls.__dict__:
+            original = getattr(cls, name, None)
+            own = original if isinstance(original, property) else None
+            setattr(cls, name, _param_property(name, own))
     if issubclass(cls, torch.nn.RNNBase):
         cls._flat_weights = _flat_weights_property()
         names = (*names, "_flat_weights")
@@ -306,10 +322,7 @@ def release_kept_weights(model: torch.nn.Module) -> None:
 
 def wrap_leaf(module: torch.nn.Module, name: str) -> None:
     """Turns `module` into a quantized leaf, in place, with empty slots."""
-    cls = _leaf_class(type(module))
-    _with_param_properties(cls, tuple(module._parameters))
-    module.__class__ = cls
-    module.__dict__["_aimetpp"] = ModuleRecord(name)
+    _wrap(module, name, _leaf_class(type(module)), tuple(module._parameters))
     module.input_quantizers = torch.nn.ModuleList()
     module.output_quantizers = torch.nn.ModuleList()
     module.param_quantizers = torch.nn.ModuleDict()
@@ -317,14 +330,21 @@ def wrap_leaf(module: torch.nn.Module, name: str) -> None:
 
 def wrap_frame(module: torch.nn.Module, name: str) -> None:
     """Makes `module`'s forward a frame in which functional ops are seen."""
-    module.__class__ = _frame_class(type(module))
-    module.__dict__["_aimetpp"] = ModuleRecord(name)
+    _wrap(module, name, _frame_class(type(module)), ())
+
+
+def _wrap(module: Any, name: str, cls: Any, params: tuple[str, ...]) -> None:
+    computed = computed_weights(module)
+    hide_weight_hooks(module)
+    module.__dict__["_aimetpp"] = ModuleRecord(name, computed=computed)
+    module.__class__ = _with_param_properties(cls, (*params, *computed))
 
 
 def unwrap(module: torch.nn.Module) -> None:
     """Gives a wrapped module its own class back, in place."""
     assert isinstance(module, BaseQuantizationMixin)
     module.__class__ = type(module).__mro__[1]
+    restore_weight_hooks(module)
     del module.__dict__["_aimetpp"]
     module.__dict__.pop("_aimetpp_running", None)
     for name in QUANTIZER_CONTAINERS:

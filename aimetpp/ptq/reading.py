@@ -11,7 +11,8 @@ import torch
 
 from aimetpp import _C
 from aimetpp.nn.wrap import BaseQuantizationMixin, unwrap_all
-from aimetpp.quantsim.tracing import FunctionalBatchNorm, prepare, trace
+from aimetpp.quantsim.tracing import FunctionalBatchNorm, trace
+from aimetpp.quantsim.wrapping import prepare
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from aimetpp.common.text import shortened
+from aimetpp.nn.computed import weight_of
 from aimetpp.nn.wrap import QuantizationMixin
 from aimetpp.quantization import QuantizeDequantize
 
@@ -66,7 +67,7 @@ def set_blockwise_quantization_for_weights(
     replaced = []
     for name, module in chosen:
         index = _weight_index(sim, name, module)
-        weight = module._parameters["weight"]
+        weight = weight_of(module, "weight")
         assert weight is not None
         sizes = _block_sizes(name, module, weight, block_size)
         if any(total % size for total, size in zip(weight.shape, sizes, strict=True)):

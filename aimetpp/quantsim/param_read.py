@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from aimetpp.nn.computed import weight_of
+
 
 @dataclass(frozen=True)
 class ParamRead:
@@ -31,7 +33,7 @@ class ParamRead:
 
     def value(self, owner: torch.nn.Module) -> torch.Tensor | None:
         """What is read of the parameter."""
-        parameter = owner._parameters[self.name]
+        parameter = weight_of(owner, self.name)
         if parameter is None or self.rows is None:
             return parameter
         return parameter[slice(*self.rows)]

@@ -19,6 +19,7 @@ from aimetpp.common.inference import inference
 from aimetpp.common.precision import precision_name
 from aimetpp.common.text import shortened
 from aimetpp.nn.calibration import compute_encodings
+from aimetpp.nn.computed import detached_weights
 from aimetpp.nn.wrap import (
     QUANTIZER_CONTAINERS,
     BaseQuantizationMixin,
@@ -26,12 +27,18 @@ from aimetpp.nn.wrap import (
     unwrap_all,
 )
 from aimetpp.quantization import QuantizerBase
-from aimetpp.quantsim import tracing
+from aimetpp.quantsim import tracing, wrapping
 from aimetpp.quantsim.artifacts import ArtifactMethods
 from aimetpp.quantsim.bank import QuantizerBank, Slot
 from aimetpp.quantsim.config import find_config
 from aimetpp.quantsim.inspection import InspectionMethods
 from aimetpp.quantsim.pinning import PinningMethods
+
+_NOT_STORED = (
+    "get_original_model: qdq_weights needs parameters that can be set; {} is computed "
+    "from others. Make it one before the simulation is built (remove_weight_norm, "
+    "parametrize.remove_parametrizations, prune.remove)"
+)
 
 
 class _SimReference:
@@ -112,11 +119,13 @@ class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
         config = _C.parse_quant_config(self._config_text, str(path))
         tracing.split_dummy_input(dummy_input)  # its errors come before the copy
         self.dummy_input = dummy_input
-        self.model = model if in_place else copy.deepcopy(model)
+        self.model = (
+            model if in_place else copy.deepcopy(model, detached_weights(model))
+        )
         self._build(config, activation, param)
 
     def _build(self, config: _C.QuantConfig, activation: str, param: str) -> None:
-        tracing.prepare(self.model)
+        wrapping.prepare(self.model)
         try:
             traced = tracing.trace(self.model, self.dummy_input)
         except BaseException:
@@ -125,7 +134,7 @@ class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
         self.graph = traced.graph
         self.input_structure = traced.input_structure
         self.output_structure = traced.output_structure
-        tracing.settle(self.model, traced.tracer)
+        wrapping.settle(self.model, traced.tracer)
         self.placement = _C.place_quantizers(self.graph, config, activation, param)
         self._bank = QuantizerBank(
             self.model, self.graph, self.placement, traced.tracer, self.quant_scheme
@@ -139,6 +148,7 @@ class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
         bank = self._bank
         for shared in (self.graph, self.placement, bank._calls, bank._sites):
             memo[id(shared)] = shared  # they never change
+        memo.update(detached_weights(self.model))
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         copied.model.__dict__["_aimetpp_sim"] = _SimReference(copied)
         return copied
@@ -321,17 +331,24 @@ class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
         Args:
             model: a quantized model, or the simulation.
             qdq_weights: leave parameters with their quantized-dequantized values.
+
+        Raises:
+            ValueError: `qdq_weights` with a weight that is computed from other
+                parameters (weight norm, pruning).
         """
         quantized = model.model if isinstance(model, QuantizationSimModel) else model
-        original = copy.deepcopy(quantized)
+        original = copy.deepcopy(quantized, detached_weights(quantized))
         if qdq_weights:
             with torch.no_grad():
                 for module in original.modules():
                     if isinstance(module, QuantizationMixin):
                         for name, quantizer in module.param_quantizers.items():
                             if quantizer is not None:
-                                parameter = module._parameters[name]
-                                assert parameter is not None
+                                parameter = module._parameters.get(name)
+                                if parameter is None:
+                                    raise ValueError(
+                                        _NOT_STORED.format(quantizer.label)
+                                    )
                                 parameter.copy_(quantizer(parameter))
         QuantizationSimModel._unwrap_all(original)
         return original

@@ -28,12 +28,6 @@ from aimetpp.nn.runtime import (
     is_markable,
     map_markable,
 )
-from aimetpp.nn.wrap import (
-    is_leaf,
-    may_call_functional_ops,
-    wrap_frame,
-    wrap_leaf,
-)
 from aimetpp.quantsim.param_read import ParamRead, rows_of_base
 
 
@@ -111,6 +105,7 @@ class Tracer:
         self.frame_starts: dict[str, list[int]] = {}
         self._context = Context()
         self._call_stack: list[int] = []
+        self._computed: dict[str, torch.Tensor] = {}
         self._param_sites: dict[tuple[int, str], int] = {}
         self._param_names = {
             id(parameter): name
@@ -151,6 +146,17 @@ class Tracer:
             self._param_sites[key] = len(self.sites)
             self.sites.append(_C.Site(len(self.sites), "param", call, 0, name))
         return torch.ops.aimetpp.site(parameter, self._param_sites[key])
+
+    def computed_weight(
+        self, module: Any, name: str, value: torch.Tensor
+    ) -> torch.Tensor:
+        """A weight that `module` computed; whoever asks again gets the first value, as
+        of a parameter.
+        """
+        path = f"{module._aimetpp.name}.{name}".lstrip(".")
+        known = self._computed.setdefault(path, value)
+        self._param_names[id(known)] = path
+        return known
 
     def leaf_call(
         self, module: Any, forward: Callable[..., Any], args: Any, kwargs: Any
@@ -204,7 +210,7 @@ class Tracer:
             if rows is None:
                 return None
         path = self._param_names.get(id(parameter))
-        if path is None or not isinstance(parameter, torch.nn.Parameter):
+        if path is None:
             return None
         module, _, name = path.rpartition(".")
         return ParamRead(slot, module, name, rows)
@@ -255,17 +261,6 @@ class _TracedCall:
     num_inputs: int
     num_outputs: int
     overwrites: int | None
-
-
-def prepare(model: torch.nn.Module) -> None:
-    """Wraps every leaf, and every other module as a frame, in place."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, torch.jit.ScriptModule | torch.nn.Identity):
-            continue
-        if is_leaf(module, name):
-            wrap_leaf(module, name)
-        elif may_call_functional_ops(module) or name == "":
-            wrap_frame(module, name)
 
 
 class _Flattened(torch.nn.Module):
@@ -362,34 +357,3 @@ def trace(
     return TracedModel(
         graph, tracer, _numbered(args, kwargs), flattened.output_structure
     )
-
-
-def settle(model: torch.nn.Module, tracer: Tracer) -> None:
-    """Gives every wrapped module its slots, after tracing.
-
-    Modules that called no functional op stay wrapped, so that one they call later
-    is noticed.
-    """
-    for name, module in list(model.named_modules()):
-        record = getattr(module, "_aimetpp", None)
-        if record is None:
-            continue
-        if hasattr(module, "input_quantizers"):
-            record.num_calls = tracer.num_calls.get(name, 0)
-            record.num_inputs, record.num_outputs = tracer.slots.get(name, (0, 0))
-            calls = max(record.num_calls, 1)
-            module.input_quantizers.extend([None] * (record.num_inputs * calls))
-            module.output_quantizers.extend([None] * (record.num_outputs * calls))
-            module.param_quantizers.update(
-                {param: None for param in module._parameters}
-            )
-            continue
-        record.starts = tracer.frame_starts.get(name, [])
-        record.sequence = tracer.sequence
-        record.functional = tracer.functional.get(name, {})
-        if not record.functional:
-            continue
-        module.functional_quantizers = record.quantizers
-        for call in record.functional.values():
-            for key in (*call.inputs, *call.outputs):
-                record.quantizers[key] = None

@@ -155,6 +155,7 @@ class Assembly {
     }
     const int index = next_op();
     const Call& source = graph_.calls[call];
+    inner = varying_nodes(ir_, facts_, inner);
     CallKind kind = kind_of_call(ir_, source, inner);
     Op op;
     op.kind = std::move(kind.kind);
@@ -288,7 +289,7 @@ class Assembly {
     const bool makes_floats = std::ranges::any_of(node.outputs, is_floating);
     // Integers made of integers, and constants, are no ops.
     if ((!reads_floats && !makes_floats) || is_creation(ir_, node)) return;
-    add_bare_op(n);
+    if (!computes_constant(ir_, facts_, node)) add_bare_op(n);
   }
 
   void add_bare_op(int n) {

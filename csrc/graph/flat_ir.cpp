@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "graph/op_traits.h"
 
@@ -104,6 +105,24 @@ ValueFacts collect_facts(const FlatIr& ir, int num_inputs) {
     facts.last_use[value] = static_cast<int>(ir.nodes.size());
   }
   return facts;
+}
+
+std::vector<int> varying_nodes(const FlatIr& ir, const ValueFacts& facts,
+                               const std::vector<int>& nodes) {
+  std::vector<int> varying;
+  std::ranges::copy_if(nodes, std::back_inserter(varying), [&](int n) {
+    return std::ranges::any_of(ir.nodes[n].outputs,
+                               [&](int v) { return facts.varies[v]; });
+  });
+  return varying.empty() ? nodes : varying;
+}
+
+bool computes_constant(const FlatIr& ir, const ValueFacts& facts,
+                       const IrNode& node) {
+  return op_traits(node_kind(ir, node)).role == OpRole::compute &&
+         !writes_in_place(node) &&
+         std::ranges::none_of(node.outputs,
+                              [&](int v) { return facts.varies[v]; });
 }
 
 }  // namespace aimetpp::graph

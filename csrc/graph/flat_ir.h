@@ -79,6 +79,16 @@ struct ValueFacts {
 
 ValueFacts collect_facts(const FlatIr& ir, int num_inputs);
 
+// Those of `nodes` that depend on a model input; all, where none does. How a
+// weight is computed from parameters says nothing of the op that reads it.
+std::vector<int> varying_nodes(const FlatIr& ir, const ValueFacts& facts,
+                               const std::vector<int>& nodes);
+
+// True for a node that makes new values of what depends on no model input, and
+// leaves what it reads as it is.
+bool computes_constant(const FlatIr& ir, const ValueFacts& facts,
+                       const IrNode& node);
+
 // True for a node that writes into the memory of its first argument.
 bool writes_in_place(const IrNode& node);
 
