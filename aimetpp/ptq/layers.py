@@ -147,7 +147,10 @@ def find_layer(read: ReadModel, op: int) -> Layer | None:
     for param in node.params:
         path = graph.sites[param.site].param
         owner = read.model if functional else module
-        parameter = owner.get_parameter(path)
+        holder, _, name = path.rpartition(".")
+        parameter = owner.get_submodule(holder)._parameters.get(name)
+        if parameter is None:  # computed (weight norm), or some rows of a parameter
+            return None
         (weights if parameter.dim() > 1 else biases).append((path, parameter))
     if len(weights) != 1 or len(biases) > 1:
         return None

@@ -155,7 +155,7 @@ class Assembly {
     }
     const int index = next_op();
     const Call& source = graph_.calls[call];
-    inner = varying_nodes(ir_, facts_, inner);
+    inner = telling_nodes(ir_, facts_, inner);
     CallKind kind = kind_of_call(ir_, source, inner);
     Op op;
     op.kind = std::move(kind.kind);

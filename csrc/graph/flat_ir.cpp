@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <array>
-#include <iterator>
+#include <set>
 
 #include "graph/op_traits.h"
 
@@ -107,14 +107,22 @@ ValueFacts collect_facts(const FlatIr& ir, int num_inputs) {
   return facts;
 }
 
-std::vector<int> varying_nodes(const FlatIr& ir, const ValueFacts& facts,
+std::vector<int> telling_nodes(const FlatIr& ir, const ValueFacts& facts,
                                const std::vector<int>& nodes) {
-  std::vector<int> varying;
-  std::ranges::copy_if(nodes, std::back_inserter(varying), [&](int n) {
-    return std::ranges::any_of(ir.nodes[n].outputs,
-                               [&](int v) { return facts.varies[v]; });
-  });
-  return varying.empty() ? nodes : varying;
+  std::vector<int> telling;
+  std::set<int> values;  // made by those
+  const auto tells = [&](int value) {
+    const int producer = ir.values[value].producer;
+    return facts.varies[value] || values.contains(value) ||
+           (producer != kNone && ir.nodes[producer].is_marker());
+  };
+  for (const int n : nodes) {
+    const IrNode& node = ir.nodes[n];
+    if (!std::ranges::any_of(read_values(node), tells)) continue;
+    telling.push_back(n);
+    values.insert(node.outputs.begin(), node.outputs.end());
+  }
+  return telling.empty() ? nodes : telling;
 }
 
 bool computes_constant(const FlatIr& ir, const ValueFacts& facts,

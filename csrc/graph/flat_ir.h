@@ -79,9 +79,10 @@ struct ValueFacts {
 
 ValueFacts collect_facts(const FlatIr& ir, int num_inputs);
 
-// Those of `nodes` that depend on a model input; all, where none does. How a
-// weight is computed from parameters says nothing of the op that reads it.
-std::vector<int> varying_nodes(const FlatIr& ir, const ValueFacts& facts,
+// Those of a call's `nodes`, in order, that depend on a model input or on a
+// marked tensor; all, where none does. How a weight is computed before it is
+// marked says nothing of the op that reads it.
+std::vector<int> telling_nodes(const FlatIr& ir, const ValueFacts& facts,
                                const std::vector<int>& nodes);
 
 // True for a node that makes new values of what depends on no model input, and

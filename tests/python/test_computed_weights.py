@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils import weight_norm as old_weight_norm
 
+from aimetpp.batch_norm_fold import fold_all_batch_norms
 from aimetpp.quantsim import QuantizationSimModel
 
 
@@ -84,6 +85,15 @@ def test_the_original_model_computes_as_before(compute):
     assert torch.equal(copy.deepcopy(sim).model(example()), sim.model(example()))
     with pytest.raises(ValueError, match="0.weight is computed from others"):
         QuantizationSimModel.get_original_model(sim, qdq_weights=True)
+
+
+@pytest.mark.parametrize("compute", COMPUTATIONS.values(), ids=COMPUTATIONS)
+def test_nothing_folds_into_a_computed_weight(compute):
+    model = nn.Sequential(compute(nn.Conv2d(3, 4, 1)), nn.BatchNorm2d(4)).eval()
+    x = torch.randn(1, 3, 4, 4)
+    expected = model(x)
+    assert fold_all_batch_norms(model, x.shape) == []
+    assert torch.equal(model(x), expected)
 
 
 def test_calibration_uses_the_weight_of_now():
