@@ -45,6 +45,11 @@ class BatchNorm:
         weight = zeros + 1 if self.weight is None else self.weight.detach().double()
         return mean.clone(), weight.abs()
 
+    def has_no_effect(self) -> bool:
+        """True of a functional one that has been folded."""
+        factor, shift = self.affine()
+        return bool(((factor - 1).abs() < 1e-6).all()) and not bool(shift.any())
+
     def remove_from(self, model: torch.nn.Module) -> None:
         """Makes it do nothing: an Identity takes the module's place; a functional one
         keeps being called, with parameters that change nothing.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from aimetpp import _C
+from aimetpp.ptq.batch_norms import find_batch_norm
 from aimetpp.ptq.layers import Layer, find_layer
 from aimetpp.ptq.reading import ReadModel, replace_module
 
@@ -53,7 +54,16 @@ class _Scaled:
 def find_chains(read: ReadModel, replace_relu6: bool) -> list[Chain]:
     """The chains whose layers are known."""
     chains = []
-    for found in _C.equalizable_chains(read.graph, replace_relu6):
+    without_effect = [
+        op
+        for op, node in enumerate(read.graph.ops)
+        if node.onnx_type == "BatchNormalization"
+        and node.call >= 0
+        and (batch_norm := find_batch_norm(read, op)) is not None
+        and batch_norm.has_no_effect()
+    ]
+    found_chains = _C.equalizable_chains(read.graph, replace_relu6, without_effect)
+    for found in found_chains:
         layers = [
             layer for op in found.layers if (layer := find_layer(read, op)) is not None
         ]
@@ -127,7 +137,7 @@ def fold_high_biases(
         for layer, following, between in pairs:
             if layer.op not in moments or not following.can_have_bias:
                 continue
-            kinds = {_kind(read, op) for op in between} - {"dropout"}
+            kinds = {_kind(read, op) for op in between} - {"dropout", "batch_norm"}
             if kinds != {"relu"}:
                 continue
             mean, deviation = moments[layer.op]

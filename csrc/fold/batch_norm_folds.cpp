@@ -22,12 +22,34 @@ bool is_call_of(const Op& op, Types onnx_types) {
          std::ranges::find(onnx_types, op.onnx_type) != onnx_types.end();
 }
 
-// A convolution has its channels on axis 1, as batch norm wants them; a linear
+const std::vector<std::int64_t>& shape_of(const OpGraph& graph, int tensor) {
+  return graph.tensors[tensor].shape;
+}
+
+// A batch norm has its channels on axis 1, as a convolution does; a linear
 // layer has them on the last axis, which is axis 1 for rank 2 only.
-bool has_channels_on_axis_1(const OpGraph& graph, const Op& op, int tensor) {
-  if (op.onnx_type != "Gemm") return true;
-  const auto& shape = graph.tensors[tensor].shape;
-  return shape.empty() || shape.size() == 2;
+bool has_channels_on_axis_1(const OpGraph& graph, const Op& layer, int tensor) {
+  const auto& shape = shape_of(graph, tensor);
+  return layer.onnx_type != "Gemm" || shape.empty() || shape.size() == 2;
+}
+
+// The channels of `layer_tensor` are those of `norm_tensor`, on the other side
+// of ops that were stepped over.
+bool channels_agree(const OpGraph& graph, int layer, int layer_tensor,
+                    int norm_tensor) {
+  const Op& op = graph.ops[layer];
+  return op.onnx_type == "Gemm"
+             ? has_channels_on_axis_1(graph, op, norm_tensor)
+             : shape_of(graph, layer_tensor) == shape_of(graph, norm_tensor);
+}
+
+// Merges or splits the leading axes, as around a batch norm over the tokens of
+// a linear layer: `bn(fc(x).flatten(0, 1)).view(n, -1, c)`.
+bool keeps_last_axis(const OpGraph& graph, const Op& op) {
+  if (op.onnx_type != "Reshape" && op.onnx_type != "Flatten") return false;
+  const auto& before = shape_of(graph, op.inputs.front());
+  const auto& after = shape_of(graph, op.outputs.front());
+  return !before.empty() && !after.empty() && before.back() == after.back();
 }
 
 // Calls of `first` types whose values go to a call of `second` types only.
@@ -35,9 +57,11 @@ Pairs adjacent_calls(const OpGraph& graph, Types first, Types second) {
   Pairs pairs;
   for (int index = 0; index < static_cast<int>(graph.ops.size()); ++index) {
     if (!is_call_of(graph.ops[index], first)) continue;
-    std::vector<int> chain = {index};
-    const int reader = extend(
-        graph, chain, [&](int next) { return is_no_op(graph.ops[next]); });
+    int reader = sole_reader(graph, index);
+    while (reader != kNone && (is_no_op(graph.ops[reader]) ||
+                               keeps_last_axis(graph, graph.ops[reader]))) {
+      reader = sole_reader(graph, reader);
+    }
     if (reader != kNone && is_call_of(graph.ops[reader], second)) {
       pairs.emplace_back(index, reader);
     }
@@ -59,8 +83,9 @@ Pairs foldable_batch_norms(const OpGraph& graph) {
   Pairs pairs = adjacent_calls(graph, {"Conv", "ConvTranspose", "Gemm"},
                                {"BatchNormalization"});
   std::erase_if(pairs, [&](const std::pair<int, int>& pair) {
-    const Op& op = graph.ops[pair.first];
-    return !has_channels_on_axis_1(graph, op, op.outputs.front());
+    return !channels_agree(graph, pair.first,
+                           graph.ops[pair.first].outputs.front(),
+                           graph.ops[pair.second].inputs.front());
   });
   keep_foldable(graph, pairs);
   return pairs;
@@ -72,9 +97,10 @@ Pairs forward_foldable_batch_norms(const OpGraph& graph) {
   std::erase_if(pairs, [&](const std::pair<int, int>& pair) {
     const bool folds_backward = std::ranges::any_of(
         backward, [&](const auto& fold) { return fold.second == pair.first; });
-    const int tensor = graph.ops[pair.first].outputs.front();
     return folds_backward ||
-           !has_channels_on_axis_1(graph, graph.ops[pair.second], tensor);
+           !channels_agree(graph, pair.second,
+                           graph.ops[pair.second].inputs.front(),
+                           graph.ops[pair.first].outputs.front());
   });
   keep_foldable(graph, pairs);
   return pairs;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -31,8 +32,11 @@ const Param* weight_of(const Op& op) {
 
 class ChainFinder {
  public:
-  ChainFinder(const OpGraph& graph, Relu6 relu6)
-      : graph_(graph), relu6_(relu6) {
+  ChainFinder(const OpGraph& graph, Relu6 relu6,
+              const std::vector<int>& transparent)
+      : graph_(graph),
+        relu6_(relu6),
+        transparent_(transparent.begin(), transparent.end()) {
     for (int op = 0; op < num_ops(); ++op) {
       if (graph.ops[op].call != kNone) ++num_calls_[identity(graph, op)];
     }
@@ -81,8 +85,9 @@ class ChainFinder {
     return weight[1] == 1 && input.size() > axis && weight[0] == input[axis];
   }
 
-  [[nodiscard]] bool passes_factor(const Op& op, bool behind_linear) const {
-    if (is_no_op(op)) return true;
+  [[nodiscard]] bool passes_factor(int index, bool behind_linear) const {
+    const Op& op = graph_.ops[index];
+    if (is_no_op(op) || transparent_.contains(index)) return true;
     if (std::ranges::find(kElementwise, op.kind) != kElementwise.end()) {
       return true;
     }
@@ -99,8 +104,7 @@ class ChainFinder {
     const bool is_linear = graph_.ops[chain.layers.front()].kind == "linear";
     std::vector<int> between;
     int next = sole_reader(graph_, chain.layers.back());
-    while (next != kNone && !is_layer(next) &&
-           passes_factor(graph_.ops[next], is_linear)) {
+    while (next != kNone && !is_layer(next) && passes_factor(next, is_linear)) {
       between.push_back(next);
       next = sole_reader(graph_, next);
     }
@@ -122,14 +126,15 @@ class ChainFinder {
 
   const OpGraph& graph_;
   Relu6 relu6_;
+  std::set<int> transparent_;
   std::map<std::string, int> num_calls_;
 };
 
 }  // namespace
 
-std::vector<EqualizableChain> equalizable_chains(const OpGraph& graph,
-                                                 Relu6 relu6) {
-  return ChainFinder(graph, relu6).run();
+std::vector<EqualizableChain> equalizable_chains(
+    const OpGraph& graph, Relu6 relu6, const std::vector<int>& transparent) {
+  return ChainFinder(graph, relu6, transparent).run();
 }
 
 }  // namespace aimetpp::fold

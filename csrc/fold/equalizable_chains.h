@@ -24,11 +24,15 @@ enum class Relu6 : std::uint8_t {
   replaced  // the caller replaces ReLU6 modules by ReLU, which a factor passes
 };
 
+// `transparent`: ops, such as batch norms that fold left without effect, that a
+// factor passes besides.
+//
 // In graph order; a layer is the last of one chain and the first of another at
 // most. Only layers that are called once and whose parameters nothing else
 // reads; between them only what a positive factor per channel passes: ReLU and
 // its leaky kin, pooling, resizing, Dropout.
 AIMETPP_API std::vector<EqualizableChain> equalizable_chains(
-    const graph::OpGraph& graph, Relu6 relu6);
+    const graph::OpGraph& graph, Relu6 relu6,
+    const std::vector<int>& transparent = {});
 
 }  // namespace aimetpp::fold

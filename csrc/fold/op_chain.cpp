@@ -12,6 +12,16 @@ using graph::OpGraph;
 using graph::OpRole;
 using graph::Param;
 
+namespace {
+
+// Its size, say, or its type: `y.reshape_as(x)`.
+bool reads_no_values(const Op& op, int slot) {
+  return op.role == OpRole::metadata ||
+         (slot > 0 && (op.kind.ends_with("_as") || op.kind == "to"));
+}
+
+}  // namespace
+
 bool is_no_op(const Op& op) {
   return op.onnx_type == "Identity" || op.onnx_type == "Dropout";
 }
@@ -40,7 +50,7 @@ int sole_reader(const OpGraph& graph, int op) {
   if (tensor.is_model_output) return kNone;
   int reader = kNone;
   for (const graph::Use& use : tensor.uses) {
-    if (graph.ops[use.op].role == OpRole::metadata) continue;
+    if (reads_no_values(graph.ops[use.op], use.slot)) continue;
     if (reader != kNone) return kNone;
     reader = use.op;
   }

@@ -168,11 +168,13 @@ void bind_folds(py::module_& m) {
       .def_readonly("between", &fold::EqualizableChain::between);
   m.def(
       "equalizable_chains",
-      [](const graph::OpGraph& graph, bool replace_relu6) {
+      [](const graph::OpGraph& graph, bool replace_relu6,
+         const std::vector<int>& transparent) {
         return fold::equalizable_chains(
-            graph, replace_relu6 ? fold::Relu6::replaced : fold::Relu6::stops);
+            graph, replace_relu6 ? fold::Relu6::replaced : fold::Relu6::stops,
+            transparent);
       },
-      py::arg("graph"), py::arg("replace_relu6"));
+      py::arg("graph"), py::arg("replace_relu6"), py::arg("transparent"));
 }
 
 void bind_config(py::module_& m) {

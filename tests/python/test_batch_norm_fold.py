@@ -149,6 +149,22 @@ def test_functional_convolution_without_bias_cannot_take_a_shift():
     assert isinstance(changed.last, nn.BatchNorm2d)
 
 
+class Tokens(nn.Module):
+    """A linear layer over tokens, each channel of which is normalized."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.norm = nn.Linear(5, 6, bias=False), nn.BatchNorm1d(6)
+
+    def forward(self, x):
+        x = self.fc(x)
+        return self.norm(x.flatten(0, 1)).reshape_as(x).relu()
+
+
+def test_linear_layer_over_tokens():
+    folded(Tokens(), (2, 7, 5), pairs=1)
+
+
 class Branching(nn.Module):
     def __init__(self, how):
         super().__init__()

@@ -61,6 +61,28 @@ def test_outputs_stay_and_ranges_become_equal():
     torch.testing.assert_close(channel_ranges(fc1, 0), channel_ranges(fc2, 1))
 
 
+def test_past_a_folded_functional_batch_norm():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+            self.norm = nn.BatchNorm2d(8)  # holds tensors, is not called
+
+        def forward(self, x):
+            mean, var = self.norm.running_mean, self.norm.running_var
+            x = self.conv(x)
+            x = F.batch_norm(x, mean, var, self.norm.weight, self.norm.bias)
+            return self.last(F.relu(x))
+
+    torch.manual_seed(0)
+    model = with_statistics(Functional())
+    changed = copied(model)
+    chains = equalize_model(changed, (2, 3, 9, 9), fold_high_bias=False)
+    assert chains == [("conv", "last")]
+    x = torch.randn(2, 3, 9, 9, dtype=torch.float64)
+    assert relative_change(copied(model), copied(changed), x) < 1e-6
+
+
 def test_a_pair_by_hand():
     model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1))
     with torch.no_grad():

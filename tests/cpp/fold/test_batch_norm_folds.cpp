@@ -46,6 +46,38 @@ TEST(FoldableBatchNorms, NotOverTheTokensOfALinearLayer) {
   EXPECT_EQ(foldable_batch_norms(b.build()), Pairs{});
 }
 
+// bn(fc(x).flatten(0, 1)).view(...): the last axis stays what it is.
+TEST(FoldableBatchNorms, OverMergedTokensOfALinearLayer) {
+  for (const bool keeps_channels : {true, false}) {
+    GraphBuilder b;
+    testing::LeafOptions linear = with_weight();
+    linear.shape = {2, 7, 4};
+    int t = b.leaf("linear", "fc", {b.input({2, 7, 4})}, linear);
+    testing::LeafOptions merged;
+    merged.shape = keeps_channels ? std::vector<std::int64_t>{14, 4}
+                                  : std::vector<std::int64_t>{2, 28};
+    t = b.leaf("flatten", "flatten", {t}, merged);
+    testing::LeafOptions norm = with_weight(0, {4});
+    norm.shape = merged.shape;
+    t = b.leaf("batch_norm", "bn", {t}, norm);
+    b.output(t);
+    EXPECT_EQ(foldable_batch_norms(b.build()),
+              keeps_channels ? (Pairs{{0, 2}}) : Pairs{});
+  }
+}
+
+TEST(FoldableBatchNorms, NotOverAReshapedConvolution) {
+  GraphBuilder b;
+  testing::LeafOptions conv = with_weight();
+  conv.shape = {2, 4, 3, 3};
+  testing::LeafOptions rows;
+  rows.shape = {24, 3};
+  int t = b.leaf("conv2d", "conv", {b.input()}, conv);
+  t = b.leaf("flatten", "flatten", {t}, rows);
+  b.output(b.leaf("batch_norm", "bn", {t}, with_weight(0, {3})));
+  EXPECT_EQ(foldable_batch_norms(b.build()), Pairs{});
+}
+
 // A convolution shared by two heads with a batch norm each can't fold both.
 TEST(FoldableBatchNorms, ReusedModulesFoldOnlyTogether) {
   GraphBuilder apart;

@@ -101,6 +101,16 @@ TEST(EqualizableChains, Relu6ModulesWhereTheyAreReplaced) {
   EXPECT_EQ(chains(b.build(), Relu6::stops), Lines{});
 }
 
+TEST(EqualizableChains, PastOpsThatTheCallerKnowsToDoNothing) {
+  GraphBuilder b;
+  int t = b.leaf("conv2d", "conv1", {b.input()}, conv());
+  t = b.functional("batch_norm", "", {t}, made());
+  b.output(b.leaf("conv2d", "conv2", {t}, conv()));
+  const graph::OpGraph graph = b.build();
+  EXPECT_TRUE(equalizable_chains(graph, Relu6::stops).empty());
+  EXPECT_EQ(equalizable_chains(graph, Relu6::stops, {1}).size(), 1U);
+}
+
 TEST(EqualizableChains, NotAcrossOtherReadersOrModelOutputs) {
   GraphBuilder residual;
   const int first =
