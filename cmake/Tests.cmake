@@ -59,6 +59,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/quantizer/test_histogram.cpp
   tests/cpp/quantizer/test_range_search.cpp
   tests/cpp/quantizer/test_statistics.cpp
+  tests/cpp/quantizer/test_weight_grid.cpp
 )
 aimetpp_add_test(aimetpp_core_tests ${AIMETPP_CORE_TEST_SOURCES})
 target_link_libraries(aimetpp_core_tests PRIVATE aimetpp_kernels)

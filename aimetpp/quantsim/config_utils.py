@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from aimetpp import _C
 from aimetpp.common.text import shortened
 from aimetpp.nn.computed import weight_of
 from aimetpp.nn.wrap import QuantizationMixin
@@ -17,6 +18,7 @@ from aimetpp.quantization import QuantizeDequantize
 if TYPE_CHECKING:
     from aimetpp.quantsim.simulation import QuantizationSimModel
 
+_MAX_GRID_BITWIDTH = 8  # as csrc/quantizer/weight_grid.h has it
 _WHO = "set_blockwise_quantization_for_weights"
 _Transposed = (
     torch.nn.ConvTranspose1d,
@@ -96,6 +98,60 @@ def set_blockwise_quantization_for_weights(
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+def adopt_weight_grids(sim: QuantizationSimModel) -> dict[str, float]:
+    """Gives weights that were quantized before the grid on which they lie.
+
+    Ranges by any scheme quantize such a weight a second time wherever its largest
+    value does not use the last step of its grid: after per-tensor quantization, or
+    with steps that are powers of two. Here each channel (or block) of a weight with
+    a symmetric quantizer of up to 8 bits whose float32 values are multiples of one
+    step takes that step, and calibration no longer changes the quantizer's range;
+    other channels keep the range that their values yield. Call it before
+    `sim.compute_encodings`, since activations are observed behind the weights.
+
+    Returns:
+        By name, the share of the channels that lie on a grid, of the weights with
+        any.
+    """
+    adopted: dict[str, float] = {}
+    for spec, entry in zip(sim.placement.quantizers, sim._bank.entries, strict=True):
+        quantizer, parameter = entry.current(), entry.slots[0].parameter()
+        if (
+            spec.kind != "param"
+            or parameter is None
+            or not isinstance(quantizer, QuantizeDequantize)
+            or not quantizer.symmetric
+            or quantizer.bitwidth > _MAX_GRID_BITWIDTH
+        ):
+            continue
+        channels = _channels(quantizer, parameter.detach())
+        steps = _C.find_grid_steps(channels, quantizer.bitwidth)
+        found = steps > 0
+        if not found.any():
+            continue
+        with quantizer.compute_encodings():
+            quantizer.observe(parameter)
+        qmin, qmax = quantizer.grid.tolist()
+        low = quantizer.min.detach().flatten().cpu()
+        high = quantizer.max.detach().flatten().cpu()
+        quantizer.set_range(
+            torch.where(found, steps * qmin, low),
+            torch.where(found, steps * qmax, high),
+        )
+        quantizer.allow_overwrite(False)
+        adopted[entry.label] = float(found.float().mean())
+    return adopted
+
+
+def _channels(quantizer: QuantizeDequantize, weight: torch.Tensor) -> torch.Tensor:
+    """The values that share a range, one row for each range."""
+    if quantizer.blocks is not None:
+        return quantizer.blocks.split(weight)
+    if quantizer.channel_axis is None:
+        return weight.reshape(1, -1)
+    return weight.movedim(quantizer.channel_axis, 0).flatten(1)
 
 
 def _chosen(sim: QuantizationSimModel, arg: Any) -> list[tuple[str, QuantizationMixin]]:

@@ -248,6 +248,8 @@ void bind_quantizer(py::module_& m) {
   m.def("ranges_from_statistics", &ranges_from_statistics,
         py::arg("statistics"), py::arg("scheme"), py::arg("bitwidth"),
         py::arg("symmetry"), py::arg("percentile"));
+  m.def("find_grid_steps", &find_grid_steps, py::arg("matrix"),
+        py::arg("bitwidth"));
   py::class_<quantizer::Encoding>(m, "Encoding")
       .def_readonly("scale", &quantizer::Encoding::scale)
       .def_readonly("offset", &quantizer::Encoding::offset)

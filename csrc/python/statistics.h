@@ -6,6 +6,7 @@
 #include <ATen/ops/empty.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -18,6 +19,7 @@
 #include "ops/parallel.h"
 #include "python/convert.h"
 #include "quantizer/statistics.h"
+#include "quantizer/weight_grid.h"
 
 namespace aimetpp::python {
 
@@ -75,6 +77,22 @@ inline std::pair<at::Tensor, at::Tensor> ranges_from_statistics(
     *highs++ = static_cast<float>(range.max);
   }
   return {low, high};
+}
+
+// The step of the grid on which each row of a matrix lies, 0 for none; see
+// quantizer/weight_grid.h.
+inline at::Tensor find_grid_steps(const at::Tensor& matrix, int bitwidth) {
+  const at::Tensor data = matrix.detach().to(at::kCPU, at::kFloat).contiguous();
+  std::vector<float> steps;
+  {
+    pybind11::gil_scoped_release release;
+    steps = quantizer::find_grid_steps(data.const_data_ptr<float>(),
+                                       data.size(0), data.size(1), bitwidth,
+                                       ops::at_parallel_for);
+  }
+  at::Tensor result = at::empty({data.size(0)}, at::kFloat);
+  std::copy(steps.begin(), steps.end(), result.mutable_data_ptr<float>());
+  return result;
 }
 
 // The numbers of serialize() as bytes, which are quick to hash and to pickle.
