@@ -76,6 +76,16 @@ class AdaroundParameters:
             self.default_warm_start,
         )
 
+    def samples(self, example: Any) -> Samples:
+        """The data, for a model that takes inputs like `example`."""
+        return Samples(
+            "apply_adaround",
+            self.data_loader,
+            example,
+            num_batches=self.num_batches,
+            forward_fn=self.forward_fn,
+        )
+
 
 class Adaround:
     """Adaptive rounding (Nagel et al. 2020)."""
@@ -128,13 +138,6 @@ class Adaround:
                 f"{type(params).__name__}"
             )
         make_writable_folder(Path(path))
-        samples = Samples(
-            "apply_adaround",
-            params.data_loader,
-            dummy_input,
-            num_batches=params.num_batches,
-            forward_fn=params.forward_fn,
-        )
         sim = QuantizationSimModel(
             model,
             dummy_input,
@@ -144,20 +147,31 @@ class Adaround:
         )
         _exclude(model, sim, ignore_quant_ops_list or ())
         _override(model, sim, param_bw_override_list or ())
+        samples = params.samples(dummy_input)
         layers = round_weights(model, sim, samples, params.plan(default_param_bw))
-        rounded = copy.deepcopy(model)
-        with torch.no_grad():
-            for layer in layers:
-                rounded.get_parameter(layer.parameter_name).copy_(layer.layer.weight)
-        document = {
-            layer.parameter_name: leaf_0_6_1(
-                Encoding.of(layer.quantizer, layer.parameter_name)
-            )
-            for layer in layers
-        }
         file = Path(path) / f"{filename_prefix}.encodings"
-        atomic_write(file, to_json({"param_encodings": document}))
-        return rounded
+        atomic_write(file, to_json({"param_encodings": _encodings(layers)}))
+        return _with_weights(model, layers)
+
+
+def _encodings(layers: Iterable[QuantizedLayer]) -> dict[str, Any]:
+    return {
+        layer.parameter_name: leaf_0_6_1(
+            Encoding.of(layer.quantizer, layer.parameter_name)
+        )
+        for layer in layers
+    }
+
+
+def _with_weights(
+    model: torch.nn.Module, layers: Iterable[QuantizedLayer]
+) -> torch.nn.Module:
+    """A copy of the model that has the weights of these layers of a simulation."""
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        for layer in layers:
+            copied.get_parameter(layer.parameter_name).copy_(layer.layer.weight)
+    return copied
 
 
 def _name_of(model: torch.nn.Module, module: torch.nn.Module, argument: str) -> str:

@@ -104,16 +104,33 @@ def correct_bias(
             "correct_bias: quant_params must be QuantParams, got "
             f"{type(quant_params).__name__}"
         )
-    known: Mapping[torch.nn.Module, ConvBnInfoType] = {}
-    if not perform_only_empirical_bias_corr:
-        if not conv_bn_dict:
-            raise ValueError(
-                "correct_bias: perform_only_empirical_bias_corr=False requires "
-                "conv_bn_dict, see find_all_conv_bn_with_activation"
-            )
-        known = conv_bn_dict
-    samples = Samples("correct_bias", data_loader, num_samples=num_bias_correct_samples)
+    if not perform_only_empirical_bias_corr and not conv_bn_dict:
+        raise ValueError(
+            "correct_bias: perform_only_empirical_bias_corr=False requires "
+            "conv_bn_dict, see find_all_conv_bn_with_activation"
+        )
+    known = {} if perform_only_empirical_bias_corr else dict(conv_bn_dict or {})
+    names = {module: name for name, module in model.named_modules()}
+    ignored = _names_of(names, layers_to_ignore or (), "layers_to_ignore")
+    known_names = _names_of(names, known, "conv_bn_dict")
+    inputs = {
+        name: info.input_mean()
+        for name, info in zip(known_names, known.values(), strict=True)
+    }
     calibration = Samples("correct_bias", data_loader, num_samples=num_quant_samples)
+    sim = _calibrated(model, quant_params, calibration)
+    samples = Samples(
+        "correct_bias",
+        data_loader,
+        calibration.example,
+        num_samples=num_bias_correct_samples,
+    )
+    return correct_biases(model, sim, samples, inputs, ignored)
+
+
+def _calibrated(
+    model: torch.nn.Module, quant_params: QuantParams, samples: Samples
+) -> QuantizationSimModel:
     sim = QuantizationSimModel(
         model,
         samples.example,
@@ -122,15 +139,8 @@ def correct_bias(
         quant_params.weight_bw,
         config_file=quant_params.config_file,
     )
-    sim.compute_encodings(calibration.run)
-    names = {module: name for name, module in model.named_modules()}
-    ignored = _names_of(names, layers_to_ignore or (), "layers_to_ignore")
-    known_names = _names_of(names, known, "conv_bn_dict")
-    inputs = {
-        name: info.input_mean()
-        for name, info in zip(known_names, known.values(), strict=True)
-    }
-    return correct_biases(model, sim, samples, inputs, ignored)
+    sim.compute_encodings(samples.run)
+    return sim
 
 
 def _names_of(

@@ -146,3 +146,25 @@ def test_a_weight_that_two_layers_share_is_searched_once():
     with tempfile.TemporaryDirectory() as folder:
         rounded = Adaround.apply_adaround(model, x, params, folder, "tied", 2)
     assert rounded.first.weight is rounded.second.weight
+
+
+def test_batches_of_keyword_arguments_with_labels():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(6, 5)
+
+        def forward(self, x, scale):
+            return self.fc(x * scale)
+
+    torch.manual_seed(0)
+    model, x, scale = Pair(), torch.randn(32, 6), torch.rand(32, 1)
+    batch = {"x": x, "scale": scale, "labels": torch.zeros(32)}
+    as_dict, as_tuple = (
+        QuantizationSimModel(model, example, default_param_bw=3)
+        for example in ({"x": x, "scale": scale}, (x, scale))
+    )
+    assert apply_seq_mse(as_dict, [batch]) == ["fc"]
+    apply_seq_mse(as_tuple, [((x, scale), torch.zeros(32))])
+    ranges = [s.model.fc.param_quantizers["weight"].max for s in (as_dict, as_tuple)]
+    assert torch.equal(*ranges)
