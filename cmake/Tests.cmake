@@ -25,11 +25,14 @@ function(aimetpp_add_test name)
 endfunction()
 
 set(AIMETPP_CORE_TEST_SOURCES
+  tests/cpp/config/test_hardware_rules.cpp
   tests/cpp/config/test_placement.cpp
   tests/cpp/config/test_placement_properties.cpp
+  tests/cpp/config/test_rescale.cpp
   tests/cpp/config/test_rule_log.cpp
   tests/cpp/config/test_supergroups.cpp
   tests/cpp/config/test_ties.cpp
+  tests/cpp/config/test_unmarked_ops.cpp
   tests/cpp/core/test_quant_math.cpp
   tests/cpp/core/test_types.cpp
   tests/cpp/fold/test_batch_norm_folds.cpp

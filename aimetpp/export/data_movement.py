@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""ONNX nodes that move or pick values, and so keep their input's encoding."""
+"""ONNX nodes whose output lies on their input's grid, or on a multiple of it."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from aimetpp.export.encodings import Encoding
 
@@ -22,26 +26,53 @@ _FIRST_OUTPUT_ONLY = frozenset({"Dropout", "MaxPool", "TopK"})
 def spread_encodings(
     graph: onnx.GraphProto, on_grid: Mapping[str, Encoding]
 ) -> dict[str, Encoding]:
-    """The encodings that data movement carries on.
+    """The encodings that data movement and constant factors carry on.
 
     Args:
         graph: nodes in topological order.
         on_grid: encodings of tensors whose values are on a grid.
 
     Returns:
-        Encodings of the outputs of data-movement nodes, in graph order.
+        Encodings of the outputs of such nodes, in graph order.
     """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
     moved: dict[str, Encoding] = {}
     for node in graph.node:
-        if node.op_type not in _DATA_MOVEMENT and not _pads_with_zero(node):
-            continue
-        encoding = moved.get(node.input[0], on_grid.get(node.input[0]))
+        if node.op_type == "Constant":
+            values = [a.t for a in node.attribute if a.name == "value"]
+            constants.update(dict.fromkeys(node.output, *values) if values else {})
+        source = node.input[0] if node.input else ""
+        encoding = moved.get(source, on_grid.get(source))
         if encoding is None:
             continue
-        first_only = node.op_type in _FIRST_OUTPUT_ONLY
-        for name in node.output[:1] if first_only else node.output:
-            moved[name] = encoding
+        factor = _constant_factor(node, constants)
+        if factor is not None and not encoding.is_float:
+            moved[node.output[0]] = _multiplied(encoding, factor)
+        elif node.op_type in _DATA_MOVEMENT or _pads_with_zero(node):
+            first_only = node.op_type in _FIRST_OUTPUT_ONLY
+            for name in node.output[:1] if first_only else node.output:
+                moved[name] = encoding
     return moved
+
+
+def _constant_factor(
+    node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]
+) -> float | None:
+    """What a Mul or Div multiplies its first input by; None where that may vary."""
+    if node.op_type not in ("Mul", "Div") or node.input[1] not in constants:
+        return None
+    tensor = constants[node.input[1]]
+    if math.prod(tensor.dims) != 1:
+        return None
+    number = float(numpy_helper.to_array(tensor).reshape(()))
+    if not 0.0 < number < math.inf:
+        return None
+    return number if node.op_type == "Mul" else 1.0 / number
+
+
+def _multiplied(encoding: Encoding, factor: float) -> Encoding:
+    scale = tuple(float(np.float32(s * factor)) for s in encoding.scale)
+    return dataclasses.replace(encoding, scale=scale)
 
 
 def _pads_with_zero(node: onnx.NodeProto) -> bool:

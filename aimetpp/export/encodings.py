@@ -245,7 +245,7 @@ class FileHeader:
             "is_symmetric": any(spec.symmetric for spec in params),
             "per_channel_quantization": any(spec.channel_axis >= 0 for spec in params),
         }
-        return cls(args, tuple(getattr(sim, "excluded_layers", ())))
+        return cls(args, tuple(sim.excluded_layers))
 
 
 def _bits(precision: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,21 +34,41 @@ def require_writable_folder(folder: Path) -> None:
 def write_together(files: Mapping[Path, str | bytes]) -> None:
     """Writes all files, or changes none where one cannot be written.
 
-    Each goes to a temporary file beside it first; they take their places only when
-    all are on the disk.
+    Each goes to a temporary file beside it first. They take their places only when all
+    are on the disk; where one then cannot, those before it give theirs back.
 
     Raises:
         OSError: a file cannot be written, or the disk is full.
     """
-    staged = {
-        path: path.with_name(f".{path.name}.{os.getpid()}.staged") for path in files
-    }
+    suffix = f"{os.getpid()}"
+    staged = {path: path.with_name(f".{path.name}.{suffix}.staged") for path in files}
+    kept = {path: path.with_name(f".{path.name}.{suffix}.kept") for path in files}
+    replaced: list[Path] = []
     try:
         for path, content in files.items():
             atomic_write(staged[path], content)
+        for path in files:
+            if path.is_file():
+                _keep(path, kept[path])
         for path, temporary in staged.items():
             os.replace(temporary, path)
+            replaced.append(path)
+    except BaseException:
+        for path in replaced:
+            if kept[path].exists():
+                os.replace(kept[path], path)
+            else:
+                path.unlink()
+        raise
     finally:
-        for temporary in staged.values():
+        for temporary in (*staged.values(), *kept.values()):
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def _keep(path: Path, name: Path) -> None:
+    """Gives a file a second name, or a copy where the file system has no links."""
+    try:
+        os.link(path, name)
+    except OSError:
+        shutil.copy2(path, name)

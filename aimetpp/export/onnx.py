@@ -29,12 +29,14 @@ from aimetpp.export.calling import (
     tensors_by_name,
 )
 from aimetpp.export.encodings import (
+    Encoding,
     FileHeader,
     check_version,
     document,
     site_encodings,
     to_json,
 )
+from aimetpp.export.external_data import MAX_MODEL_BYTES, onnx_bytes
 from aimetpp.export.files import require_writable_folder, write_together
 from aimetpp.export.qdq import (
     MARKER_DOMAIN,
@@ -57,6 +59,15 @@ class QdqModel:
 
     model: onnx.ModelProto
     tensors: QdqResult
+    # Whether the biases' encodings belong into the file; None: where its version
+    # has them.
+    export_int32_bias: bool | None = None
+
+    def param_encodings(self, version: str) -> dict[str, Encoding]:
+        """Those of parameters that an encodings file of that version holds."""
+        asked = self.export_int32_bias
+        has_biases = version == "2.0.0" if asked is None else asked
+        return {**self.tensors.params, **(self.tensors.biases if has_biases else {})}
 
 
 def build_qdq_model(
@@ -68,6 +79,7 @@ def build_qdq_model(
     output_names: list[str] | None = None,
     dynamic_axes: Mapping[str, Any] | None = None,
     dynamic_batch: bool = False,
+    export_int32_bias: bool | None = None,
     **export_options: Any,
 ) -> QdqModel:
     """Exports `sim.model` in eval mode and puts QDQ nodes where its quantizers are.
@@ -82,6 +94,9 @@ def build_qdq_model(
         output_names: the same; by default "output", or "output_0", "output_1", ...
         dynamic_axes: as `torch.onnx.export` has it.
         dynamic_batch: makes axis 0 of every input and output dynamic.
+        export_int32_bias: False leaves biases in float; otherwise they are 32-bit
+            integers in steps of input scale x weight scale, and have encodings in
+            files of version 2.0.0, with True in those of other versions too.
         **export_options: passed on to `torch.onnx.export`.
 
     Raises:
@@ -114,9 +129,11 @@ def build_qdq_model(
     if needed_opset > opset:
         model = _raise_opset(model, needed_opset)
     params = [site.id for site in sim.sites() if site.kind == "param"]
-    tensors = insert_qdq(model, encodings, names, params)
-    onnx.checker.check_model(model, full_check=True)
-    return QdqModel(model, tensors)
+    int32_bias = export_int32_bias is not False
+    tensors = insert_qdq(model, encodings, names, params, int32_bias)
+    if model.ByteSize() < MAX_MODEL_BYTES:  # the checker takes no larger one
+        onnx.checker.check_model(model, full_check=True)
+    return QdqModel(model, tensors, export_int32_bias)
 
 
 def _reject_fixed_options(options: Mapping[str, Any]) -> None:
@@ -278,17 +295,22 @@ def onnx_files(
     version: str,
     encodings_path: Path | None = None,
 ) -> dict[Path, str | bytes]:
-    """Contents of the ONNX file and of its encodings file, by path."""
+    """Contents of the ONNX file, of the file with its weights where it is too large for
+    one, and of its encodings file, by path.
+    """
     content = document(
         exported.tensors.activations,
-        exported.tensors.params,
+        exported.param_encodings(version),
         FileHeader.of(sim),
         version,
     )
-    return {
-        target: exported.model.SerializeToString(),
-        encodings_path or target.with_suffix(".encodings"): to_json(content),
-    }
+    data_path = target.with_name(f"{target.name}.data")
+    model, data = onnx_bytes(exported.model, data_path.name)
+    files: dict[Path, str | bytes] = {target: model}
+    if data:
+        files[data_path] = data
+    files[encodings_path or target.with_suffix(".encodings")] = to_json(content)
+    return files
 
 
 __all__ = ["QdqModel", "build_qdq_model", "export_onnx", "onnx_files"]

@@ -8,6 +8,7 @@ the quantizer's encoding:
     and Min) only where the grid is narrower than the type (5 bits in int8);
   - a parameter: its integers as an initializer -> DequantizeLinear;
   - fp16, bf16: Cast -> Cast.
+Biases, which have no quantizer, become 32-bit integers (biases.py).
 QuantizeLinear computes what the simulation does: round half to even, then saturate.
 """
 
@@ -22,6 +23,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from aimetpp.export.biases import quantize_biases
 from aimetpp.export.data_movement import spread_encodings
 from aimetpp.export.encodings import Encoding
 from aimetpp.export.graph_editor import GraphEditor
@@ -59,6 +61,7 @@ class QdqResult:
 
     activations: dict[str, Encoding] = field(default_factory=dict)
     params: dict[str, Encoding] = field(default_factory=dict)
+    biases: dict[str, Encoding] = field(default_factory=dict)
 
 
 def container_bitwidth(encoding: Encoding, site: str) -> int:
@@ -96,6 +99,7 @@ def insert_qdq(
     encodings: Mapping[int, Encoding],
     site_names: Mapping[int, str],
     param_sites: Iterable[int],
+    int32_bias: bool = True,
 ) -> QdqResult:
     """Replaces every marker of `model`, in place.
 
@@ -104,12 +108,13 @@ def insert_qdq(
         encodings: by site id, which is the marker's `id`.
         site_names: by site id, for errors and for parameters computed in the graph.
         param_sites: ids of the sites that are parameters.
+        int32_bias: store biases as 32-bit integers where that is possible.
 
     Raises:
         ValueError: a grid wider than 16 bits, a marker without an encoding.
     """
     rewriter = _Rewriter(model, encodings, site_names, set(param_sites))
-    rewriter.rewrite()
+    rewriter.rewrite(int32_bias)
     return rewriter.result
 
 
@@ -142,9 +147,10 @@ class _Rewriter:
         # Dequantized activation tensors, and tensors that QuantizeLinear reads.
         self._on_grid: dict[str, Encoding] = {}
         self._quantized: dict[str, Encoding] = {}
+        self._weights: dict[str, Encoding] = {}  # by the dequantized tensor
         self.result = QdqResult()
 
-    def rewrite(self) -> None:
+    def rewrite(self, int32_bias: bool) -> None:
         nodes: list[onnx.NodeProto] = []
         for node in self._graph.node:
             self._rename_inputs(node)
@@ -162,6 +168,10 @@ class _Rewriter:
         del self._model.opset_import[:]
         self._model.opset_import.extend(kept)
         opset = next(o.version for o in kept if not o.domain)
+        if int32_bias:
+            self.result.biases = quantize_biases(
+                self._editor, self._on_grid, self._weights
+            )
         add_guards(self._editor, self._on_grid, self._quantized, opset)
         self._editor.drop_unused()
         if opset >= WIDE_TYPES_OPSET:
@@ -279,6 +289,7 @@ class _Rewriter:
             chain = _Chain(self._editor, marker, start=stored)
             chain.cast(marker.elem_type, "widened")
             return chain.finish()
+        self._weights[marker.output] = encoding
         integers = quantize_array(values, encoding)
         elem_type = self._integer_type(marker, encoding)
         stored_type = helper.tensor_dtype_to_np_dtype(elem_type)

@@ -241,6 +241,28 @@ class ArtifactMethods:
             allow_overwrite=False,
         )
 
+    def export_weights_to_safetensors(
+        self, path: str | os.PathLike[str], filename_prefix: str
+    ) -> None:
+        """Writes `<path>/<prefix>.safetensors`: the model's own parameters and buffers,
+        by their names in its state_dict, without quantization.
+
+        With a precision profile and an encodings file it is all that another process
+        needs beside the model's code: see `aimetpp.export.safetensors.load`.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        from aimetpp.export.files import require_writable_folder
+        from aimetpp.export.safetensors import to_bytes
+
+        folder = Path(path)
+        require_writable_folder(folder)
+        sim = cast("QuantizationSimModel", self)
+        original = sim.get_original_model(sim.model)
+        content = to_bytes(original.state_dict())
+        atomic_write(folder / f"{filename_prefix}.safetensors", content)
+
     def save_precision_profile(self, path: str | os.PathLike[str]) -> None:
         """Writes the precision of every quantizer as JSON, by the name of its first
         site, and which are pinned (`pin`), to carry a mixed-precision result to

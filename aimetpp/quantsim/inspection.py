@@ -67,17 +67,20 @@ class Explanation:
         enabled: True where the config gave it, or one of its sites, a quantizer.
         rules: (section, rule, effect) in the order in which they were applied.
         parts: of a module: the explanation of each of its sites.
+        state: what stands there now: "quantized, int8, symmetric", or why there is
+            nothing: "not quantized: on the grid of relu1".
     """
 
     site: str
     enabled: bool
     rules: list[tuple[str, str, str]]
     parts: tuple[Explanation, ...] = ()
+    state: str = ""
 
     def __str__(self) -> str:
+        lines = [f"{self.site}: {self.state}"]
         if self.parts:
-            return "\n".join(str(part) for part in self.parts)
-        lines = [f"{self.site}: {'quantized' if self.enabled else 'not quantized'}"]
+            return "\n".join(lines + [str(part) for part in self.parts])
         lines += [f"  {s}: {rule}: {effect}" for s, rule, effect in self.rules]
         return "\n".join(lines)
 
@@ -177,8 +180,7 @@ class InspectionMethods:
 
         Args:
             site_or_module: a Site or its name; or a module of `sim.model` or its
-                dotted name, for all its sites: its own, or where it only holds other
-                modules, theirs.
+                dotted name, for all its sites and those of the modules inside it.
 
         Raises:
             TypeError: something else.
@@ -198,26 +200,37 @@ class InspectionMethods:
             )
         name = site_or_module
         sites = self.sites()
-        inside = [site for site in sites if site.module == name]
-        if not inside:
-            named = [site for site in sites if site.name == name]
-            if named:
-                return self._explain(named[0])
-            prefix = f"{name}." if name else ""
-            inside = [site for site in sites if site.module.startswith(prefix)]
-        if not inside:
+        is_module = name in dict(self.model.named_modules())
+        named = [site for site in sites if site.name == name]
+        if named and not is_module:
+            return self._explain(named[0])
+        prefix = f"{name}." if name else ""
+        inside = [s for s in sites if s.module == name or s.module.startswith(prefix)]
+        if not inside and not is_module:
             raise ValueError(f"explain: no site or module is named {name!r}")
         parts = tuple(self._explain(site) for site in inside)
-        return Explanation(
-            name,
-            any(part.enabled for part in parts),
-            [rule for part in parts for rule in part.rules],
-            parts,
-        )
+        on = sum(part.enabled for part in parts)
+        rules = [rule for part in parts for rule in part.rules]
+        state = f"{on} of {len(parts)} sites quantized"
+        if not parts:
+            state = "not quantized"
+            effect = "off: it makes and reads no tensor in the traced forward"
+            rules = [("graph", "reachability", effect)]
+        return Explanation(name or "the model", on > 0, rules, parts, state)
 
     def _explain(self, site: Site) -> Explanation:
-        on = self.placement.quantizer_of_site[site.id] >= 0
-        return Explanation(site.name, on, self.placement.rules(site.id))
+        index = self.placement.quantizer_of_site[site.id]
+        if index >= 0:
+            state = "not quantized: turned off since the simulation was built"
+            if site.quantizer is not None:
+                state = f"quantized, {site.quantizer.extra_repr()}"
+        else:
+            state = "not quantized"
+            cover = _C.quantizer_covering(self.graph, self.placement, site.id)
+            if cover >= 0:
+                state += f": on the grid of {self._bank.entries[cover].label}"
+        rules = self.placement.rules(site.id)
+        return Explanation(site.name, index >= 0, rules, (), state)
 
     @property
     def functional_quantizers(self) -> dict[str, torch.nn.Module | None]:

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 
 from aimetpp import _C
+from aimetpp.common.configs import find_config
 from aimetpp.common.defs import CallbackFunc, QuantizationDataType, QuantScheme
 from aimetpp.common.inference import inference
 from aimetpp.common.precision import precision_name
 from aimetpp.common.text import shortened
+from aimetpp.export.keys import param_key
 from aimetpp.nn.calibration import compute_encodings
 from aimetpp.nn.computed import detached_weights
 from aimetpp.nn.wrap import (
@@ -30,7 +32,6 @@ from aimetpp.quantization import QuantizerBase
 from aimetpp.quantsim import tracing, wrapping
 from aimetpp.quantsim.artifacts import ArtifactMethods
 from aimetpp.quantsim.bank import QuantizerBank, Slot
-from aimetpp.quantsim.config import find_config
 from aimetpp.quantsim.inspection import InspectionMethods
 from aimetpp.quantsim.pinning import PinningMethods
 
@@ -119,6 +120,7 @@ class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
         config = _C.parse_quant_config(self._config_text, str(path))
         tracing.split_dummy_input(dummy_input)  # its errors come before the copy
         self.dummy_input = dummy_input
+        self.excluded_layers: list[str] = []
         self.model = (
             model if in_place else copy.deepcopy(model, detached_weights(model))
         )
@@ -141,6 +143,19 @@ class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
         )
         self._pinned = set()
         self.model.__dict__["_aimetpp_sim"] = _SimReference(self)
+        self._warn_of_unsupported_ops()
+
+    def _warn_of_unsupported_ops(self) -> None:
+        found = _C.find_unsupported_ops(self.graph, self.placement, self.precisions())
+        if found:
+            ops = [f"{self.graph.ops[op].name}: {problem}" for op, problem in found]
+            warnings.warn(
+                f"QuantizationSimModel: config {self.config_name!r} has no kernel for "
+                f"{len(found)} ops at these bit-widths; set others for them, by mixed "
+                f"precision or default_output_bw: {shortened(ops)}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> QuantizationSimModel:
         copied = object.__new__(type(self))
@@ -298,7 +313,7 @@ class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
         self, layers: Iterable[torch.nn.Module]
     ) -> None:
         """Turns off every quantizer of the given modules of `sim.model`, and of the
-        modules inside them.
+        modules inside them. Encodings files name them under "excluded_layers".
 
         Raises:
             TypeError: not a list of modules.
@@ -310,7 +325,7 @@ class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
                 f"{type(layers).__name__}"
             )
         chosen = list(layers)
-        known = set(self.model.modules())
+        known = {module: name for name, module in self.model.named_modules()}
         for layer in chosen:
             if layer not in known:
                 raise ValueError(
@@ -318,11 +333,37 @@ class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
                     f"simulation's model: {type(layer).__name__}"
                 )
         for layer in chosen:
+            if known[layer] not in self.excluded_layers:
+                self.excluded_layers.append(known[layer])
             for module in layer.modules():
                 for name in QUANTIZER_CONTAINERS:
                     container = module._modules.get(name)
                     if container is not None:
                         container._modules.update(dict.fromkeys(container._modules))
+
+    def exclude_param_from_quantization(self, param: str) -> None:
+        """Turns off the quantizers of parameters, for good: whatever reads them.
+
+        Args:
+            param: a name such as "weight" for every parameter of that name, or the path
+                of one ("layer1.conv1.weight").
+
+        Raises:
+            ValueError: no parameter of the model is named so.
+        """
+        found = False
+        for site in self.graph.sites:
+            path = param_key(self.graph, site).partition("[")[0]  # rows of it
+            is_named = path == param or path.endswith(f".{param}")
+            if site.kind != "param" or not is_named:
+                continue
+            found = True
+            if (index := self.placement.quantizer_of_site[site.id]) >= 0:
+                self._bank.set_precision(index, "fp32")
+        if not found:
+            raise ValueError(
+                f"exclude_param_from_quantization: no parameter is named {param!r}"
+            )
 
     @staticmethod
     def get_original_model(model: Any, qdq_weights: bool = False) -> torch.nn.Module:

@@ -136,15 +136,15 @@ class Tracer:
         """A leaf reads its parameter `name`."""
         if not is_markable(parameter):
             return parameter
-        return self._mark_param(self._call_stack[-1], name, parameter)
+        return self._mark_param(self._call_stack[-1], name, parameter, slot=0)
 
     def _mark_param(
-        self, call: int, name: str, parameter: torch.Tensor
+        self, call: int, name: str, parameter: torch.Tensor, slot: int
     ) -> torch.Tensor:
         key = (call, name)
         if key not in self._param_sites:
             self._param_sites[key] = len(self.sites)
-            self.sites.append(_C.Site(len(self.sites), "param", call, 0, name))
+            self.sites.append(_C.Site(len(self.sites), "param", call, slot, name))
         return torch.ops.aimetpp.site(parameter, self._param_sites[key])
 
     def computed_weight(
@@ -226,7 +226,7 @@ class Tracer:
             if read is None:
                 marked.append(self._mark(x, "input", call, k))
                 return marked[-1]
-            marked.append(self._mark_param(call, read.path, x))
+            marked.append(self._mark_param(call, read.path, x, k))
             self.param_reads[self._param_sites[call, read.path]] = read
             return marked[-1]
 

@@ -7,9 +7,11 @@
 #include <numeric>
 #include <utility>
 
+#include "config/hardware_rules.h"
+#include "config/params.h"
 #include "config/rule_sheet.h"
+#include "core/text.h"
 #include "fold/batch_norm_folds.h"
-#include "graph/op_traits.h"
 
 namespace aimetpp::config {
 
@@ -79,25 +81,51 @@ void join_params(const OpGraph& graph, RuleSheet& sheet, SiteSets& sets) {
   }
 }
 
+// The quantized sites of what an op with one grid makes: its output site or,
+// where it has none, the input sites of its readers.
+std::vector<int> sites_of_result(const OpGraph& graph, const RuleSheet& sheet,
+                                 const Op& op) {
+  std::vector<int> sites = {sheet.output_site(op.outputs.front())};
+  if (op.call == kNone) {
+    sites.clear();
+    for (const graph::Use& use : graph.tensors[op.outputs.front()].uses) {
+      sites.push_back(graph.ops[use.op].input_sites[use.slot]);
+    }
+  }
+  std::erase_if(sites,
+                [&](int site) { return site == kNone || !sheet[site].on; });
+  return sites;
+}
+
 // A concatenation's inputs and output lie on one grid.
-void join_ties(const OpGraph& graph, RuleSheet& sheet, SiteSets& sets) {
+void join_ties(const OpGraph& graph, const QuantConfig& config,
+               RuleSheet& sheet, SiteSets& sets) {
   for (const Op& op : graph.ops) {
-    if (!graph::op_traits(op.kind).ties_inputs) {
+    const std::size_t num_tied =
+        num_tied_inputs(op, config.defaults.hw_version);
+    if (num_tied == 0) {
       continue;
     }
-    const int output = sheet.output_site(op.outputs.front());
-    if (output == kNone || !sheet[output].on) {
+    const std::vector<int> results = sites_of_result(graph, sheet, op);
+    if (results.empty()) {
       continue;
     }
-    for (std::size_t slot = 0; slot < op.inputs.size(); ++slot) {
+    const int output = results.front();
+    const auto join = [&](int site) {
+      if (sets.find(site) != sets.find(output)) {
+        sets.join(site, output);
+        sheet.log(site, "graph", "tie of " + op.name,
+                  "shares the quantizer of " + graph.site_name(output));
+      }
+    };
+    std::ranges::for_each(results, join);
+    for (std::size_t slot = 0; slot < num_tied; ++slot) {
       int site = op.input_sites[slot];
       if (site == kNone || !sheet[site].on) {
         site = sheet.value_origin(op.inputs[slot]).site;
       }
-      if (site != kNone && sets.find(site) != sets.find(output)) {
-        sets.join(site, output);
-        sheet.log(site, "graph", "tie of " + op.name,
-                  "shares the quantizer of " + graph.site_name(output));
+      if (site != kNone) {
+        join(site);
       }
     }
   }
@@ -107,7 +135,7 @@ void join_ties(const OpGraph& graph, RuleSheet& sheet, SiteSets& sets) {
 // is free makes it free. A concatenation's output adds no values of its own, so
 // it counts only where its op type has a constraint, which then decides.
 std::optional<EncodingConstraints> shared_constraints(
-    const OpGraph& graph, const RuleSheet& sheet,
+    const OpGraph& graph, const QuantConfig& config, const RuleSheet& sheet,
     const std::vector<int>& sites) {
   constexpr double kInf = std::numeric_limits<double>::infinity();
   double min = kInf;
@@ -115,8 +143,9 @@ std::optional<EncodingConstraints> shared_constraints(
   for (const int site : sites) {
     const std::optional<EncodingConstraints>& own = sheet[site].constraints;
     const int op = graph.op_of_site(site);
-    const bool ties = graph.sites[site].kind == SiteKind::output &&
-                      graph::op_traits(graph.ops[op].kind).ties_inputs;
+    const bool ties =
+        graph.sites[site].kind == SiteKind::output &&
+        num_tied_inputs(graph.ops[op], config.defaults.hw_version) > 0;
     if (ties && sites.size() > 1) {
       if (own) {
         return own;
@@ -155,8 +184,14 @@ QuantizerSpec make_spec(const OpGraph& graph, const RuleSheet& sheet,
       has_output ? SiteKind::output : SiteKind::input;
   std::optional<EncodingConstraints> constraints;
   if (!is_param) {
-    constraints = shared_constraints(graph, sheet, sites);
+    constraints = shared_constraints(graph, config, sheet, sites);
   }
+  const bool is_centred = constraints && constraints->min && constraints->max &&
+                          *constraints->min == -*constraints->max;
+  const bool says_asymmetric = std::ranges::any_of(sites, [&](int site) {
+    return sheet[site].symmetric_by_op_type && !sheet[site].symmetric;
+  });
+  symmetric = symmetric || (is_centred && !says_asymmetric);
   const int channel_axis = first.channel_axis;
   std::ranges::sort(sites);
   return {
@@ -171,16 +206,37 @@ QuantizerSpec make_spec(const OpGraph& graph, const RuleSheet& sheet,
   };
 }
 
+// Also logs them, at the sites whose precisions they restrict.
 std::vector<std::vector<SupportedKernel>> kernels_by_op(
-    const OpGraph& graph, const QuantConfig& config) {
+    const OpGraph& graph, const QuantConfig& config, RuleSheet& sheet) {
   std::vector<std::vector<SupportedKernel>> kernels;
   kernels.reserve(graph.ops.size());
   for (const Op& op : graph.ops) {
-    const auto found = config.op_type.find(op.onnx_type);
-    const bool has_own = found != config.op_type.end() &&
-                         found->second.supported_kernels.has_value();
-    kernels.push_back(has_own ? *found->second.supported_kernels
-                              : config.defaults.supported_kernels);
+    kernels.push_back(config.defaults.supported_kernels);
+    std::string section = "defaults";
+    std::string rule = "supported_kernels";
+    for (const auto* entry : op_rules_of(op, config)) {
+      if (entry->second.supported_kernels) {
+        kernels.back() = *entry->second.supported_kernels;
+        section = "op_type";
+        rule = entry->first + ".supported_kernels";
+      }
+    }
+    if (kernels.back().empty()) {
+      continue;
+    }
+    const std::string effect =
+        "restricted to " + join(kernels.back(), &SupportedKernel::name);
+    const int weight = weight_of(graph, op);
+    if (weight != kNone) {
+      sheet.log(op.params[weight].site, section, rule, effect);
+      continue;
+    }
+    for (const int site : op.output_sites) {
+      if (site != kNone) {
+        sheet.log(site, section, rule, effect);
+      }
+    }
   }
   return kernels;
 }
@@ -237,11 +293,14 @@ Placement place_quantizers(const OpGraph& graph, const QuantConfig& config,
   if (config.model_output_is_output_quantized.value_or(false)) {
     apply_model_output(graph, sheet);
   }
+  if (defaults.activation.is_integer()) {
+    placement.rescales = apply_rescales(graph, config, sheet);
+  }
 
   SiteSets sets(graph.sites.size());
   join_readers(graph, sheet, sets);
   join_params(graph, sheet, sets);
-  join_ties(graph, sheet, sets);
+  join_ties(graph, config, sheet, sets);
   std::map<int, std::size_t> index_of_set;
   std::vector<std::vector<int>> members;  // of each quantizer, in graph order
   for (const int site : sites_in_graph_order(graph)) {
@@ -265,8 +324,9 @@ Placement place_quantizers(const OpGraph& graph, const QuantConfig& config,
         make_spec(graph, sheet, config, defaults, sites));
   }
   placement.is_fused = fused_ops(graph, placement.supergroups);
+  placement.kernels_of_op = kernels_by_op(graph, config, sheet);
   placement.rules = sheet.take_log();
-  placement.kernels_of_op = kernels_by_op(graph, config);
+  apply_hardware_rules(graph, config.defaults.hw_version, placement);
   return placement;
 }
 
@@ -281,9 +341,28 @@ int quantizer_of_input(const OpGraph& graph, const Placement& placement, int op,
   };
   int site = reader.input_sites[slot];
   if (!is_on(site)) {
-    site = find_value_origin(graph, reader.inputs[slot], is_on).site;
+    const auto passes = [&](int walked) {
+      return placement.keeps_precision(graph, walked);
+    };
+    site = find_value_origin(graph, reader.inputs[slot], is_on, passes).site;
   }
   return placement.quantizer_at(site);
+}
+
+int quantizer_covering(const OpGraph& graph, const Placement& placement,
+                       int site) {
+  const int op = graph.op_of_site(site);
+  const int own = placement.quantizer_at(site);
+  if (own != kNone || op == kNone) {
+    return own;
+  }
+  const graph::Site& record = graph.sites[site];
+  if (record.kind == SiteKind::input) {
+    return quantizer_of_input(graph, placement, op, record.slot);
+  }
+  const bool keeps =
+      record.kind == SiteKind::output && placement.keeps_precision(graph, op);
+  return keeps ? quantizer_of_input(graph, placement, op, 0) : kNone;
 }
 
 }  // namespace aimetpp::config

@@ -14,6 +14,8 @@
 //     input, a constant or an op without sites. `is_output_quantized: true`
 //     turns on a grid-preserving op too. `is_symmetric` holds for the op's
 //     output and own input sites, and for what `is_input_quantized` turned on.
+//     A linear layer follows "MatMul" where "Gemm" says nothing, a pooling to
+//     one element "AveragePool" (or "MaxPool") where its "Global" type doesn't.
 //  4. supergroups: a batch norm that folds into the op before it takes over
 //     that op's output setting, and loses its params; then inside each chain
 //     nothing is quantized but the last op's output.
@@ -21,16 +23,25 @@
 //     more than one element that an op reads as an activation, at the input
 //     sites of the ops that read its values, seen through grid-preserving ops.
 //  6. model_output: outputs of the model that no quantizer upstream covers.
+//  7. graph: a quantized tensor times a positive constant (`x / 8`) needs no
+//     quantizer of its own, unless op_type asks for one or a concatenation
+//     needs the result on its own grid.
+//
+// What an op without sites makes (one that runs out of Python's sight) is
+// quantized where it is read, by the rules for its output.
 //
 // Then sites are joined into quantizers: input sites that read the same values
 // share one, and so do the output of a concatenation and whatever quantizes its
 // inputs. A shared quantizer is symmetric as its last site in graph order with
 // an `is_symmetric` of its own op type says, and constrained to the smallest
-// range that covers the constraints of all its sites, if all have one.
+// range that covers the constraints of all its sites, if all have one; a range
+// [-a, a] makes it symmetric where no op type says otherwise. Last come the
+// rules of defaults.hw_version (config/hardware_rules.h).
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -78,7 +89,17 @@ struct Placement {
   // By op: its result stays inside a chain that hardware runs as one; the last
   // op of the chain quantizes.
   std::vector<bool> is_fused;
+  // Ops whose result is their first input times a constant, on a grid that
+  // needs no quantizer of its own.
+  std::set<int> rescales;
 
+  // The result of an op lies on the grid of its first input, or a multiple of
+  // it: both have one precision.
+  [[nodiscard]] bool keeps_precision(const graph::OpGraph& graph,
+                                     int op) const {
+    return graph.ops[op].role == graph::OpRole::grid_preserving ||
+           rescales.contains(op);
+  }
   // kNone also where `site` is kNone.
   [[nodiscard]] int quantizer_at(int site) const {
     return site == graph::kNone ? graph::kNone : quantizer_of_site[site];
@@ -94,14 +115,21 @@ AIMETPP_API Placement place_quantizers(const graph::OpGraph& graph,
                                        const QuantConfig& config,
                                        const PlacementDefaults& defaults);
 
-// The quantizer on whose grid the values lie that `op` reads at input `slot`:
-// that of the input site, else the nearest one upstream, through
-// grid-preserving ops only. kNone where a compute op without a quantizer (the
-// inside of a supergroup, an op that the config leaves alone) or an unquantized
-// model input or constant comes first, or where `op` has no such input.
+// The quantizer on whose grid (or a multiple of it) the values lie that `op`
+// reads at input `slot`: that of the input site, else the nearest one upstream,
+// through ops that keep their input's precision only. kNone where a compute op
+// without a quantizer (the inside of a supergroup, an op that the config leaves
+// alone) or an unquantized model input or constant comes first, or where `op`
+// has no such input.
 AIMETPP_API int quantizer_of_input(const graph::OpGraph& graph,
                                    const Placement& placement, int op,
                                    int slot);
+
+// The quantizer on whose grid (or a multiple of it) the tensor at a site lies:
+// its own, else the one upstream as above. kNone where there is none, as inside
+// a supergroup.
+AIMETPP_API int quantizer_covering(const graph::OpGraph& graph,
+                                   const Placement& placement, int site);
 
 // The sites of the ops in graph order; of one op: inputs, params, outputs.
 // Sites of calls that never ran are not in it; a shared param's site comes

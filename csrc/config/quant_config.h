@@ -53,7 +53,7 @@ struct Defaults {
   bool strict_symmetric = false;
   bool unsigned_symmetric = false;
   bool per_channel_quantization = false;
-  std::string hw_version;  // free text for reports: no rule depends on it
+  std::string hw_version;  // "V73"; see config/hardware_rules.h
   std::vector<SupportedKernel> supported_kernels;
 };
 

@@ -8,6 +8,7 @@ namespace aimetpp::config {
 
 using graph::kNone;
 using graph::Op;
+using graph::OpRole;
 using graph::Origin;
 
 namespace {
@@ -23,6 +24,13 @@ std::string to_text(const EncodingConstraints& constraints) {
   bound(constraints.max);
   text << "]";
   return text.str();
+}
+
+// Running mean and variance of a functional batch norm: part of its parameters,
+// which hardware folds, and no activations.
+bool is_statistic(const Op& op, int slot) {
+  return slot > 0 && (op.onnx_type == "BatchNormalization" ||
+                      op.onnx_type == "InstanceNormalization");
 }
 
 std::string with_reason(const std::string& effect, const std::string& why) {
@@ -129,6 +137,29 @@ void RuleSheet::take_over(int from, int to, const std::string& section,
   }
 }
 
+void RuleSheet::set_readers(int tensor, bool on, const std::string& section,
+                            const std::string& rule, const std::string& why) {
+  std::vector<int> pending = {tensor};
+  while (!pending.empty()) {
+    const int current = pending.back();
+    pending.pop_back();
+    for (const graph::Use& use : graph_.tensors[current].uses) {
+      const Op& op = graph_.ops[use.op];
+      if (op.role == OpRole::grid_preserving && use.slot == 0) {
+        for (const int output : op.outputs) {
+          const int site = output_site(output);
+          if (site == kNone || !settings_[site].on) {
+            pending.push_back(output);
+          }
+        }
+      } else if (op.role != OpRole::metadata && !is_statistic(op, use.slot) &&
+                 op.input_sites[use.slot] != kNone) {
+        set_on_or_off(op.input_sites[use.slot], on, section, rule, why);
+      }
+    }
+  }
+}
+
 int RuleSheet::output_site(int tensor) const {
   if (graph_.tensors[tensor].origin != Origin::op) {
     return kNone;
@@ -144,8 +175,11 @@ int RuleSheet::output_site(int tensor) const {
 }
 
 ValueOrigin RuleSheet::value_origin(int tensor) const {
-  return find_value_origin(graph_, tensor,
-                           [this](int site) { return settings_[site].on; });
+  return find_value_origin(
+      graph_, tensor, [this](int site) { return settings_[site].on; },
+      [this](int op) {
+        return graph_.ops[op].role == OpRole::grid_preserving;
+      });
 }
 
 bool RuleSheet::is_single_number(int tensor) const {

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "config/placement.h"
@@ -30,19 +32,21 @@ struct ValueOrigin {
   int tensor = graph::kNone;
 };
 
-// `is_on(site)` says whether a site has a quantizer.
-template <typename IsOn>
+// `is_on(site)` says whether a site has a quantizer, `passes(op)` whether the
+// search goes on at the op's first input.
+template <typename IsOn, typename Passes>
 ValueOrigin find_value_origin(const graph::OpGraph& graph, int tensor,
-                              const IsOn& is_on) {
+                              const IsOn& is_on, const Passes& passes) {
   while (graph.tensors[tensor].origin == graph::Origin::op) {
-    const graph::Op& op = graph.ops[graph.tensors[tensor].producer];
+    const int producer = graph.tensors[tensor].producer;
+    const graph::Op& op = graph.ops[producer];
     for (std::size_t k = 0; k < op.outputs.size(); ++k) {
       if (op.outputs[k] == tensor && op.output_sites[k] != graph::kNone &&
           is_on(op.output_sites[k])) {
         return {op.output_sites[k], tensor};
       }
     }
-    if (op.role != graph::OpRole::grid_preserving || op.inputs.empty()) {
+    if (op.inputs.empty() || !passes(producer)) {
       break;
     }
     if (op.input_sites.front() != graph::kNone &&
@@ -83,6 +87,11 @@ class RuleSheet {
   // What a site of the same fused op was told replaces what `to` was told.
   void take_over(int from, int to, const std::string& section,
                  const std::string& rule, const std::string& why);
+  // Sets the input sites at which the values of `tensor` are read, seen through
+  // grid-preserving ops. Behind an op that quantizes them anew they are no
+  // longer the same values.
+  void set_readers(int tensor, bool on, const std::string& section,
+                   const std::string& rule, const std::string& why = "");
   // An effect that changes no setting. A repetition (the second call of a
   // reused module) moves the earlier entry to the end.
   void log(int site, const std::string& section, const std::string& rule,
@@ -102,6 +111,12 @@ class RuleSheet {
   std::vector<bool> quantizable_;             // by site
 };
 
+// The entries of `op_type` that govern an op, those with the last word last: of
+// its own ONNX type and, before it, of a type that it may also be exported as
+// (MatMul for a linear layer, AveragePool for one that pools to one element).
+std::vector<const std::pair<const std::string, OpRule>*> op_rules_of(
+    const graph::Op& op, const QuantConfig& config);
+
 // The sections, in the order in which place_quantizers applies them.
 void apply_defaults(const graph::OpGraph& graph, const QuantConfig& config,
                     RuleSheet& sheet);
@@ -115,5 +130,11 @@ void apply_supergroups(const graph::OpGraph& graph, const QuantConfig& config,
                        RuleSheet& sheet);
 void apply_model_input(const graph::OpGraph& graph, RuleSheet& sheet);
 void apply_model_output(const graph::OpGraph& graph, RuleSheet& sheet);
+
+// Behind all sections: turns off the outputs that are a constant multiple of a
+// quantized tensor, unless op_type asks for them, or a concatenation needs them
+// on its own grid. Returns the ops that make them.
+std::set<int> apply_rescales(const graph::OpGraph& graph,
+                             const QuantConfig& config, RuleSheet& sheet);
 
 }  // namespace aimetpp::config

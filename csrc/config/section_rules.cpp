@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "config/params.h"
 #include "config/rule_sheet.h"
 
 namespace aimetpp::config {
@@ -14,16 +15,12 @@ using graph::OpGraph;
 
 namespace {
 
-bool contains_bias(const std::string& name) {
-  return name.find("bias") != std::string::npos;
-}
-
 // The entry that governs the parameter `name`: its own, or that of "bias" for
 // any name that contains it. nullptr where there is none.
 const std::pair<const std::string, ParamRule>* find_param_rule(
     const std::map<std::string, ParamRule>& rules, const std::string& name) {
   auto found = rules.find(name);
-  if (found == rules.end() && contains_bias(name)) {
+  if (found == rules.end() && is_bias(name)) {
     found = rules.find("bias");
   }
   return found == rules.end() ? nullptr : &*found;
@@ -40,20 +37,6 @@ void apply_param_rule(int site, const ParamRule& rule, bool by_op_type,
     sheet.set_symmetric(site, *rule.is_symmetric, by_op_type, section,
                         name + ".is_symmetric");
   }
-}
-
-// Convolutions, linear layers and embeddings have their output channels (rows)
-// on axis 0, transposed convolutions on axis 1. Biases and other vectors are
-// quantized per tensor, but for the slopes of PRelu.
-int channel_axis_of(const Op& op, const graph::Param& param) {
-  if (contains_bias(param.name) || param.shape.empty()) {
-    return kNone;
-  }
-  if (param.shape.size() == 1) {
-    const bool slopes = op.onnx_type == "PRelu" && param.shape.front() > 1;
-    return slopes ? 0 : kNone;
-  }
-  return op.onnx_type == "ConvTranspose" ? 1 : 0;
 }
 
 // Turns on what `op` reads at `slot`: the quantizer its values have met, else a
@@ -118,8 +101,9 @@ void apply_op_type_to_outputs(const Op& op, const std::string& type,
   }
 }
 
-void apply_op_type_to_params(const Op& op, const std::string& type,
-                             const OpRule& rule, RuleSheet& sheet) {
+void apply_op_type_to_params(const OpGraph& graph, const Op& op,
+                             const std::string& type, const OpRule& rule,
+                             RuleSheet& sheet) {
   for (const graph::Param& param : op.params) {
     if (param.site == kNone) {
       continue;
@@ -129,15 +113,48 @@ void apply_op_type_to_params(const Op& op, const std::string& type,
                        type + ".params." + entry->first, sheet);
     }
     if (rule.per_channel_quantization) {
-      const int axis =
-          *rule.per_channel_quantization ? channel_axis_of(op, param) : kNone;
+      const int axis = *rule.per_channel_quantization
+                           ? channel_axis_of(graph, op, param)
+                           : kNone;
       sheet.set_channel_axis(param.site, axis, "op_type",
                              type + ".per_channel_quantization");
     }
   }
 }
 
+// Of an op without sites: its results are quantized where they are read.
+void apply_op_type_to_readers(const Op& op, const std::string& type,
+                              const OpRule& rule, RuleSheet& sheet) {
+  if (!rule.is_output_quantized) {
+    return;
+  }
+  for (const int output : op.outputs) {
+    sheet.set_readers(output, *rule.is_output_quantized, "op_type",
+                      type + ".is_output_quantized", "made by " + op.name);
+  }
+}
+
 }  // namespace
+
+std::vector<const std::pair<const std::string, OpRule>*> op_rules_of(
+    const Op& op, const QuantConfig& config) {
+  std::vector<const std::pair<const std::string, OpRule>*> rules;
+  const auto add = [&](const std::string& type) {
+    if (const auto found = config.op_type.find(type);
+        found != config.op_type.end()) {
+      rules.push_back(&*found);
+    }
+  };
+  if (op.kind == "linear") {
+    add("MatMul");
+  } else if (op.onnx_type == "GlobalAveragePool") {
+    add("AveragePool");
+  } else if (op.onnx_type == "GlobalMaxPool") {
+    add("MaxPool");
+  }
+  add(op.onnx_type);
+  return rules;
+}
 
 void apply_defaults(const OpGraph& graph, const QuantConfig& config,
                     RuleSheet& sheet) {
@@ -176,9 +193,20 @@ void apply_defaults(const OpGraph& graph, const QuantConfig& config,
       apply_param_rule(param.site, defaults.params, false, "defaults", "params",
                        sheet);
       if (defaults.per_channel_quantization) {
-        sheet.set_channel_axis(param.site, channel_axis_of(op, param),
+        sheet.set_channel_axis(param.site, channel_axis_of(graph, op, param),
                                "defaults", "per_channel_quantization");
       }
+    }
+  }
+  for (const Op& op : graph.ops) {
+    const bool has_no_site =
+        op.call == kNone && op.role == graph::OpRole::compute;
+    if (!has_no_site || !defaults.ops_is_output_quantized.value_or(false)) {
+      continue;
+    }
+    for (const int output : op.outputs) {
+      sheet.set_readers(output, true, "defaults", "ops.is_output_quantized",
+                        "made by " + op.name);
     }
   }
 }
@@ -199,14 +227,16 @@ void apply_params(const OpGraph& graph, const QuantConfig& config,
 void apply_op_types(const OpGraph& graph, const QuantConfig& config,
                     RuleSheet& sheet) {
   for (const Op& op : graph.ops) {
-    const auto found = config.op_type.find(op.onnx_type);
-    if (op.call == kNone || found == config.op_type.end()) {
-      continue;
+    for (const auto* entry : op_rules_of(op, config)) {
+      const auto& [type, rule] = *entry;
+      if (op.call == kNone) {
+        apply_op_type_to_readers(op, type, rule, sheet);
+        continue;
+      }
+      apply_op_type_to_outputs(op, type, rule, sheet);
+      apply_op_type_to_inputs(op, type, rule, sheet);
+      apply_op_type_to_params(graph, op, type, rule, sheet);
     }
-    const auto& [type, rule] = *found;
-    apply_op_type_to_outputs(op, type, rule, sheet);
-    apply_op_type_to_inputs(op, type, rule, sheet);
-    apply_op_type_to_params(op, type, rule, sheet);
   }
 }
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The sections that look at how ops are connected: supergroups, model_input,
 // model_output.
+#include <algorithm>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "config/hardware_rules.h"
 #include "config/rule_sheet.h"
 #include "config/supergroups.h"
 #include "core/text.h"
@@ -26,36 +29,28 @@ bool is_constant(const OpGraph& graph, const graph::Tensor& tensor) {
           graph.ops[tensor.producer].role == OpRole::metadata);
 }
 
-// Running mean and variance of a functional batch norm: part of its parameters,
-// which hardware folds, and no activations.
-bool is_statistic(const Op& op, int slot) {
-  return slot > 0 && (op.onnx_type == "BatchNormalization" ||
-                      op.onnx_type == "InstanceNormalization");
+// An op that puts its inputs on one grid reads the values of `tensor`.
+bool is_tied_downstream(const OpGraph& graph, const QuantConfig& config,
+                        int tensor) {
+  return std::ranges::any_of(
+      graph.tensors[tensor].uses, [&](const graph::Use& use) {
+        const Op& op = graph.ops[use.op];
+        if (op.role == OpRole::grid_preserving) {
+          return use.slot == 0 &&
+                 std::ranges::any_of(op.outputs, [&](int output) {
+                   return is_tied_downstream(graph, config, output);
+                 });
+        }
+        return num_tied_inputs(op, config.defaults.hw_version) > 0;
+      });
 }
 
-// Turns on the input sites at which the values of `tensor` are read. Behind an
-// op that quantizes them anew they are no longer the same values.
-void quantize_readers(const OpGraph& graph, int tensor, const std::string& rule,
-                      RuleSheet& sheet) {
-  std::vector<int> pending = {tensor};
-  while (!pending.empty()) {
-    const int current = pending.back();
-    pending.pop_back();
-    for (const graph::Use& use : graph.tensors[current].uses) {
-      const Op& op = graph.ops[use.op];
-      if (op.role == OpRole::grid_preserving && use.slot == 0) {
-        for (const int output : op.outputs) {
-          const int site = sheet.output_site(output);
-          if (site == kNone || !sheet[site].on) {
-            pending.push_back(output);
-          }
-        }
-      } else if (op.role != OpRole::metadata && !is_statistic(op, use.slot) &&
-                 op.input_sites[use.slot] != kNone) {
-        sheet.set_on(op.input_sites[use.slot], "model_input", rule);
-      }
-    }
-  }
+// The config speaks of this op's results in particular.
+bool is_named(const Op& op, const QuantConfig& config) {
+  return std::ranges::any_of(op_rules_of(op, config), [](const auto* entry) {
+    return entry->second.is_output_quantized.value_or(false) ||
+           entry->second.encoding_constraints.has_value();
+  });
 }
 
 }  // namespace
@@ -127,7 +122,8 @@ void apply_model_input(const OpGraph& graph, RuleSheet& sheet) {
     } else if (!is_constant(graph, tensor)) {
       continue;
     }
-    quantize_readers(graph, index, "is_input_quantized (" + what + ")", sheet);
+    sheet.set_readers(index, true, "model_input",
+                      "is_input_quantized (" + what + ")");
   }
 }
 
@@ -151,6 +147,40 @@ void apply_model_output(const OpGraph& graph, RuleSheet& sheet) {
       sheet.set_on(site, "model_output", "is_output_quantized");
     }
   }
+}
+
+std::set<int> apply_rescales(const OpGraph& graph, const QuantConfig& config,
+                             RuleSheet& sheet) {
+  std::set<int> rescales;
+  const auto is_on = [&](int site) { return sheet[site].on; };
+  const auto passes = [&](int op) {
+    return graph.ops[op].role == OpRole::grid_preserving ||
+           rescales.contains(op);
+  };
+  for (int index = 0; index < static_cast<int>(graph.ops.size()); ++index) {
+    const Op& op = graph.ops[index];
+    if (!op.rescale || op.inputs.empty() || op.outputs.size() != 1 ||
+        is_named(op, config)) {
+      continue;
+    }
+    const int output = sheet.output_site(op.outputs.front());
+    if (output == kNone || !sheet[output].on ||
+        is_tied_downstream(graph, config, op.outputs.front())) {
+      continue;
+    }
+    int source = op.input_sites.front();
+    if (source == kNone || !sheet[source].on) {
+      source = find_value_origin(graph, op.inputs.front(), is_on, passes).site;
+    }
+    if (source == kNone) {
+      continue;
+    }
+    sheet.set_off(output, "graph", "constant factor",
+                  concat("the grid of ", graph.site_name(source), " times ",
+                         *op.rescale));
+    rescales.insert(index);
+  }
+  return rescales;
 }
 
 }  // namespace aimetpp::config

@@ -14,6 +14,7 @@
 #include "graph/call_spans.h"
 #include "graph/mac_count.h"
 #include "graph/op_traits.h"
+#include "graph/rescale.h"
 
 namespace aimetpp::graph {
 namespace {
@@ -169,6 +170,7 @@ class Assembly {
     add_unmarked_inputs(op, index, span, inner);
     add_params(op, markers[SiteKind::param]);
     set_macs(op, inner);
+    op.rescale = constant_rescale(ir_, inner);
     add_marked_outputs(op, index, span, markers[SiteKind::output]);
     graph_.ops.push_back(std::move(op));
     op_of_call_[call] = index;

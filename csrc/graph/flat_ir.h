@@ -23,6 +23,7 @@ struct IrValue {
   bool requires_grad = false;
   std::optional<std::vector<std::int64_t>> shape;  // nullopt: unknown
   int producer = kNone;  // node index; kNone: a graph input or a constant
+  std::optional<double> number;  // of a constant of one element
 };
 
 // One argument of a node. A list of tensors is one argument.

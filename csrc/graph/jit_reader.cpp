@@ -122,6 +122,9 @@ class Flattener {
       ir_.values[value].shape = tensor.sizes().vec();
       ir_.values[value].is_floating = tensor.is_floating_point();
       ir_.values[value].requires_grad = tensor.requires_grad();
+      if (tensor.numel() == 1 && !tensor.is_complex()) {
+        ir_.values[value].number = tensor.item().toDouble();
+      }
     }
   }
 

@@ -168,6 +168,7 @@ std::string OpGraph::to_text() const {
     if (op.role != OpRole::compute) text << " " << to_string(op.role);
     if (op.macs != 0) text << " macs=" << op.macs;
     if (op.multiplies_activations) text << " activations";
+    if (op.rescale) text << " factor=" << *op.rescale;
     text << "\n";
   }
   text << "out: " << tensors_text(*this, model_outputs, {}) << "\n";

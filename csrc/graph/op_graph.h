@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,7 +40,9 @@ struct AIMETPP_API Site {
   int id = kNone;  // index in OpGraph::sites and argument of the marker op
   SiteKind kind = SiteKind::output;
   int call = kNone;  // index in OpGraph::calls
-  int slot = 0;      // which input or output of the call; 0 for a param
+  // Which input or output of the call; of a param that is an argument of a
+  // functional call which argument, else 0.
+  int slot = 0;
   // Where kind is param: the parameter's name ("weight"). A functional call
   // names it by its path in the model, and rows of it by their indices:
   // "encoder.attn.in_proj_weight[0:64]".
@@ -105,6 +108,10 @@ struct Op {
   // A product of two activations (matmul, attention) rather than of an
   // activation and a parameter.
   bool multiplies_activations = false;
+  // Of an op that only multiplies its first input by a positive number that is
+  // the same in every run (`x * 2`, `x / 8`): that number. Its results lie on
+  // its input's grid, with another scale.
+  std::optional<double> rescale;
 };
 
 // Ops are in topological order. Indices are stable: nothing is ever removed.

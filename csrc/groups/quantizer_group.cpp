@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 
+#include "config/params.h"
 #include "core/error.h"
 #include "core/text.h"
 
@@ -27,6 +28,14 @@ void insert_sorted(std::vector<int>& values, int value) {
   if (position == values.end() || *position != value) {
     values.insert(position, value);
   }
+}
+
+// The quantizer of the op's weight; kNone for a weightless op.
+int weight_quantizer(const OpGraph& graph, const Placement& placement, int op) {
+  const int weight = config::weight_of(graph, graph.ops[op]);
+  return weight == kNone
+             ? kNone
+             : placement.quantizer_at(graph.ops[op].params[weight].site);
 }
 
 // Which quantizers meet in a kernel: a set for each activation, into which the
@@ -88,7 +97,8 @@ class GroupSets {
     for (int param = 0; param < size(); ++param) {
       for (const int op : param_readers_[param]) {
         const int activation = activation_of(op);
-        if (activation != kNone && !placement_.kernels_of_op[op].empty()) {
+        if (activation != kNone && !placement_.kernels_of_op[op].empty() &&
+            weight_quantizer(graph_, placement_, op) == param) {
           const int from = group_of_[activation];
           std::ranges::replace(group_of_, from, group_of_[param]);
         }
@@ -104,13 +114,7 @@ class GroupSets {
   std::vector<std::vector<int>> param_readers_;  // by quantizer, ops
 };
 
-bool has_quantized_params(const Op& op, const Placement& placement) {
-  return std::ranges::any_of(op.params, [&](const graph::Param& param) {
-    return placement.quantizer_at(param.site) != kNone;
-  });
-}
-
-// The ops without quantized params at whose output the quantizer stands.
+// The ops without a quantized weight at whose output the quantizer stands.
 std::vector<int> weightless_producers(const OpGraph& graph,
                                       const Placement& placement,
                                       const config::QuantizerSpec& quantizer) {
@@ -118,7 +122,7 @@ std::vector<int> weightless_producers(const OpGraph& graph,
   for (const int site : quantizer.sites) {
     const int op = graph.op_of_site(site);
     if (graph.sites[site].kind == SiteKind::output &&
-        !has_quantized_params(graph.ops[op], placement)) {
+        weight_quantizer(graph, placement, op) == kNone) {
       producers.push_back(op);
     }
   }
@@ -184,18 +188,17 @@ std::vector<int> supported_candidates(const QuantizerGroup& group,
     if (kernels.empty()) {
       continue;
     }
-    const bool has_params = std::ranges::any_of(
-        graph.ops[op].params, [&](const graph::Param& param) {
-          return contains(group.param_quantizers,
-                          placement.quantizer_at(param.site));
-        });
+    const int weight = weight_quantizer(graph, placement, op);
+    const bool restricts_weight = contains(group.param_quantizers, weight);
+    const int activation =
+        weight == kNone
+            ? placement.quantizer_at(graph.ops[op].output_sites.front())
+            : config::quantizer_of_input(graph, placement, op, 0);
     const bool restricts_activation =
-        !has_params ||
-        contains(group.activation_quantizers,
-                 config::quantizer_of_input(graph, placement, op, 0));
+        contains(group.activation_quantizers, activation);
     const auto takes = [&](const SupportedKernel& kernel, const Candidate& c) {
       return (!restricts_activation || kernel.activation == c.activation) &&
-             (!has_params || !kernel.param || *kernel.param == c.param);
+             (!restricts_weight || !kernel.param || *kernel.param == c.param);
     };
     const std::vector<int> before = left;
     std::erase_if(left, [&](int index) {

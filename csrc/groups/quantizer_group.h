@@ -36,9 +36,9 @@ AIMETPP_API std::vector<QuantizerGroup> build_groups(
     const graph::OpGraph& graph, const config::Placement& placement);
 
 // The indices of `candidates` that every op of the group has a kernel for, in
-// the caller's order. An op whose params are in the group restricts pairs of
-// (the activation it reads, param), or the param alone where that activation is
-// not quantized; any other op restricts the activation that it puts out. A
+// the caller's order. An op whose weight is in the group restricts pairs of
+// (the activation it reads, weight), or the weight alone where that activation
+// is not quantized; any other op restricts the activation that it puts out. A
 // kernel without a param takes every param. With use_all_candidates everything
 // is allowed. Throws a value error that names the op, its kernels and the
 // candidates where nothing is left.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "io/config_json.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -114,6 +116,86 @@ EncodingConstraints read_constraints(const JsonNode& node) {
   return constraints;
 }
 
+// Names that Qualcomm's QNN has for ops, and the ONNX types of those ops.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 50>
+    kBackendNames = {{{"Batchnorm", "BatchNormalization"},
+                      {"Conv1d", "Conv"},
+                      {"Conv2d", "Conv"},
+                      {"Conv3d", "Conv"},
+                      {"DepthWiseConv1d", "Conv"},
+                      {"DepthWiseConv2d", "Conv"},
+                      {"ElementWiseAbs", "Abs"},
+                      {"ElementWiseAdd", "Add"},
+                      {"ElementWiseAnd", "And"},
+                      {"ElementWiseAsin", "Asin"},
+                      {"ElementWiseAtan", "Atan"},
+                      {"ElementWiseCeil", "Ceil"},
+                      {"ElementWiseCos", "Cos"},
+                      {"ElementWiseDivide", "Div"},
+                      {"ElementWiseEqual", "Equal"},
+                      {"ElementWiseExp", "Exp"},
+                      {"ElementWiseFloor", "Floor"},
+                      {"ElementWiseFloorDiv", "Div"},
+                      {"ElementWiseGreater", "Greater"},
+                      {"ElementWiseGreaterEqual", "GreaterOrEqual"},
+                      {"ElementWiseLess", "Less"},
+                      {"ElementWiseLessEqual", "LessOrEqual"},
+                      {"ElementWiseLog", "Log"},
+                      {"ElementWiseMaximum", "Max"},
+                      {"ElementWiseMinimum", "Min"},
+                      {"ElementWiseMod", "Mod"},
+                      {"ElementWiseMultiply", "Mul"},
+                      {"ElementWiseNeg", "Neg"},
+                      {"ElementWiseNot", "Not"},
+                      {"ElementWiseOr", "Or"},
+                      {"ElementWisePower", "Pow"},
+                      {"ElementWiseRound", "Round"},
+                      {"ElementWiseSelect", "Where"},
+                      {"ElementWiseSign", "Sign"},
+                      {"ElementWiseSin", "Sin"},
+                      {"ElementWiseSoftplus", "Softplus"},
+                      {"ElementWiseSquareRoot", "Sqrt"},
+                      {"ElementWiseSubtract", "Sub"},
+                      {"FullyConnected", "Gemm"},
+                      {"GroupNorm", "GroupNormalization"},
+                      {"InstanceNorm", "InstanceNormalization"},
+                      {"LayerNorm", "LayerNormalization"},
+                      {"Lstm", "LSTM"},
+                      {"PoolAvg2d", "AveragePool"},
+                      {"PoolMax2d", "MaxPool"},
+                      {"Prelu", "PRelu"},
+                      {"RmsNorm", "RMSNormalization"},
+                      {"StridedSlice", "Slice"},
+                      {"TransposeConv1d", "ConvTranspose"},
+                      {"TransposeConv2d", "ConvTranspose"}}};
+
+// The ONNX type of an op type in either vocabulary.
+std::string onnx_type_of(const std::string& type) {
+  const auto found =
+      std::ranges::find(kBackendNames, type,
+                        &std::pair<std::string_view, std::string_view>::first);
+  return found == kBackendNames.end() ? type : std::string(found->second);
+}
+
+// What `over` says replaces what `rule` says.
+void override_with(const OpRule& over, OpRule& rule) {
+  const auto replace = [](const auto& from, auto& to) {
+    if (from) {
+      to = from;
+    }
+  };
+  replace(over.is_input_quantized, rule.is_input_quantized);
+  replace(over.is_output_quantized, rule.is_output_quantized);
+  replace(over.is_symmetric, rule.is_symmetric);
+  replace(over.per_channel_quantization, rule.per_channel_quantization);
+  replace(over.encoding_constraints, rule.encoding_constraints);
+  replace(over.supported_kernels, rule.supported_kernels);
+  for (const auto& [name, param] : over.params) {
+    replace(param.is_quantized, rule.params[name].is_quantized);
+    replace(param.is_symmetric, rule.params[name].is_symmetric);
+  }
+}
+
 void check_op_type(const std::string& type, const JsonNode& node) {
   if (!graph::is_known_onnx_type(type)) {
     node.fail("unknown op type \"" + type + "\"; did you mean \"" +
@@ -148,6 +230,30 @@ OpRule read_op_rule(const JsonNode& node) {
     rule.supported_kernels = read_kernels(node.at("supported_kernels"), false);
   }
   return rule;
+}
+
+// A QNN name says more than the ONNX type that it stands for, and wins.
+std::map<std::string, OpRule> read_op_types(const JsonNode& node) {
+  std::map<std::string, OpRule> rules;
+  std::vector<std::pair<std::string, OpRule>> backend_rules;
+  for (const auto& [name, entry] : node.members()) {
+    const std::string type = onnx_type_of(name);
+    check_op_type(type, entry);
+    if (type == name) {
+      rules[type] = read_op_rule(entry);
+      continue;
+    }
+    const bool is_taken = std::ranges::any_of(
+        backend_rules, [&](const auto& rule) { return rule.first == type; });
+    if (is_taken) {
+      entry.fail("a second QNN name for " + type + "; allowed: one of them");
+    }
+    backend_rules.emplace_back(type, read_op_rule(entry));
+  }
+  for (const auto& [type, rule] : backend_rules) {
+    override_with(rule, rules[type]);
+  }
+  return rules;
 }
 
 config::Defaults read_defaults(const JsonNode& node) {
@@ -224,10 +330,7 @@ QuantConfig parse_quant_config(const std::string& text,
   QuantConfig config;
   config.defaults = read_defaults(root.at("defaults"));
   config.params = read_params(root.at("params"));
-  for (const auto& [type, node] : root.at("op_type").members()) {
-    check_op_type(type, node);
-    config.op_type[type] = read_op_rule(node);
-  }
+  config.op_type = read_op_types(root.at("op_type"));
   config.supergroups = read_supergroups(root.at("supergroups"));
   const JsonNode model_input = root.at("model_input");
   model_input.check_keys({"is_input_quantized"});

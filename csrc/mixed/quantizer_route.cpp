@@ -25,7 +25,7 @@ class RouteFinder {
     route.fused = holds_fused_values(graph_.ops[op].inputs[slot]);
     // A model input that is viewed before anyone quantizes it.
     if (!route.fused && !graph_.ops[op].outputs.empty() &&
-        graph_.ops[op].role == graph::OpRole::grid_preserving) {
+        placement_.keeps_precision(graph_, op)) {
       add_readers(graph_.ops[op].outputs.front(), route);
     }
     finish(route);
@@ -36,7 +36,7 @@ class RouteFinder {
     const int own = placement_.quantizer_at(graph_.ops[op].output_sites[slot]);
     if (own != kNone) return {{own}, {}, false};
     QuantizerRoute route;
-    if (graph_.ops[op].role == graph::OpRole::grid_preserving &&
+    if (placement_.keeps_precision(graph_, op) &&
         !graph_.ops[op].inputs.empty()) {
       const int quantizer =
           config::quantizer_of_input(graph_, placement_, op, 0);
@@ -74,7 +74,7 @@ class RouteFinder {
       const int producer = graph_.tensors[tensor].producer;
       if (producer == kNone) return false;
       const graph::Op& op = graph_.ops[producer];
-      if (op.role != graph::OpRole::grid_preserving || op.inputs.empty()) {
+      if (op.inputs.empty() || !placement_.keeps_precision(graph_, producer)) {
         return false;
       }
       tensor = op.inputs.front();
@@ -119,7 +119,7 @@ class RouteFinder {
         continue;
       }
       const bool passes_on =
-          (reader.role == graph::OpRole::grid_preserving && use.slot == 0) ||
+          (placement_.keeps_precision(graph_, use.op) && use.slot == 0) ||
           (fused && reader.role == graph::OpRole::compute);
       if (!passes_on || reader.outputs.empty()) continue;
       route.path.push_back(use.op);

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "core/error.h"
 #include "core/text.h"
 #include "mixed/claims.h"
 #include "mixed/cost_model.h"
+#include "mixed/kernel_check.h"
 #include "mixed/resolution_report.h"
 
 namespace aimetpp::mixed {
@@ -119,93 +121,6 @@ void check_conflicts(const graph::OpGraph& graph,
                       "strict=False, where the latest request wins");
 }
 
-class KernelCheck {
- public:
-  KernelCheck(const graph::OpGraph& graph, const config::Placement& placement,
-              const std::vector<Precision>& precisions,
-              const std::vector<Verdict>& verdicts)
-      : graph_(graph), placement_(placement), precisions_(precisions) {
-    reached_.assign(precisions.size(), false);
-    for (const Verdict& verdict : verdicts) reached_[verdict.quantizer] = true;
-  }
-
-  [[nodiscard]] std::vector<ReportLine> run() const {
-    std::vector<ReportLine> lines;
-    for (int op = 0; op < static_cast<int>(graph_.ops.size()); ++op) {
-      if (placement_.kernels_of_op[op].empty()) continue;
-      const std::string problem = check(op);
-      if (!problem.empty()) {
-        lines.push_back({kNone, graph_.ops[op].name, problem,
-                         module_of_op(graph_, op), graph_.ops[op].kind});
-      }
-    }
-    return lines;
-  }
-
- private:
-  // Empty where the op has a kernel, or where no request reached it.
-  [[nodiscard]] std::string check(int index) const {
-    const graph::Op& op = graph_.ops[index];
-    const int weight = weight_slot(op);
-    int activation_quantizer = kNone;
-    int weight_quantizer = kNone;
-    if (weight == kNone) {
-      if (op.outputs.empty()) return "";
-      const std::vector<int> found =
-          route_of_output(graph_, placement_, index, 0).quantizers;
-      if (!found.empty()) activation_quantizer = found.front();
-    } else {
-      weight_quantizer = placement_.quantizer_at(op.params[weight].site);
-      if (!op.inputs.empty()) {
-        activation_quantizer =
-            config::quantizer_of_input(graph_, placement_, index, 0);
-      }
-    }
-    const bool reached =
-        (activation_quantizer != kNone && reached_[activation_quantizer]) ||
-        (weight_quantizer != kNone && reached_[weight_quantizer]);
-    const auto& kernels = placement_.kernels_of_op[index];
-    const auto fits = [&](const config::SupportedKernel& kernel) {
-      return (activation_quantizer == kNone ||
-              kernel.activation == precisions_[activation_quantizer]) &&
-             (weight_quantizer == kNone || !kernel.param ||
-              *kernel.param == precisions_[weight_quantizer]);
-    };
-    if (!reached || std::any_of(kernels.begin(), kernels.end(), fits)) {
-      return "";
-    }
-    std::string state;
-    if (activation_quantizer != kNone) {
-      state = precisions_[activation_quantizer].name() +
-              (weight == kNone ? " output" : " input");
-    }
-    if (weight_quantizer != kNone) {
-      state += (state.empty() ? "" : " with ") +
-               precisions_[weight_quantizer].name() + " " +
-               op.params[weight].name;
-    }
-    return concat("no supported kernel for ", state, "; supported: ",
-                  join(kernels, &config::SupportedKernel::name));
-  }
-
-  static int weight_slot(const graph::Op& op) {
-    int found = kNone;
-    for (int slot = 0; slot < static_cast<int>(op.params.size()); ++slot) {
-      const std::string& name = op.params[slot].name;
-      if (name == "weight") return slot;
-      if (found == kNone && name.find("weight") != std::string::npos) {
-        found = slot;  // "weight_ih_l0", "in_proj_weight"
-      }
-    }
-    return found;
-  }
-
-  const graph::OpGraph& graph_;
-  const config::Placement& placement_;
-  const std::vector<Precision>& precisions_;
-  std::vector<bool> reached_;
-};
-
 std::string join_details(const std::vector<ReportLine>& lines,
                          const std::vector<Request>& requests) {
   std::string text;
@@ -251,8 +166,19 @@ Resolution resolve_requests(const graph::OpGraph& graph,
     resolution.changes.push_back(
         {verdict.quantizer, before, winner.precision, winner.request});
   }
-  std::vector<ReportLine> unsupported =
-      KernelCheck(graph, placement, resolution.precisions, verdicts).run();
+  std::vector<bool> reached(current.size(), false);
+  for (const Verdict& verdict : verdicts) reached[verdict.quantizer] = true;
+  std::vector<ReportLine> unsupported;
+  for (UnsupportedOp& op :
+       find_unsupported_ops(graph, placement, resolution.precisions)) {
+    const bool by_request = std::ranges::any_of(
+        op.quantizers, [&](int quantizer) { return reached[quantizer]; });
+    if (by_request) {
+      unsupported.push_back({kNone, graph.ops[op.op].name,
+                             std::move(op.problem), module_of_op(graph, op.op),
+                             graph.ops[op.op].kind});
+    }
+  }
   if (strict && !unsupported.empty()) {
     raise_runtime_error("requests leave layers without a supported kernel:",
                         join_details(unsupported, requests));

@@ -18,6 +18,7 @@
 #include "graph/op_graph.h"
 #include "graph/op_traits.h"
 #include "io/config_json.h"
+#include "mixed/kernel_check.h"
 #include "mixed/report_text.h"
 #include "mixed/resolver.h"
 #include "python/convert.h"
@@ -210,6 +211,8 @@ void bind_config(py::module_& m) {
         }
         return rules;
       });
+  m.def("quantizer_covering", &config::quantizer_covering, py::arg("graph"),
+        py::arg("placement"), py::arg("site"));
   m.def(
       "place_quantizers",
       [](const graph::OpGraph& graph, const config::QuantConfig& config,
@@ -319,6 +322,18 @@ void bind_requests(py::module_& m) {
   m.def("resolve_requests", &mixed::resolve_requests, py::arg("graph"),
         py::arg("placement"), py::arg("current"), py::arg("requests"),
         py::arg("strict"));
+  m.def(
+      "find_unsupported_ops",
+      [](const graph::OpGraph& graph, const config::Placement& placement,
+         const std::vector<Precision>& precisions) {
+        std::vector<std::pair<int, std::string>> found;
+        for (const mixed::UnsupportedOp& op :
+             mixed::find_unsupported_ops(graph, placement, precisions)) {
+          found.emplace_back(op.op, op.problem);
+        }
+        return found;
+      },
+      py::arg("graph"), py::arg("placement"), py::arg("precisions"));
   m.def("resolution_text", &mixed::to_text, py::arg("resolution"),
         py::arg("notes") = std::vector<std::string>());
 }

@@ -378,6 +378,62 @@ TEST(PlaceQuantizers, KernelsOfOps) {
   EXPECT_EQ(placement.kernels_of_op[1], std::vector{a16});
 }
 
+// Products with a parameter: output channels are the columns of a right
+// operand, the rows of a left one.
+TEST(PlaceQuantizers, ChannelAxesOfMatrixProducts) {
+  GraphBuilder b;
+  testing::LeafOptions right;
+  right.params = {{"weight", {8, 3}}};
+  right.macs = 24;
+  int t = b.functional("matmul", "", {b.input()}, right);
+  testing::LeafOptions conv1d;  // transformers' Conv1D: addmm(bias, x, weight)
+  conv1d.params = {{"bias", {8}}, {"weight", {3, 8}}};
+  t = b.leaf("addmm", "c_attn", {t}, conv1d);
+  b.output(b.functional("matmul", "", {t}, right));
+  OpGraph graph = b.build();
+  graph.ops[2].params[0].site = graph.sites.size();
+  graph.sites.push_back({static_cast<int>(graph.sites.size()),
+                         graph::SiteKind::param, graph.ops[2].call, 1, "w"});
+  graph.ops[2].params[0].parameter = 99;
+  graph.sites[graph.ops[0].params[0].site].slot = 0;
+  QuantConfig config = plain_config();
+  config.defaults.per_channel_quantization = true;
+  Lines params;
+  for (const std::string& line : quantizer_lines(graph, place(graph, config))) {
+    if (line.starts_with("param")) {
+      params.push_back(line);
+    }
+  }
+  EXPECT_EQ(params, (Lines{"param int4 sym axis 0: /matmul_0.weight",
+                           "param int4 sym axis 1: c_attn.weight",
+                           "param int4 sym axis 1: /matmul_1.w"}));
+}
+
+TEST(PlaceQuantizers, LinearLayersFollowMatMulWhereGemmSaysNothing) {
+  GraphBuilder b;
+  b.output(b.leaf("linear", "fc", {b.input()}, with_weight()));
+  QuantConfig config = plain_config();
+  config.op_type["MatMul"].is_symmetric = true;
+  config.op_type["MatMul"].per_channel_quantization = true;
+  EXPECT_EQ(placed(b, config),
+            (Lines{"input int8 sym: fc.input.0",
+                   "param int4 sym axis 0: fc.weight", "output int8 sym: fc"}));
+  config.op_type["Gemm"].is_symmetric = false;
+  EXPECT_EQ(placed(b, config),
+            (Lines{"input int8: fc.input.0", "param int4 sym axis 0: fc.weight",
+                   "output int8: fc"}));
+}
+
+TEST(PlaceQuantizers, ARangeAroundZeroIsSymmetric) {
+  GraphBuilder b;
+  b.output(b.leaf("tanh", "tanh", {b.input()}));
+  QuantConfig config = plain_config();
+  config.op_type["Tanh"].encoding_constraints = {-1.0, 1.0};
+  EXPECT_EQ(placed(b, config).back(), "output int8 sym: tanh");
+  config.op_type["Tanh"].is_symmetric = false;
+  EXPECT_EQ(placed(b, config).back(), "output int8: tanh");
+}
+
 TEST(QuantizerOfInput, LooksUpstreamThroughDataMovementOnly) {
   GraphBuilder b;
   int t = b.leaf("conv2d", "conv1", {b.input()}, with_weight());

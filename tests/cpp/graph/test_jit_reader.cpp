@@ -123,8 +123,8 @@ TEST_P(IrFile, IsReadAsExpected) { expect_graph(file_text(GetParam())); }
 INSTANTIATE_TEST_SUITE_P(
     JitReader, IrFile,
     ::testing::Values("attention", "chunk_cat", "composite_leaves",
-                      "conv_bn_relu", "depthwise", "embedding",
-                      "fused_attention", "in_place_two_results",
+                      "constant_factors", "conv_bn_relu", "depthwise",
+                      "embedding", "fused_attention", "in_place_two_results",
                       "in_place_view", "lists_and_tuples", "lstm",
                       "module_kinds", "nested_outputs", "residual", "scalars",
                       "unmarked_tensor", "view_writes"),

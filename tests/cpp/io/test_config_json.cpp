@@ -115,6 +115,22 @@ TEST(ParseQuantConfig, ReadsEveryKey) {
   EXPECT_EQ(config.model_output_is_output_quantized, true);
 }
 
+TEST(ParseQuantConfig, BackendNamesWinOverOnnxTypes) {
+  const QuantConfig config = parse_quant_config(
+      with_section("op_type",
+                   R"({"FullyConnected": {"is_symmetric": true,
+                           "params": {"weight": {"is_quantized": false}}},
+                       "Gemm": {"is_symmetric": false,
+                                "is_output_quantized": false},
+                       "ElementWiseAdd": {"is_symmetric": true}})"),
+      "c");
+  ASSERT_EQ(config.op_type.size(), 2U);
+  EXPECT_EQ(config.op_type.at("Gemm").is_symmetric, true);
+  EXPECT_EQ(config.op_type.at("Gemm").is_output_quantized, false);
+  EXPECT_EQ(config.op_type.at("Gemm").params.at("weight").is_quantized, false);
+  EXPECT_EQ(config.op_type.at("Add").is_symmetric, true);
+}
+
 TEST(ParseQuantConfig, EmptySectionsSayNothing) {
   const QuantConfig config =
       parse_quant_config(with_section("params", "{}"), "c");
@@ -196,6 +212,10 @@ INSTANTIATE_TEST_SUITE_P(
             "UnknownOpType",
             with_section("op_type", R"({"Convv": {}})"),
             {"$.op_type.Convv: unknown op type", "did you mean \"Conv\"?"}},
+        ErrorCase{
+            "TwoBackendNames",
+            with_section("op_type", R"({"Conv2d": {}, "DepthWiseConv2d": {}})"),
+            {"$.op_type.DepthWiseConv2d: a second QNN name for Conv"}},
         ErrorCase{
             "UnknownOpKey",
             with_section("op_type", R"({"Conv": {"is_quantized": true}})"),

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Biases as 32-bit integers, in steps of input scale x weight scale.
+
+Integer hardware adds them to its sums of products, which come in these steps. The
+simulation computes with the float bias: the difference is at most half a step, far
+below a step of the output's grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from aimetpp.export.encodings import Encoding
+from aimetpp.export.graph_editor import GraphEditor, names_read_by
+
+# Layers with a bias of their own, at input 2. A MatMul has it in the Add behind it.
+_LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm"))
+_INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
+
+
+def quantize_biases(
+    editor: GraphEditor,
+    on_grid: Mapping[str, Encoding],
+    weights: Mapping[str, Encoding],
+) -> dict[str, Encoding]:
+    """Puts integers and a DequantizeLinear in the place of each float bias.
+
+    A bias stays as it is where the input or the weight of its layer is on no integer
+    grid, where it would not fit in 32 bits, and where it is no constant.
+
+    Args:
+        editor: of the graph, already with QuantizeLinear and DequantizeLinear nodes.
+        on_grid: encodings of tensors whose values are on a grid.
+        weights: encodings by the name of the dequantized weight.
+
+    Returns:
+        Encodings by the names of the biases. A bias that several layers read with
+        inputs of different scales has one for each.
+    """
+    rewriter = _Biases(editor, on_grid, weights)
+    rewriter.rewrite()
+    return rewriter.encodings
+
+
+class _Biases:
+    def __init__(
+        self,
+        editor: GraphEditor,
+        on_grid: Mapping[str, Encoding],
+        weights: Mapping[str, Encoding],
+    ) -> None:
+        self._editor = editor
+        self._on_grid = on_grid
+        self._weights = weights
+        self._producers = editor.producers()
+        self._readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in editor.graph.node:
+            for name in names_read_by(node):
+                self._readers.setdefault(name, []).append(node)
+        self._made: dict[tuple[str, Encoding], str] = {}
+        self.encodings: dict[str, Encoding] = {}
+
+    def rewrite(self) -> None:
+        nodes: list[onnx.NodeProto] = []
+        for node in self._editor.graph.node:
+            place = self._place_of_bias(node)
+            if place is not None:
+                layer, slot = place
+                step = self._step(layer)
+                bias = self._editor.initializers.get(node.input[slot])
+                if step is not None and bias is not None:
+                    nodes.extend(self._quantize(node, slot, bias, step))
+            nodes.append(node)
+        del self._editor.graph.node[:]
+        self._editor.graph.node.extend(nodes)
+
+    def _step(self, layer: onnx.NodeProto) -> np.ndarray | None:
+        """Input scale x weight scale: float32, one number, or one per channel."""
+        source = self._on_grid.get(layer.input[0])
+        weight = self._weights.get(self._behind_transpose(layer.input[1]))
+        if source is None or weight is None or source.is_float or weight.is_float:
+            return None
+        step = np.asarray(weight.scale, np.float32) * np.float32(source.scale[0])
+        attributes = {a.name: helper.get_attribute_value(a) for a in layer.attribute}
+        if attributes.get("beta", 1.0) != 1.0 or attributes.get("alpha", 1.0) != 1.0:
+            return None
+        if layer.op_type == "ConvTranspose" and step.size > 1:
+            # Its weight has the channels of one group, which all groups repeat.
+            step = np.tile(step, attributes.get("group", 1))
+        return step
+
+    def _behind_transpose(self, name: str) -> str:
+        while (node := self._producers.get(name)) and node.op_type == "Transpose":
+            name = node.input[0]
+        return name
+
+    def _place_of_bias(self, node: onnx.NodeProto) -> tuple[onnx.NodeProto, int] | None:
+        """The layer whose bias `node` reads, and at which input."""
+        if node.op_type in _LAYERS:
+            return (node, 2) if len(node.input) > 2 and node.input[2] else None
+        if node.op_type != "Add":
+            return None
+        for slot, other in ((1, node.input[0]), (0, node.input[1])):
+            layer = self._producers.get(other)
+            if layer is not None and layer.op_type == "MatMul":
+                alone = len(self._readers[other]) == 1
+                return (layer, slot) if alone else None
+        return None
+
+    def _quantize(
+        self, node: onnx.NodeProto, slot: int, bias: onnx.TensorProto, step: np.ndarray
+    ) -> list[onnx.NodeProto]:
+        values = numpy_helper.to_array(bias)
+        fits = bias.data_type == TensorProto.FLOAT and step.size in (1, values.size)
+        if values.ndim != 1 or not fits:
+            return []
+        integers = np.rint(values.astype(np.float64) / step.astype(np.float64))
+        if np.abs(integers).max(initial=0) > _INT32_MAX:
+            return []
+        encoding = Encoding(
+            precision="int32",
+            symmetric=True,
+            scale=tuple(step.tolist()),
+            offset=(0,) * step.size,
+            qmin=_INT32_MIN,
+            qmax=_INT32_MAX,
+            channel_axis=0 if step.size > 1 else None,
+        )
+        name = bias.name
+        if (name, encoding) in self._made:
+            node.input[slot] = self._made[name, encoding]
+            return []
+        stored = self._editor.add_initializer(
+            f"{name}_quantized", numpy_helper.from_array(integers.astype(np.int32))
+        )
+        scale = self._editor.add_initializer(
+            f"{name}_scale",
+            numpy_helper.from_array(step if step.size > 1 else step.reshape(())),
+        )
+        output = self._editor.unique_name(f"{name}_dequantized")
+        node.input[slot] = self._made[name, encoding] = output
+        self.encodings[output if name in self.encodings else name] = encoding
+        made = helper.make_node("DequantizeLinear", [stored, scale], [output], output)
+        if encoding.channel_axis is not None:
+            made.attribute.append(helper.make_attribute("axis", 0))
+        return [made]
