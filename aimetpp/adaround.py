@@ -14,7 +14,6 @@ import torch
 
 from aimetpp.common.defs import QuantScheme
 from aimetpp.common.files import atomic_write, make_writable_folder
-from aimetpp.export.encodings import Encoding, leaf_0_6_1, to_json
 from aimetpp.ptq.layerwise import QuantizedLayer, quantized_layers
 from aimetpp.ptq.rounding import RoundingPlan, round_weights
 from aimetpp.ptq.samples import Samples
@@ -150,17 +149,20 @@ class Adaround:
         samples = params.samples(dummy_input)
         layers = round_weights(model, sim, samples, params.plan(default_param_bw))
         file = Path(path) / f"{filename_prefix}.encodings"
-        atomic_write(file, to_json({"param_encodings": _encodings(layers)}))
+        atomic_write(file, _encodings_json(layers))
         return _with_weights(model, layers)
 
 
-def _encodings(layers: Iterable[QuantizedLayer]) -> dict[str, Any]:
-    return {
+def _encodings_json(layers: Iterable[QuantizedLayer]) -> str:
+    from aimetpp.export.encodings import Encoding, leaf_0_6_1, to_json
+
+    entries = {
         layer.parameter_name: leaf_0_6_1(
             Encoding.of(layer.quantizer, layer.parameter_name)
         )
         for layer in layers
     }
+    return to_json({"param_encodings": entries})
 
 
 def _with_weights(

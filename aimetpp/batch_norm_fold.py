@@ -29,7 +29,9 @@ def fold_all_batch_norms(
     what the model computes is left: where the layer's result is also read elsewhere or
     returned by the model, where a module is shared, or without kept statistics. An
     Identity takes the place of a batch-norm module; a functional batch norm gets
-    parameters with which it does nothing.
+    parameters with which it does nothing in eval mode. Where it is told to, by the
+    `training` flag of the module that calls it, it still takes the statistics of the
+    batch: keep those modules (they are in the result) in eval mode during QAT.
 
     Args:
         model: changed in place. Its outputs in eval mode stay, up to rounding.

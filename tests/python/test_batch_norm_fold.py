@@ -133,6 +133,29 @@ def test_functional_batch_norm_and_convolution():
     assert isinstance(changed.norm, nn.BatchNorm2d)  # nobody calls it
 
 
+def test_a_folded_functional_batch_norm_must_stay_in_eval_mode():
+    class Norm(nn.BatchNorm2d):
+        """With a child, as timm's: no leaf, so that the call inside is seen."""
+
+        def __init__(self, channels):
+            super().__init__(channels)
+            self.act = nn.ReLU()
+
+        def forward(self, x):
+            mean, var = self.running_mean, self.running_var
+            weight, bias = self.weight, self.bias
+            return self.act(F.batch_norm(x, mean, var, weight, bias, self.training))
+
+    model = with_statistics(nn.Sequential(nn.Conv2d(3, 4, 3), Norm(4)))
+    x = torch.randn(2, 3, 8, 8)
+    expected = model(x)
+    pairs = fold_all_batch_norms(model, x.shape)
+    model.train()
+    for _, module in pairs:
+        module.eval()
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_simulation_does_not_quantize_statistics():
     torch.manual_seed(0)
     model, x = with_statistics(FunctionalNorm()), torch.randn(4, 3, 9, 9)
