@@ -109,7 +109,7 @@ class Fold:
     def is_exact(self) -> bool:
         """False where the layer cannot compute the same without the batch norm."""
         _, shift = self.batch_norm.affine()
-        if not bool(shift.any()) and self.layer.bias is not None:
+        if not bool(shift.any()):
             return True
         if not self.layer.can_have_bias:
             return False
@@ -131,12 +131,15 @@ class Fold:
     def apply(self) -> None:
         """Changes the layer's weight and bias; the batch norm is left as it is."""
         factor, shift = self.batch_norm.affine()
+        has_shift = bool(shift.any())
         if self.forward:
-            self.layer.add_to_bias(self.layer.response(shift))
+            if has_shift:
+                self.layer.add_to_bias(self.layer.response(shift))
             self.layer.scale_inputs(factor)
         else:
             self.layer.scale_outputs(factor)
-            self.layer.add_to_bias(shift)
+            if has_shift:
+                self.layer.add_to_bias(shift)
 
 
 def find_folds(read: ReadModel) -> list[Fold]:

@@ -103,6 +103,22 @@ def test_zero_padding_keeps_a_shift_before_the_convolution():
     assert len(fold_all_batch_norms(model, (2, 4, 9, 9))) == 1
 
 
+def test_without_a_shift_no_bias_is_needed():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3, padding=1, bias=False)
+    )
+    with_statistics(model)
+    with torch.no_grad():
+        model[1].running_mean.zero_()
+        model[1].bias.zero_()
+    changed = copied(model)
+    assert len(fold_all_batch_norms(changed, (2, 4, 9, 9))) == 1
+    assert changed[2].bias is None
+    x = torch.randn(2, 4, 9, 9, dtype=torch.float64)
+    assert relative_change(model, changed, x) < TOLERANCE
+
+
 def test_transposed_convolution_takes_no_batch_norm_before_it():
     model = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 6, 3))
     folded(model, (2, 4, 5, 5), pairs=0)
