@@ -255,6 +255,7 @@ def supported_candidates(
     placement: Placement,
     candidates: Sequence[tuple[str, str]],
     use_all: bool,
+    pinned: dict[int, str] = ...,
 ) -> list[int]: ...
 def build_cost_model(graph: OpGraph, placement: Placement) -> CostModel: ...
 def greedy_search(

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from aimetpp.commands.mmp import add_mmp
+
 # Adds a subcommand to the parser; its `run` default is called with the arguments
 # and returns the exit status.
 _AddCommand = Callable[[Any], None]
@@ -65,7 +67,7 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     )
 
 
-_COMMANDS: tuple[_AddCommand, ...] = (_add_demo,)
+_COMMANDS: tuple[_AddCommand, ...] = (_add_demo, add_mmp)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -48,7 +48,7 @@ from aimetpp.amp.results import (
     with_phase3_points,
     write_json_files,
 )
-from aimetpp.amp.selection import select_groups
+from aimetpp.amp.selection import select_groups, without_pinned
 from aimetpp.amp.simulation import Simulation
 from aimetpp.common.amp.utils import AMPSearchAlgo
 from aimetpp.common.files import sole_user
@@ -123,7 +123,9 @@ class GreedyMixedPrecisionAlgo:
         self._progress = progress
         progress_reporter(progress)  # its errors come now
         self._clean_start = check_flag(clean_start, "clean_start")
-        self._members = select_groups(sim, build_members(sim), include, exclude)
+        self._members = without_pinned(
+            sim, select_groups(sim, build_members(sim), include, exclude)
+        )
         self._supported = self._supported_candidates(bool(use_all_amp_candidates))
         self._folder = prepare_folder(results_dir)
         ensure_calibrated(sim, self._members, self._candidates, forward_pass_callback)
@@ -223,9 +225,11 @@ class GreedyMixedPrecisionAlgo:
 
     def _supported_candidates(self, use_all: bool) -> list[list[int]]:
         graph, placement = self._sim.graph, self._sim.placement
+        now = self._sim.precisions()
+        pinned = {index: now[index] for index in self._sim.pinned_quantizers()}
         return [
             _C.supported_candidates(
-                members.native, graph, placement, self._candidates, use_all
+                members.native, graph, placement, self._candidates, use_all, pinned
             )
             for members in self._members
         ]

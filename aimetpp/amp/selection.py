@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Iterable
 from typing import Any
@@ -40,6 +41,37 @@ def select_groups(
     if groups and not chosen:
         raise ValueError("include and exclude leave no quantizer group to search")
     return chosen
+
+
+def without_pinned(sim: Simulation, groups: list[GroupMembers]) -> list[GroupMembers]:
+    """The groups without the quantizers that are pinned (`sim.pin`), which a search
+    leaves at their precision; groups that hold no others are left out.
+
+    Raises:
+        ValueError: nothing is left to search.
+    """
+    pinned = sim.pinned_quantizers()
+    if pinned.isdisjoint(index for members in groups for index in members.quantizers):
+        return groups
+    free = [
+        dataclasses.replace(
+            members,
+            activation_quantizers=[
+                index for index in members.activation_quantizers if index not in pinned
+            ],
+            param_quantizers=[
+                index for index in members.param_quantizers if index not in pinned
+            ],
+        )
+        for members in groups
+    ]
+    free = [members for members in free if members.quantizers]
+    if not free:
+        raise ValueError(
+            "every quantizer to search is pinned, as manual mixed precision does with "
+            "those that its requests reach; sim.unpin() lets a search change them"
+        )
+    return free
 
 
 def _matched(

@@ -35,6 +35,9 @@ class Simulation(Protocol):
     def apply_precisions(self, precisions: list[str]) -> None:
         """Sets the precision of each index."""
 
+    def pinned_quantizers(self) -> frozenset[int]:
+        """Indices whose precision a search must leave alone."""
+
     def quantizers_off(self) -> AbstractContextManager[None]:
         """Within the context the model computes in full precision."""
 

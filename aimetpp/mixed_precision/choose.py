@@ -49,7 +49,9 @@ def choose_mixed_precision(
     Source: AIMET's guide to automatic mixed precision.
 
     Args:
-        sim: a calibrated QuantizationSimModel; changed in place.
+        sim: a calibrated QuantizationSimModel; changed in place. Pinned quantizers
+            (`sim.pinned_sites()`), such as those that manual mixed precision set, keep
+            their precision.
         dummy_input: accepted for compatibility; the simulation knows its shapes from
             its own dummy input.
         candidates: list of ((activation bitwidth, dtype), (param bitwidth, dtype)).

@@ -41,6 +41,10 @@ class PinningMethods:
         """
         self._pinned |= self._indices_of(sites, "pin")
 
+    def pinned_quantizers(self) -> frozenset[int]:
+        """Indices in the placement of the pinned quantizers."""
+        return frozenset(self._pinned)
+
     def pin_quantizers(self, indices: Iterable[int]) -> None:
         """Pins quantizers by their index in the placement."""
         self._pinned.update(indices)

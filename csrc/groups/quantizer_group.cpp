@@ -129,6 +129,30 @@ std::vector<int> weightless_producers(const OpGraph& graph,
   return producers;
 }
 
+// The quantizers of a group whose precisions must be those of one of an op's
+// kernels; kNone: none of the group's.
+struct KernelOperands {
+  int activation = kNone;
+  int weight = kNone;
+};
+
+// The weight and the activation that the op reads; of an op without a quantized
+// weight, the activation that it puts out.
+KernelOperands operands_in(const QuantizerGroup& group, const OpGraph& graph,
+                           const Placement& placement, int op) {
+  const int weight = weight_quantizer(graph, placement, op);
+  const int activation =
+      weight == kNone
+          ? placement.quantizer_at(graph.ops[op].output_sites.front())
+          : config::quantizer_of_input(graph, placement, op, 0);
+  KernelOperands operands;
+  if (contains(group.param_quantizers, weight)) operands.weight = weight;
+  if (contains(group.activation_quantizers, activation)) {
+    operands.activation = activation;
+  }
+  return operands;
+}
+
 }  // namespace
 
 std::vector<QuantizerGroup> build_groups(const OpGraph& graph,
@@ -174,7 +198,8 @@ std::vector<int> supported_candidates(const QuantizerGroup& group,
                                       const OpGraph& graph,
                                       const Placement& placement,
                                       const std::vector<Candidate>& candidates,
-                                      bool use_all_candidates) {
+                                      bool use_all_candidates,
+                                      const std::map<int, Precision>& pinned) {
   if (candidates.empty()) {
     raise_value_error("candidates: required at least one, got none");
   }
@@ -188,17 +213,22 @@ std::vector<int> supported_candidates(const QuantizerGroup& group,
     if (kernels.empty()) {
       continue;
     }
-    const int weight = weight_quantizer(graph, placement, op);
-    const bool restricts_weight = contains(group.param_quantizers, weight);
-    const int activation =
-        weight == kNone
-            ? placement.quantizer_at(graph.ops[op].output_sites.front())
-            : config::quantizer_of_input(graph, placement, op, 0);
-    const bool restricts_activation =
-        contains(group.activation_quantizers, activation);
+    const KernelOperands operands = operands_in(group, graph, placement, op);
+    const auto is_free = [&](int quantizer) {
+      return quantizer != kNone && pinned.count(quantizer) == 0;
+    };
+    if (!is_free(operands.activation) && !is_free(operands.weight)) {
+      continue;  // all of it is pinned
+    }
+    const auto fits = [&](int quantizer, const Precision& kernel,
+                          const Precision& candidate) {
+      if (quantizer == kNone) return true;
+      const auto found = pinned.find(quantizer);
+      return kernel == (found == pinned.end() ? candidate : found->second);
+    };
     const auto takes = [&](const SupportedKernel& kernel, const Candidate& c) {
-      return (!restricts_activation || kernel.activation == c.activation) &&
-             (!restricts_weight || !kernel.param || *kernel.param == c.param);
+      return fits(operands.activation, kernel.activation, c.activation) &&
+             (!kernel.param || fits(operands.weight, *kernel.param, c.param));
     };
     const std::vector<int> before = left;
     std::erase_if(left, [&](int index) {

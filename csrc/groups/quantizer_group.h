@@ -3,6 +3,7 @@
 // meet in one kernel: an activation and the weights of the ops that read it.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -39,12 +40,14 @@ AIMETPP_API std::vector<QuantizerGroup> build_groups(
 // the caller's order. An op whose weight is in the group restricts pairs of
 // (the activation it reads, weight), or the weight alone where that activation
 // is not quantized; any other op restricts the activation that it puts out. A
-// kernel without a param takes every param. With use_all_candidates everything
-// is allowed. Throws a value error that names the op, its kernels and the
-// candidates where nothing is left.
+// kernel without a param takes every param. `pinned` quantizers of the group,
+// by index, keep their precision, so that it counts instead of the candidate's.
+// With use_all_candidates everything is allowed. Throws a value error that
+// names the op, its kernels and the candidates where nothing is left.
 AIMETPP_API std::vector<int> supported_candidates(
     const QuantizerGroup& group, const graph::OpGraph& graph,
     const config::Placement& placement,
-    const std::vector<Candidate>& candidates, bool use_all_candidates);
+    const std::vector<Candidate>& candidates, bool use_all_candidates,
+    const std::map<int, Precision>& pinned = {});
 
 }  // namespace aimetpp::groups

@@ -2,6 +2,7 @@
 #include "mixed/report_text.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -41,14 +42,16 @@ ReportRow row_of_line(const ReportLine& line, int depth) {
 struct Saying {
   std::string detail;
   int count = 0;
+  int first_line = kNone;
   std::set<int> requests;
 };
 
 struct Container {
   std::string path;
   std::vector<int> lines;  // that belong to no module inside
-  std::vector<std::unique_ptr<Container>> children;  // by first appearance
-  std::map<std::string, int, std::less<>> index;     // of a child, by name
+  // By first appearance; by number where all have one for a name.
+  std::vector<std::unique_ptr<Container>> children;
+  std::map<std::string, int, std::less<>> index;  // of a child, by name
   bool is_uniform = true;  // of each kind, every line says the same
   std::map<std::string, Saying> by_kind;  // while uniform
   int num_lines = 0;
@@ -72,6 +75,7 @@ struct Container {
       return;
     }
     known.detail = saying.detail;
+    if (known.count == 0) known.first_line = saying.first_line;
     known.count += saying.count;
     known.requests.insert(saying.requests.begin(), saying.requests.end());
   }
@@ -103,7 +107,7 @@ class SectionFolder {
     container.num_lines = static_cast<int>(container.lines.size());
     for (const int index : container.lines) {
       const ReportLine& line = lines_[index];
-      Saying saying{line.detail, 1, {}};
+      Saying saying{line.detail, 1, index, {}};
       if (line.request != kNone) saying.requests.insert(line.request);
       container.merge(line.kind, saying);
     }
@@ -116,6 +120,30 @@ class SectionFolder {
       }
     }
     if (!container.is_uniform) container.by_kind.clear();
+    sort_numbered(container);
+  }
+
+  // The items of a sequence in their order, whichever a line names first.
+  static void sort_numbered(Container& container) {
+    const auto number_of = [](const std::unique_ptr<Container>& child) {
+      const std::string& path = child->path;
+      const std::string name = path.substr(path.rfind('.') + 1);
+      const bool is_number =
+          name.size() < 9 &&
+          std::all_of(
+              name.begin(), name.end(),
+              [](unsigned char c) { return std::isdigit(c) != 0; });
+      return is_number ? std::stoi(name) : kNone;
+    };
+    auto& children = container.children;
+    const bool all_numbered = std::all_of(
+        children.begin(), children.end(),
+        [&](const auto& child) { return number_of(child) != kNone; });
+    if (!all_numbered) return;
+    std::stable_sort(children.begin(), children.end(),
+                     [&](const auto& lhs, const auto& rhs) {
+                       return number_of(lhs) < number_of(rhs);
+                     });
   }
 
   void add_rows(const Container& container, int depth) {
@@ -175,6 +203,10 @@ class SectionFolder {
   void add_sayings(const std::string& subject,
                    const std::map<std::string, Saying>& by_kind, int depth) {
     for (const auto& [kind, saying] : by_kind) {
+      if (saying.count == 1) {
+        rows_.push_back(row_of_line(lines_[saying.first_line], depth));
+        continue;
+      }
       rows_.push_back({depth, ranges_of(saying.requests),
                        concat(subject, " (", saying.count, " x ", kind, ")"),
                        saying.detail});

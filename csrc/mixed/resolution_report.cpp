@@ -207,8 +207,10 @@ class ReportWriter {
         lines.back().detail.append(", ").append(word);
       } else {
         const graph::Op& op = graph_.ops[claim.op];
+        const bool is_param = claim.aspect == Aspect::param;
         lines.push_back({claim.request, op.name, word,
-                         module_of_op(graph_, claim.op), op.kind});
+                         module_of_op(graph_, claim.op),
+                         is_param ? op.kind + " params" : op.kind});
       }
       last_op = claim.op;
     }

@@ -44,7 +44,8 @@ struct ReportLine {
   std::string detail;
   std::string module{};  // dotted name of the module it is about; "": the root
   // What the subject is: "activation" or a parameter's name where it is a
-  // quantizer, the op's kind where it is a leaf.
+  // quantizer; where it is a leaf, the op's kind, "conv2d params" for its
+  // params.
   std::string kind{};
 };
 

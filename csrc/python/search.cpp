@@ -27,7 +27,7 @@ void bind_groups(py::module_& m) {
         py::arg("placement"));
   m.def("supported_candidates", &groups::supported_candidates, py::arg("group"),
         py::arg("graph"), py::arg("placement"), py::arg("candidates"),
-        py::arg("use_all"));
+        py::arg("use_all"), py::arg("pinned") = std::map<int, Precision>());
 }
 
 namespace {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <gtest/gtest.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -180,6 +181,37 @@ TEST(SupportedCandidates, EmptyListIsAnError) {
   const QuantizerGroup group = build_groups(graph, placement).front();
   EXPECT_THROW(supported_candidates(group, graph, placement, {}, false), Error);
   EXPECT_THROW(supported_candidates(group, graph, placement, {}, true), Error);
+}
+
+// conv has A8W8, A16W8 and A16W16; one half of what it takes is pinned.
+TEST(SupportedCandidates, APinnedHalfCountsInsteadOfTheCandidates) {
+  GraphBuilder b;
+  b.output(b.leaf("conv2d", "conv", {b.input()}, with_weight()));
+  QuantConfig config = plain_config();
+  config.op_type["Conv"].supported_kernels = {
+      {SupportedKernel{i(8), i(8)}, {i(16), i(8)}, {i(16), i(16)}}};
+  const OpGraph graph = b.build();
+  const config::Placement placement = place(graph, config);
+  const std::vector<QuantizerGroup> groups = build_groups(graph, placement);
+  const QuantizerGroup& group = groups.front();
+  ASSERT_EQ(group.activation_quantizers.size(), 1u);
+  ASSERT_EQ(group.param_quantizers.size(), 1u);
+  const int activation = group.activation_quantizers.front();
+  const int param = group.param_quantizers.front();
+  const auto allowed = [&](const std::map<int, Precision>& pinned) {
+    return supported_candidates(group, graph, placement, candidates(), false,
+                                pinned);
+  };
+  EXPECT_EQ(allowed({}), (std::vector<int>{0, 1, 2}));
+  // W8: whatever the candidate's weight, A16 and A8 have a kernel.
+  EXPECT_EQ(allowed({{param, i(8)}}), (std::vector<int>{0, 1, 2, 3}));
+  EXPECT_EQ(allowed({{param, i(16)}}), (std::vector<int>{0, 1}));
+  EXPECT_EQ(allowed({{activation, i(16)}}), (std::vector<int>{0, 1, 2}));
+  EXPECT_EQ(allowed({{activation, i(8)}}), (std::vector<int>{1, 2}));
+  EXPECT_THROW(allowed({{param, i(4)}}), Error);
+  // Both: nothing is asked of the candidates.
+  EXPECT_EQ(allowed({{activation, i(4)}, {param, i(4)}}).size(),
+            candidates().size());
 }
 
 }  // namespace

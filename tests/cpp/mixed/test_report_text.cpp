@@ -71,6 +71,23 @@ TEST(ReportText, RequestsThatAreNotInARowAreRanges) {
             "[1-3, 5-21] * (39 x weight): int8 -> int4\n");
 }
 
+TEST(ReportText, ItemsOfASequenceStandInTheirOrder) {
+  std::vector<ReportLine> lines = two_stages(20);
+  std::swap(lines[4],
+            lines[38]);  // stage0.2.conv.weight, stage0.19.conv.weight
+  lines[6].detail = "int8 already";  // stage0.3.conv.weight
+  const std::string text = printed(rows_of_section(lines));
+  EXPECT_TRUE(mentions(text,
+                       "[] stage0\n"
+                       " [1] stage0.0 to stage0.2 (3 x activation): "
+                       "int8 -> int16\n"
+                       " [1] stage0.0 to stage0.2 (3 x weight): int8 -> int4\n"
+                       " [1] stage0.3.conv.weight: int8 already\n"
+                       " [1] stage0.3.conv: int8 -> int16\n"
+                       " [1] stage0.4 to stage0.19 (16 x activation): "))
+      << text;
+}
+
 TEST(ReportText, ReplacedByTheHundredIsOneLine) {
   Model m;
   GraphBuilder& b = m.builder;
