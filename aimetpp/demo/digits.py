@@ -119,7 +119,13 @@ def train_float(data: Digits, seed: int) -> DigitsNet:
     return model.eval()
 
 
-def fine_tune(model: nn.Module, teacher: torch.Tensor, data: Digits, seed: int) -> None:
+def fine_tune(
+    model: nn.Module,
+    teacher: torch.Tensor,
+    data: Digits,
+    seed: int,
+    epochs: int | None = None,
+) -> None:
     """QAT: trains a simulation's model, weights and ranges, in place.
 
     The targets are the float model's softened answers: the labels are all learnt
@@ -131,15 +137,17 @@ def fine_tune(model: nn.Module, teacher: torch.Tensor, data: Digits, seed: int) 
         teacher: logits of the float model for the training images. [1200, 10]
         data: images.
         seed: of the order of the images.
+        epochs: None: FINE_TUNE_EPOCHS.
     """
+    epochs = FINE_TUNE_EPOCHS if epochs is None else epochs
     soft_targets = F.log_softmax(teacher / _TEMPERATURE, dim=1)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=_FINE_TUNE_RATE)
-    steps = FINE_TUNE_EPOCHS * -(-NUM_TRAIN // _BATCH_SIZE)
+    steps = epochs * -(-NUM_TRAIN // _BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
     model.eval()
-    for _ in range(FINE_TUNE_EPOCHS):
+    for _ in range(epochs):
         for batch in torch.randperm(NUM_TRAIN, generator=generator).split(_BATCH_SIZE):
             optimizer.zero_grad()
             logits = model(data.train_images[batch])

@@ -27,6 +27,8 @@ class QuantizeDequantize(AffineQuantizerBase):
             self.observe(x)
             return x
         self._require_range()
+        if self._folded:
+            return x
         return self._run(torch.ops.aimetpp.fake_quantize, x)
 
 

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 
 from aimetpp import _C
-from aimetpp.quantization.base import QuantizerBase
 from aimetpp.quantization.blocks import Blocks
+from aimetpp.quantization.learning import LearnableRange
 
 # From here on float32 cannot count the steps of a grid, and the kernels compute in
 # float64 (csrc/core/quant_math.h).
 _FIRST_WIDE_BITWIDTH = 22
 
 
-class AffineQuantizerBase(QuantizerBase):
+class AffineQuantizerBase(LearnableRange):
     """State of a quantizer with an integer grid.
 
     `min` and `max` are the learnable ends of the range; scale and offset follow
@@ -45,10 +45,6 @@ class AffineQuantizerBase(QuantizerBase):
         ValueError: bit-width out of range; more than one dimension larger than 1
             without block_size; a block_size that does not go with `shape`.
     """
-
-    min: torch.nn.Parameter
-    max: torch.nn.Parameter
-    grid: torch.Tensor
 
     def __init__(
         self,
@@ -83,6 +79,7 @@ class AffineQuantizerBase(QuantizerBase):
         self.fixed_min: float | None = None
         self.fixed_max: float | None = None
         self._overwrite = True
+        self.set_folded(False)
         self._ranges: dict[tuple[Any, ...], tuple[torch.Tensor, torch.Tensor]] = {}
         # NaN marks a range that calibration has not set yet; it survives
         # state_dict, unlike a Python flag.
@@ -129,8 +126,12 @@ class AffineQuantizerBase(QuantizerBase):
     @bitwidth.setter
     def bitwidth(self, bitwidth: int) -> None:
         # A symmetric grid without sign stays so: only calibration decides that.
+        low, high = (end.detach() for end in self.ends())
         self._set_grid(bitwidth, self.symmetric and self._signed)
-        self.restore_range()
+        if self.has_statistics() or not self._initialized:
+            self.restore_range()
+        else:
+            self._write_range(low, high)
 
     @property
     def symmetric(self) -> bool:
@@ -205,6 +206,8 @@ class AffineQuantizerBase(QuantizerBase):
                     else value.expand(parameter.shape)
                 )
         self._initialized = True
+        self.set_folded(False)
+        self._fix_offset()
 
     def allow_overwrite(self, allow: bool) -> None:
         """False keeps calibration and bit-width changes from changing the range."""
@@ -232,15 +235,16 @@ class AffineQuantizerBase(QuantizerBase):
 
     def state(self) -> tuple[Any, ...]:
         """Bit-width, symmetry and range, for `set_state`; statistics are not in it."""
-        low, high = self.min.detach().clone(), self.max.detach().clone()
-        return self._bitwidth, self._symmetric, self._signed, low, high
+        low, high = (end.detach().clone() for end in self.ends())
+        return self._bitwidth, self._symmetric, self._signed, low, high, self._folded
 
     def set_state(self, state: tuple[Any, ...]) -> None:
         """Puts back what `state` returned."""
-        bitwidth, self._symmetric, signed, low, high = state
+        bitwidth, self._symmetric, signed, low, high, folded = state
         self._set_grid(bitwidth, signed)
         self._write_range(low, high)
         self._initialized = not bool(torch.isnan(low).any())
+        self.set_folded(folded)
 
     # -- calibration --------------------------------------------------------
 
@@ -340,7 +344,7 @@ class AffineQuantizerBase(QuantizerBase):
 
     def get_offset(self) -> torch.Tensor | None:
         """Offset of the grid: value = (q + offset) * scale; None before calibration."""
-        return 0 - self._zero_point(self._signed) if self._initialized else None
+        return self._range_offset() if self._initialized else None
 
     def get_min(self) -> torch.Tensor | None:
         """Lowest value of the grid: scale * (offset + qmin)."""
@@ -359,9 +363,8 @@ class AffineQuantizerBase(QuantizerBase):
         if not self._initialized:
             return None
         symmetry = self._grid_symmetry(self._signed)
-        ends = zip(
-            self.min.flatten().tolist(), self.max.flatten().tolist(), strict=True
-        )
+        low, high = self.ends()
+        ends = zip(low.flatten().tolist(), high.flatten().tolist(), strict=True)
         try:
             encodings = [
                 _C.encoding_of_range(low, high, self._bitwidth, symmetry)
@@ -389,10 +392,32 @@ class AffineQuantizerBase(QuantizerBase):
                 "with data that reaches it, or quantizer.set_range(min, max), first"
             )
 
-    def _arguments(self, symmetric: bool | None = None) -> tuple[Any, ...]:
-        """What the ops take after the tensor; `symmetric` in place of the grid's."""
+    def _arguments(
+        self, symmetric: bool | None = None, x: torch.Tensor | None = None
+    ) -> tuple[Any, ...]:
+        """What the ops take after `x`; `symmetric` in place of the grid's."""
         signed = self._signed if symmetric is None else symmetric
-        return self.min, self.max, self.grid, signed, self.channel_axis
+        return *self.ends(x), self.grid, signed, self.channel_axis
+
+    def learn(self, what: str | None, samples_first: bool = False) -> None:
+        super().learn(what, samples_first)
+        self._note_its_op()
+
+    def _range_offset(self) -> torch.Tensor:
+        return 0 - self._zero_point(self._signed)
+
+    def set_folded(self, folded: bool = True) -> None:
+        """From now on what comes in is on the grid already and passes through, until
+        grid or range change.
+        """
+        self._folded = folded
+        self._note_its_op()
+
+    def _note_its_op(self) -> None:
+        # Whether forward is the op on min, max and grid and nothing else, so that
+        # C++ may run it without Python.
+        plain = self.blocks is None and self._learns != "scale" and not self._folded
+        self._is_its_op = plain
 
     def grid_values(self, q: torch.Tensor) -> torch.Tensor:
         """The real numbers that integers stand for: (q + offset) * scale.
@@ -406,12 +431,12 @@ class AffineQuantizerBase(QuantizerBase):
     def _run(self, op: Any, x: torch.Tensor) -> torch.Tensor:
         """`op` on `x`, any shape, or one that can be cut into the blocks."""
         if self.blocks is None:
-            return op(x, *self._arguments())
+            return op(x, *self._arguments(x=x))
         try:
             blocks = self.blocks.split(x)
         except ValueError as error:
             raise ValueError(f"{self._describe()}: {error}") from error
-        return self.blocks.join(op(blocks, *self._arguments()), x.shape)
+        return self.blocks.join(op(blocks, *self._arguments(x=x)), x.shape)
 
     def _apply(self, fn: Any, recurse: bool = True) -> AffineQuantizerBase:
         # Ranges stay float32 in a half-precision model: only the device follows.
@@ -422,12 +447,15 @@ class AffineQuantizerBase(QuantizerBase):
             parameter.data = parameter.data.to(device)
             if parameter.grad is not None:
                 parameter.grad.data = parameter.grad.data.to(device)
-        self.grid = self.grid.to(device)
+        for name, buffer in self._buffers.items():  # grid, fixed_offset
+            if buffer is not None:
+                self._buffers[name] = buffer.to(device)
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._initialized = not bool(torch.isnan(self.min).any())
+        self.set_folded(False)
         # 2^b - 1 steps, or one less where the grid is strict: b bits either way.
         self._bitwidth = int(self.grid[1] - self.grid[0]).bit_length()
         self._signed = int(self.grid[0]) < 0
@@ -443,4 +471,5 @@ class AffineQuantizerBase(QuantizerBase):
         else:
             axis = ""
         state = "" if self._initialized else ", not calibrated"
-        return f"{self.precision}, {kind}{axis}{state}"
+        learns = "" if self._learns == "min_max" else f", learns {self._learns}"
+        return f"{self.precision}, {kind}{axis}{learns}{state}"

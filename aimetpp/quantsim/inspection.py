@@ -258,11 +258,6 @@ class InspectionMethods:
             if isinstance(module, QuantizerBase):
                 yield name, module
 
-    def quantizer_parameters(self) -> Iterator[torch.nn.Parameter]:
-        """The learnable range ends of all quantizers, for an optimizer group."""
-        for _, quantizer in self.named_quantizers():
-            yield from quantizer.parameters()
-
     def quantizer_groups(self) -> list[Any]:
         """The quantizer groups that automatic mixed precision searches over."""
         from aimetpp.amp.quantizer_groups import find_quantizer_group
@@ -313,7 +308,7 @@ class InspectionMethods:
         digest = hashlib.sha256()
         for text in (self.graph.to_text(), self._config_text, self.quant_scheme):
             digest.update(text.encode())
-        own = {id(p) for p in self.quantizer_parameters()}
+        own = {id(p) for _, q in self.named_quantizers() for p in q.parameters()}
         for name, parameter in self.model.state_dict(keep_vars=True).items():
             if not isinstance(parameter, torch.Tensor) or "_quantizers." in name:
                 continue

@@ -34,6 +34,7 @@ from aimetpp.quantsim.artifacts import ArtifactMethods
 from aimetpp.quantsim.bank import QuantizerBank, Slot
 from aimetpp.quantsim.inspection import InspectionMethods
 from aimetpp.quantsim.pinning import PinningMethods
+from aimetpp.quantsim.training import TrainingMethods
 
 _NOT_STORED = (
     "get_original_model: qdq_weights needs parameters that can be set; {} is computed "
@@ -55,7 +56,9 @@ class _SimReference:
         return _SimReference, ()
 
 
-class QuantizationSimModel(InspectionMethods, PinningMethods, ArtifactMethods):
+class QuantizationSimModel(
+    InspectionMethods, PinningMethods, TrainingMethods, ArtifactMethods
+):
     """Simulates a quantized version of a model.
 
     Every leaf module's call, every functional op (`x + y`, `torch.cat`) outside

@@ -104,20 +104,20 @@ inline bool has_hooks(const Attributes& module) {
 }
 
 // nullopt for what only Python knows how to run: another class of quantizer,
-// one that observes, has no range yet, has block-wise ranges, or has hooks.
+// one that observes, has no range yet or more to do than its op, or has hooks.
 inline std::optional<QuantizerView> view_of(py::handle quantizer) {
   if (py::type::handle_of(quantizer).ptr() !=
       python_side.quantizer_class.ptr()) {
     return std::nullopt;
   }
   static const Name observing("_observing"), initialized("_initialized"),
-      is_signed("_signed"), channel_axis("channel_axis"), blocks("blocks"),
-      parameters("_parameters"), buffers("_buffers"), min("min"), max("max"),
-      grid("grid");
+      is_its_op("_is_its_op"), is_signed("_signed"),
+      channel_axis("channel_axis"), parameters("_parameters"),
+      buffers("_buffers"), min("min"), max("max"), grid("grid");
   const Attributes attributes(quantizer);
   if (attributes.at(observing).ptr() != Py_False ||
       attributes.at(initialized).ptr() != Py_True ||
-      attributes.at(blocks).ptr() != Py_None || has_hooks(attributes)) {
+      attributes.at(is_its_op).ptr() != Py_True || has_hooks(attributes)) {
     return std::nullopt;
   }
   const py::handle params = attributes.at(parameters);

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What training changes of a quantizer's range: both ends, the scale, or nothing."""
+
+from __future__ import annotations
+
+import torch
+
+from aimetpp.quantization.base import QuantizerBase
+
+# How a range is trained; None leaves it as it is.
+LEARNING = ("min_max", "scale", None)
+
+
+class LearnableRange(QuantizerBase):
+    """A range [min, max] and how training changes it.
+
+    "min_max": both ends are parameters of their own (range learning; Jain et al.,
+    Trained Quantization Thresholds, arXiv:1903.08066).
+
+    "scale": the step of the grid is what is learnt, zero stays the integer that it
+    is, and the gradient is multiplied by 1 / sqrt(elements * largest integer of the
+    grid), so that scales learn at the pace of weights (Esser et al., Learned Step
+    Size Quantization, arXiv:1902.08153). The parameters are still `min` and `max`,
+    which get opposite gradients: a step of plain gradient descent at rate r changes
+    the scale by r times that product.
+    """
+
+    min: torch.nn.Parameter
+    max: torch.nn.Parameter
+    grid: torch.Tensor
+    # With "scale": the grid's offset, of `min`'s shape, saved with the model.
+    fixed_offset: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._learns: str | None = "min_max"
+        self._samples_first = False
+
+    @property
+    def learns(self) -> str | None:
+        """What training changes: "min_max", "scale" or None."""
+        return self._learns
+
+    def learn(self, what: str | None, samples_first: bool = False) -> None:
+        """Chooses what training changes of the range.
+
+        Call it before the optimizer is made, and, where a state is loaded, before
+        that. The range itself stays as it is.
+
+        Args:
+            what: "min_max", "scale" or None.
+            samples_first: the first dimension of the tensors that it quantizes counts
+                samples, which the gradient of a scale is not divided by.
+
+        Raises:
+            ValueError: something else.
+        """
+        if what not in LEARNING:
+            raise ValueError(f"learn: one of {LEARNING} is required, got {what!r}")
+        if self._learns == "scale":
+            low, high = self.ends()
+            with torch.no_grad():
+                self.min.copy_(low)
+                self.max.copy_(high)
+            del self.fixed_offset
+        self._learns = what
+        self._samples_first = samples_first
+        for end in (self.min, self.max):
+            end.requires_grad_(what is not None)
+        if what == "scale":
+            nan = torch.full_like(self.min.detach(), float("nan"))
+            self.register_buffer("fixed_offset", nan)
+            self._fix_offset()
+
+    def _fix_offset(self) -> None:
+        """Where scales are learnt: takes the offset that the range has now."""
+        if self._learns == "scale" and self.is_initialized():
+            self._learns = "min_max"
+            with torch.no_grad():
+                self.fixed_offset.copy_(self._range_offset())
+            self._learns = "scale"
+
+    def _range_offset(self) -> torch.Tensor:
+        """The offset that the grid has with the range [min, max]."""
+        raise NotImplementedError
+
+    def ends(self, x: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The range in effect, each end of `min`'s shape, with gradients.
+
+        Args:
+            x: what is to be quantized: its size scales the gradient of a scale.
+        """
+        if self._learns != "scale":
+            return self.min, self.max
+        lowest = self.grid[0] + self.fixed_offset
+        highest = self.grid[1] + self.fixed_offset
+        steps = highest - lowest
+        scale = (self.max - self.min) / steps
+        if x is not None and torch.is_grad_enabled():
+            elements = x.numel() / self.min.numel()
+            if self._samples_first and x.dim() > 0:
+                elements /= x.shape[0]
+            # Per unit of scale each end moves by half of the steps, and each end's
+            # gradient is the scale's divided by the steps.
+            largest = torch.maximum(lowest.abs(), highest.abs())
+            factor = steps.square() / (2 * (elements * largest).sqrt())
+            value = scale.detach()
+            scale = value + (scale - value) * factor
+        return scale * lowest, scale * highest

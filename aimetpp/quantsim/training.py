@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Quantization-aware training: what is learnt, in which parameter groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from aimetpp.common.text import shortened
+from aimetpp.quantization import QuantizeDequantize, QuantizerBase
+from aimetpp.quantization.learning import LEARNING
+
+if TYPE_CHECKING:
+    from aimetpp.quantsim.bank import QuantizerBank
+
+
+class TrainingMethods:
+    """The part of QuantizationSimModel that prepares and ends training."""
+
+    model: torch.nn.Module
+    _bank: QuantizerBank
+
+    def learn_ranges(
+        self, activations: str | None = "min_max", params: str | None = "min_max"
+    ) -> None:
+        """Chooses what training changes of the integer quantizers' ranges.
+
+        A simulation starts with "min_max" for both. Call it before the optimizer is
+        made and before a saved state is loaded. Frozen encodings
+        (`set_and_freeze_param_encodings`, `load_encodings` with requires_grad=False)
+        stay frozen.
+
+        Args:
+            activations: "min_max": both ends of the range are learnt; "scale": the
+                step of the grid, as in LSQ; None: nothing, the range stays as
+                calibrated.
+            params: the same for parameters.
+
+        Raises:
+            ValueError: something else; nothing is changed then.
+        """
+        for name, what in (("activations", activations), ("params", params)):
+            if what not in LEARNING:
+                raise ValueError(
+                    f"learn_ranges: {name} must be one of {LEARNING}, got {what!r}"
+                )
+        for entry in self._bank.entries:
+            quantizer = entry.integer
+            if quantizer.learns is not None and not quantizer.min.requires_grad:
+                continue  # frozen by hand
+            is_param = entry.kind == "param"
+            quantizer.learn(
+                params if is_param else activations, samples_first=not is_param
+            )
+
+    def quantizer_parameters(self) -> Iterator[torch.nn.Parameter]:
+        """The learnable parameters of all quantizers that are on, each once, for an
+        optimizer group of their own; frozen ones are left out.
+        """
+        seen: set[int] = set()
+        for module in self.model.modules():
+            if isinstance(module, QuantizerBase):
+                for parameter in module.parameters(recurse=False):
+                    if parameter.requires_grad and id(parameter) not in seen:
+                        seen.add(id(parameter))
+                        yield parameter
+
+    def model_parameters(self) -> Iterator[torch.nn.Parameter]:
+        """The model's own parameters (float, also while the model computes with their
+        quantized values), each once: all but the quantizers'.
+        """
+        ranges = {
+            id(parameter)
+            for module in self.model.modules()
+            if isinstance(module, QuantizerBase)
+            for parameter in module.parameters(recurse=False)
+        }
+        return (p for p in self.model.parameters() if id(p) not in ranges)
+
+    def fold_param_quantizers(self) -> None:
+        """Replaces every quantized parameter by its quantized value, once, so that
+        forwards need not do it again. Outputs stay the same; encodings are kept for
+        export. For use after training: the float values are gone, and the parameters
+        no longer require gradients. A new bit-width or range quantizes from here.
+
+        Raises:
+            RuntimeError: a parameter's quantizer has no range; nothing is changed.
+        """
+        folded = [
+            (entry, entry.slots[0])
+            for entry in self._bank.entries
+            if entry.kind == "param" and entry.current() is not None
+        ]
+        missing = [
+            entry.label
+            for entry, _ in folded
+            if not (current := entry.current()) or not current.is_initialized()
+        ]
+        if missing:
+            raise RuntimeError(
+                "fold_param_quantizers: these parameters' quantizers have no range "
+                f"yet: {shortened(missing)}; run sim.compute_encodings first"
+            )
+        with torch.no_grad():
+            for entry, slot in folded:
+                quantizer, parameter = entry.current(), slot.parameter()
+                if parameter is None or quantizer is None:
+                    continue
+                parameter.copy_(quantizer(parameter))
+                if isinstance(quantizer, QuantizeDequantize):
+                    quantizer.set_folded()
+                assert slot.owner is not None and slot.read is not None
+                owned = slot.owner._parameters[slot.read.name]
+                if owned is not None:
+                    owned.requires_grad_(False)
