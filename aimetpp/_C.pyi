@@ -20,6 +20,10 @@ class Call:
         self, module: str, ordinal: int, functional: bool, type: str, source: str
     ) -> None: ...
 
+class MaskFacts: ...
+
+def classify_mask(tensor: torch.Tensor, negated: bool) -> MaskFacts: ...
+
 class Site:
     id: int
     kind: str
@@ -27,7 +31,13 @@ class Site:
     slot: int
     param: str
     def __init__(
-        self, id: int, kind: str, call: int, slot: int, param: str
+        self,
+        id: int,
+        kind: str,
+        call: int,
+        slot: int,
+        param: str,
+        mask: MaskFacts = ...,
     ) -> None: ...
 
 class Param:
@@ -92,6 +102,7 @@ class QuantizerSpec:
     unsigned_symmetric: bool
     channel_axis: int
     constraints: tuple[float | None, float | None]
+    masked_below: float | None
     kind: str
     sites: list[int]
 

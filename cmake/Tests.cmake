@@ -26,6 +26,7 @@ endfunction()
 
 set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/config/test_hardware_rules.cpp
+  tests/cpp/config/test_masks.cpp
   tests/cpp/config/test_placement.cpp
   tests/cpp/config/test_placement_properties.cpp
   tests/cpp/config/test_rescale.cpp
@@ -40,6 +41,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/kernels/test_content_hash.cpp
   tests/cpp/kernels/test_fake_quant.cpp
   tests/cpp/graph/test_mac_count.cpp
+  tests/cpp/graph/test_masks.cpp
   tests/cpp/graph/test_op_graph.cpp
   tests/cpp/graph/test_op_traits.cpp
   tests/cpp/groups/test_build_groups.cpp

@@ -8,6 +8,7 @@ from torch.nn.modules import module as torch_module
 
 from aimetpp import _C
 from aimetpp.quantization.affine_base import AffineQuantizerBase
+from aimetpp.quantization.base import keep_masked
 
 __all__ = ["AffineQuantizerBase", "Dequantize", "Quantize", "QuantizeDequantize"]
 
@@ -29,7 +30,8 @@ class QuantizeDequantize(AffineQuantizerBase):
         self._require_range()
         if self._folded:
             return x
-        return self._run(torch.ops.aimetpp.fake_quantize, x)
+        quantized = self._run(torch.ops.aimetpp.fake_quantize, x)
+        return keep_masked(x, quantized, self.masked_below)
 
 
 # C++ runs this class itself where nothing hooks into the call.

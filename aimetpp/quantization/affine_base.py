@@ -254,6 +254,8 @@ class AffineQuantizerBase(LearnableRange):
         Raises:
             ValueError: `x` holds a NaN; the message names the quantizer.
         """
+        if self.masked_below is not None:
+            x = x[x > self.masked_below]
         if self.statistics is None:
             self.statistics = _C.Statistics.for_scheme(self.min.numel(), self.scheme)
         try:

@@ -10,16 +10,34 @@ from typing import Any
 import torch
 
 
+def keep_masked(
+    x: torch.Tensor, quantized: torch.Tensor, masked_below: float | None
+) -> torch.Tensor:
+    """What a quantizer makes of `x`, but `x` where it is masked.
+
+    Args:
+        x: any shape.
+        quantized: of `x`'s shape and dtype.
+        masked_below: see `QuantizerBase`.
+    """
+    if masked_below is None:
+        return quantized
+    return torch.where(x > masked_below, quantized, x)
+
+
 class QuantizerBase(torch.nn.Module):
     """A module from a tensor to its quantized-dequantized self.
 
     Attributes:
         label: the name of the place where it stands, for error messages.
+        masked_below: values not above it are masked attention scores, which count in
+            no range and pass unchanged; None: there are none here.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.label = ""
+        self.masked_below: float | None = None
         self._observing = False
 
     @property

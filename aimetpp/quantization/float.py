@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from aimetpp.quantization.base import QuantizerBase
+from aimetpp.quantization.base import QuantizerBase, keep_masked
 
 FLOAT_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _PRECISIONS = {dtype: name for name, dtype in FLOAT_DTYPES.items()}
@@ -65,7 +65,7 @@ class FloatQuantizeDequantize(QuantizerBase):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns `x`, any shape, rounded to the format, in `x`'s dtype."""
-        return x.to(self.dtype).to(x.dtype)
+        return keep_masked(x, x.to(self.dtype).to(x.dtype), self.masked_below)
 
     def get_encodings(self) -> dict[str, Any] | None:
         return {"dtype": "float", "bitwidth": 16, "precision": self.precision}

@@ -15,6 +15,7 @@ import torch
 from aimetpp.common.files import atomic_write
 from aimetpp.common.text import shortened
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
+from aimetpp.quantization.base import keep_masked
 
 if TYPE_CHECKING:
     from aimetpp import _C
@@ -45,6 +46,7 @@ class _Portable(torch.nn.Module):
         self.qmin, self.qmax = quantizer.grid.tolist()
         self.channel_axis = quantizer.channel_axis
         self.blocks = quantizer.blocks
+        self.masked_below = quantizer.masked_below
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         from aimetpp.export.torchscript import aten_fake_quantize
@@ -53,7 +55,8 @@ class _Portable(torch.nn.Module):
         y = aten_fake_quantize(
             values, self.scale, self.offset, self.qmin, self.qmax, self.channel_axis
         )
-        return y if self.blocks is None else self.blocks.join(y, x.shape)
+        y = y if self.blocks is None else self.blocks.join(y, x.shape)
+        return keep_masked(x, y, self.masked_below)
 
 
 class _OnnxExporter:

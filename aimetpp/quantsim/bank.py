@@ -114,6 +114,7 @@ class QuantizerBank:
             channel_axis=axis,
         )
         quantizer.fixed_min, quantizer.fixed_max = low, high
+        quantizer.masked_below = spec.masked_below
         return quantizer.to(device)
 
     def _device_of(self, site: int) -> torch.device:
@@ -189,6 +190,7 @@ class QuantizerBank:
                 dtype = FLOAT_DTYPES[precision]
                 entry.floats[precision] = FloatQuantizeDequantize(dtype)
                 entry.floats[precision].label = entry.label
+                entry.floats[precision].masked_below = entry.integer.masked_below
             quantizer = entry.floats[precision]
         elif precision != "fp32":
             quantizer = entry.integer

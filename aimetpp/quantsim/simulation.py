@@ -29,6 +29,7 @@ from aimetpp.nn.wrap import (
     unwrap_all,
 )
 from aimetpp.quantization import QuantizerBase
+from aimetpp.quantization.base import keep_masked
 from aimetpp.quantsim import tracing, wrapping
 from aimetpp.quantsim.artifacts import ArtifactMethods
 from aimetpp.quantsim.bank import QuantizerBank, Slot
@@ -307,7 +308,7 @@ class QuantizationSimModel(
         """Within the context each enabled site passes its tensor through the marker
         op instead of quantizing it, so that an exporter sees where sites are.
         """
-        with self._bank.swapped(lambda slot, quantizer: _Marker(slot)):
+        with self._bank.swapped(_Marker):
             yield
 
     # -- taking apart -------------------------------------------------------
@@ -406,9 +407,11 @@ class QuantizationSimModel(
 class _Marker(torch.nn.Module):
     """Stands in a slot while a model is exported."""
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, quantizer: QuantizerBase) -> None:
         super().__init__()
         self.site = slot.site
+        self.masked_below = quantizer.masked_below
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.ops.aimetpp.site(x, self.site)
+        marked = torch.ops.aimetpp.site(x, self.site)
+        return keep_masked(x, marked, self.masked_below)

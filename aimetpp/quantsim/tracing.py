@@ -88,6 +88,10 @@ class FunctionalBatchNorm:
         )
 
 
+# Functional ops that apply additive masks, and merge them.
+_MASKING_OPS = ("add", "sub", "where")
+
+
 class Tracer:
     """Records calls and sites while the model is traced, emitting markers."""
 
@@ -128,7 +132,11 @@ class Tracer:
         return len(self.calls) - 1
 
     def _mark(self, x: torch.Tensor, kind: str, call: int, slot: int) -> torch.Tensor:
-        site = _C.Site(len(self.sites), kind, call, slot, "")
+        mask = _C.MaskFacts()
+        op = self.calls[call].type
+        if kind == "input" and op in _MASKING_OPS and self.calls[call].functional:
+            mask = _C.classify_mask(x, negated=op == "sub" and slot == 1)
+        site = _C.Site(len(self.sites), kind, call, slot, "", mask)
         self.sites.append(site)
         return torch.ops.aimetpp.site(x, site.id)
 

@@ -173,12 +173,17 @@ QuantizerSpec make_spec(const OpGraph& graph, const RuleSheet& sheet,
   const SiteSettings& first = sheet[sites.front()];
   const bool is_param = graph.sites[sites.front()].kind == SiteKind::param;
   bool symmetric = first.symmetric;
+  std::optional<double> masked_below;
   bool has_output = false;
   for (const int site : sites) {
     if (sheet[site].symmetric_by_op_type) {
       symmetric = sheet[site].symmetric;
     }
     has_output = has_output || graph.sites[site].kind == SiteKind::output;
+    const int tensor = graph.tensor_of_site(site);
+    const auto own =
+        tensor == kNone ? std::nullopt : graph.tensors[tensor].masked_below;
+    if (own) masked_below = std::max(masked_below.value_or(*own), *own);
   }
   const SiteKind activation_kind =
       has_output ? SiteKind::output : SiteKind::input;
@@ -203,6 +208,7 @@ QuantizerSpec make_spec(const OpGraph& graph, const RuleSheet& sheet,
       .constraints = constraints,
       .kind = is_param ? SiteKind::param : activation_kind,
       .sites = std::move(sites),
+      .masked_below = masked_below,
   };
 }
 

@@ -67,6 +67,9 @@ struct QuantizerSpec {
   // input: has input sites only; output: has an output site; param.
   graph::SiteKind kind = graph::SiteKind::output;
   std::vector<int> sites;  // site ids, ascending
+  // Values not above it are masked (graph/masks.h): they count in no range and
+  // pass unchanged.
+  std::optional<double> masked_below = {};
 };
 
 // Why a site is on or off: which rule of which section said so, in the order in

@@ -53,6 +53,7 @@ RuleSheet::RuleSheet(const graph::OpGraph& graph)
           "off: the traced forward did not come here");
     }
   }
+  exclude_masks();
   for (const Op& op : graph.ops) {
     for (std::size_t k = 0; k < op.outputs.size(); ++k) {
       const int site = op.output_sites[k];
@@ -69,6 +70,28 @@ RuleSheet::RuleSheet(const graph::OpGraph& graph)
       }
     }
   }
+}
+
+void RuleSheet::exclude_masks() {
+  for (const Op& op : graph_.ops) {
+    for (int slot = 0; slot < static_cast<int>(op.inputs.size()); ++slot) {
+      if (op.mask_slot == slot || graph_.tensors[op.inputs[slot]].is_mask) {
+        exclude_mask(op.input_sites[slot]);
+      }
+    }
+    for (std::size_t k = 0; k < op.outputs.size(); ++k) {
+      if (graph_.tensors[op.outputs[k]].is_mask) {
+        exclude_mask(op.output_sites[k]);
+      }
+    }
+  }
+}
+
+void RuleSheet::exclude_mask(int site) {
+  if (site == kNone) return;
+  quantizable_[site] = false;
+  log(site, "graph", "mask",
+      "off: a mask, which is 0 or so low that softmax makes it 0");
 }
 
 void RuleSheet::log(int site, const std::string& section,

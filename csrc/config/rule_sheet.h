@@ -105,6 +105,9 @@ class RuleSheet {
   [[nodiscard]] bool is_single_number(int tensor) const;
 
  private:
+  void exclude_masks();
+  void exclude_mask(int site);
+
   const graph::OpGraph& graph_;
   std::vector<SiteSettings> settings_;        // by site
   std::vector<std::vector<RuleEffect>> log_;  // by site

@@ -13,6 +13,7 @@
 #include "graph/call_kind.h"
 #include "graph/call_spans.h"
 #include "graph/mac_count.h"
+#include "graph/masks.h"
 #include "graph/op_traits.h"
 #include "graph/rescale.h"
 
@@ -397,7 +398,10 @@ OpGraph assemble_op_graph(const FlatIr& ir, std::vector<Call> calls,
                       ir.inputs.size(), ", the graph's inputs, got ",
                       num_inputs);
   }
-  return Assembly(ir, std::move(calls), std::move(sites), num_inputs).run();
+  OpGraph graph =
+      Assembly(ir, std::move(calls), std::move(sites), num_inputs).run();
+  find_masks(graph);
+  return graph;
 }
 
 }  // namespace aimetpp::graph

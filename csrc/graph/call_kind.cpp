@@ -123,7 +123,8 @@ CallKind kind_of_call(const FlatIr& ir, const Call& call,
   const bool moves = by_role.compute.empty() && !by_role.moving.empty();
   const IrNode* only = moves ? by_role.moving.front() : nullptr;
   if (by_role.compute.size() == 1) only = by_role.compute.front();
-  if (only != nullptr && (!is_known_kind(kind) || kind == "convolution")) {
+  const bool varies = kind == "convolution" || kind == "where";
+  if (only != nullptr && (!is_known_kind(kind) || varies)) {
     return make_kind(ir, only, node_kind(ir, *only));
   }
   return make_kind(ir, only, kind);

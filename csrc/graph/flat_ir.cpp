@@ -34,6 +34,12 @@ std::string convolution_kind(const FlatIr& ir, const IrNode& node) {
          std::to_string(weight->size() - 2) + "d";
 }
 
+bool is_number(const FlatIr& ir, const IrArg& arg) {
+  if (arg.tensors.empty()) return true;
+  const auto& shape = ir.values[arg.tensors.front()].shape;
+  return shape && shape->empty();
+}
+
 }  // namespace
 
 std::string at_source(const std::string& source) {
@@ -56,7 +62,9 @@ std::string node_kind(const FlatIr& ir, const IrNode& node) {
   }
   const bool of_two = node.args.size() == 2 && !node.args[1].tensors.empty();
   if (of_two && (kind == "max" || kind == "min")) return kind + "imum";
-  return kind;
+  const bool fills = kind == "where" && node.args.size() == 3 &&
+                     is_number(ir, node.args[1]) != is_number(ir, node.args[2]);
+  return fills ? "masked_fill" : kind;
 }
 
 std::int64_t batch_size(const FlatIr& ir) {

@@ -57,8 +57,9 @@ std::string at_source(const std::string& source);
 std::vector<int> read_values(const IrNode& node);
 
 // The aten base name of a node, with convolutions told apart by rank and
-// direction ("conv2d", "conv_transpose1d"), and a reduction by max or min from
-// the element-wise one ("maximum").
+// direction ("conv2d", "conv_transpose1d"), a reduction by max or min from the
+// element-wise one ("maximum"), and a choice between a tensor and a number from
+// one between tensors ("masked_fill").
 std::string node_kind(const FlatIr& ir, const IrNode& node);
 
 // The first dimension of the first input; 1 where it has none.

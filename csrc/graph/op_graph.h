@@ -35,6 +35,19 @@ struct AIMETPP_API Call {
   [[nodiscard]] std::string name() const;
 };
 
+enum class MaskValues : std::uint8_t {
+  none,   // not looked at, or no mask
+  zeros,  // a mask that hides nothing, or values that happen to be 0
+  mask,   // nothing but zeros and numbers that mask
+  some,   // other values beside numbers that mask
+};
+
+// What the traced values of a tensor say of it as a mask (graph/masks.h).
+struct MaskFacts {
+  MaskValues values = MaskValues::none;
+  double masked_below = 0;  // its low numbers, half again as high, are below
+};
+
 // One place where a tensor can be quantized.
 struct AIMETPP_API Site {
   int id = kNone;  // index in OpGraph::sites and argument of the marker op
@@ -47,6 +60,7 @@ struct AIMETPP_API Site {
   // names it by its path in the model, and rows of it by their indices:
   // "encoder.attn.in_proj_weight[0:64]".
   std::string param;
+  MaskFacts mask = {};  // of an input that is added to another one
 
   // The name in its module: "weight", "in_proj_weight".
   [[nodiscard]] std::string param_name() const;
@@ -70,6 +84,11 @@ struct Tensor {
   bool is_floating = true;
   std::vector<std::int64_t> shape;  // as traced; empty where unknown or 0-d
   std::vector<Use> uses;
+  // All that reads it reads it as a mask.
+  bool is_mask = false;
+  // Values not above it are masked: on the way to a softmax, which makes them
+  // 0, no quantizer's range holds them.
+  std::optional<double> masked_below;
 };
 
 // What an op does to the grid of its input.
@@ -105,6 +124,9 @@ struct Op {
   // Multiply-accumulates of one sample (batch dimension divided out); 0 for an
   // op that does not multiply by a weight or another activation.
   std::int64_t macs = 0;
+  // The input that is a mask of the other one or of a parameter; kNone where
+  // the op applies no mask.
+  int mask_slot = kNone;
   // A product of two activations (matmul, attention) rather than of an
   // activation and a parameter.
   bool multiplies_activations = false;

@@ -185,6 +185,7 @@ constexpr OpRow kGridPreserving[] = {
      "fill_diagonal"},
     {"Trilu", "tril triu"},
     {"Where", "masked_fill"},
+    {"", "mask_add"},  // graph/masks.h
     {"ScatterND", "setitem"},
     // Max pooling picks.
     {"MaxPool",

@@ -22,6 +22,7 @@
 #include "mixed/report_text.h"
 #include "mixed/resolver.h"
 #include "python/convert.h"
+#include "python/masks.h"
 #include "python/quantized_call.h"
 #include "python/search.h"
 #include "python/statistics.h"
@@ -74,14 +75,15 @@ void bind_trace(py::module_& m) {
       .def_readonly("type", &graph::Call::type)
       .def_readonly("source", &graph::Call::source)
       .def_property_readonly("name", &graph::Call::name);
+  bind_masks(m);
   py::class_<graph::Site>(m, "Site")
       .def(py::init([](int id, const std::string& kind, int call, int slot,
-                       std::string param) {
-             return graph::Site{id, site_kind_of(kind), call, slot,
-                                std::move(param)};
+                       std::string param, graph::MaskFacts mask) {
+             return graph::Site{id,   site_kind_of(kind), call,
+                                slot, std::move(param),   mask};
            }),
            py::arg("id"), py::arg("kind"), py::arg("call"), py::arg("slot"),
-           py::arg("param"))
+           py::arg("param"), py::arg("mask") = graph::MaskFacts{})
       .def_readonly("id", &graph::Site::id)
       .def_property_readonly("kind",
                              [](const graph::Site& site) {
@@ -200,6 +202,7 @@ void bind_config(py::module_& m) {
                              [](const config::QuantizerSpec& spec) {
                                return std::string(graph::to_string(spec.kind));
                              })
+      .def_readonly("masked_below", &config::QuantizerSpec::masked_below)
       .def_readonly("sites", &config::QuantizerSpec::sites);
   py::class_<config::Placement>(m, "Placement")
       .def_readonly("quantizers", &config::Placement::quantizers)

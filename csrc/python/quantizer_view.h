@@ -104,7 +104,8 @@ inline bool has_hooks(const Attributes& module) {
 }
 
 // nullopt for what only Python knows how to run: another class of quantizer,
-// one that observes, has no range yet or more to do than its op, or has hooks.
+// one that observes, has no range yet or more to do than its op, leaves masked
+// values out, or has hooks.
 inline std::optional<QuantizerView> view_of(py::handle quantizer) {
   if (py::type::handle_of(quantizer).ptr() !=
       python_side.quantizer_class.ptr()) {
@@ -113,11 +114,13 @@ inline std::optional<QuantizerView> view_of(py::handle quantizer) {
   static const Name observing("_observing"), initialized("_initialized"),
       is_its_op("_is_its_op"), is_signed("_signed"),
       channel_axis("channel_axis"), parameters("_parameters"),
-      buffers("_buffers"), min("min"), max("max"), grid("grid");
+      buffers("_buffers"), min("min"), max("max"), grid("grid"),
+      masked_below("masked_below");
   const Attributes attributes(quantizer);
   if (attributes.at(observing).ptr() != Py_False ||
       attributes.at(initialized).ptr() != Py_True ||
-      attributes.at(is_its_op).ptr() != Py_True || has_hooks(attributes)) {
+      attributes.at(is_its_op).ptr() != Py_True ||
+      attributes.at(masked_below).ptr() != Py_None || has_hooks(attributes)) {
     return std::nullopt;
   }
   const py::handle params = attributes.at(parameters);
