@@ -40,6 +40,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/fold/test_equalizable_chains.cpp
   tests/cpp/kernels/test_content_hash.cpp
   tests/cpp/kernels/test_fake_quant.cpp
+  tests/cpp/graph/test_batch_size.cpp
   tests/cpp/graph/test_mac_count.cpp
   tests/cpp/graph/test_masks.cpp
   tests/cpp/graph/test_op_graph.cpp
@@ -51,6 +52,8 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/mixed/test_convert_ops.cpp
   tests/cpp/mixed/test_convert_points.cpp
   tests/cpp/mixed/test_cost_model.cpp
+  tests/cpp/mixed/test_cost_table.cpp
+  tests/cpp/mixed/test_memory_model.cpp
   tests/cpp/mixed/test_greedy_search.cpp
   tests/cpp/mixed/test_greedy_search_properties.cpp
   tests/cpp/mixed/test_report_text.cpp

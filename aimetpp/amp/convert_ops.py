@@ -7,7 +7,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,10 +90,13 @@ def measure_alphas(
     """
     measured: list[MeasuredAlpha] = []
     for done, solution in enumerate(solutions):
-        known = evaluator.known("front", solution.assignment)
-        if known is None and progress is not None:
+        known = any(
+            evaluator.known(phase, solution.assignment) is not None
+            for phase in ("front", "convert")
+        )
+        if not known and progress is not None:
             progress("convert", done, len(solutions))
-        score = evaluator.evaluate("front", solution.assignment)
+        score = evaluator.evaluate("convert", solution.assignment)
         if math.isnan(score):
             raise RuntimeError(
                 "greedy_search: the phase-2 score must be a number, got nan for alpha "
@@ -117,7 +120,7 @@ def best_alpha(measured: Sequence[MeasuredAlpha], target: float) -> MeasuredAlph
             item.solution.convert_cost,
             item.solution.relative_cost,
             -item.score,
-            -item.solution.alpha,
+            item.solution.alpha,
         ),
     )
 
@@ -182,8 +185,9 @@ def alpha_points(
     measured: Sequence[MeasuredAlpha],
     groups: Sequence[QuantizerGroup],
     candidates: Sequence[Any],
+    memory_of: Callable[[Sequence[int]], dict[str, float]],
 ) -> list[AlphaPoint]:
-    """As users see them."""
+    """As users see them; `memory_of` an assignment gives the fields of its bytes."""
     return [
         AlphaPoint(
             alpha=item.solution.alpha,
@@ -196,6 +200,7 @@ def alpha_points(
             },
             within_budget=item.solution.within_budget,
             gap=item.solution.gap,
+            **memory_of(item.solution.assignment),
         )
         for item in measured
     ]

@@ -17,7 +17,11 @@ from aimetpp.amp.simulation import Simulation
 PHASES = {
     "sensitivity": "eval_callback_for_phase1",
     "front": "eval_callback_for_phase2",
+    "convert": "eval_callback_for_phase2",
 }
+# Phases 2 and 3 have one metric. Each keeps its own scores, so that what phase 3 has
+# measured does not turn up in phase 2's list of a later run.
+_SAME_METRIC = {"front": "convert", "convert": "front"}
 OFF = -1
 
 
@@ -128,6 +132,10 @@ class SimEvaluator:
         known = self._cache.get(phase, assignment)
         if known is not None:
             return known
+        measured = self._cache.get(_SAME_METRIC.get(phase, phase), assignment)
+        if measured is not None:
+            self._cache.put(phase, assignment, measured)
+            return measured
         self._state.apply(self.precisions(phase, assignment))
         start = time.monotonic()
         self.evaluations[phase] += 1

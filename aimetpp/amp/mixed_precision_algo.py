@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from aimetpp.amp.convert_ops import (
     parse_convert_costs,
     write_alpha_files,
 )
+from aimetpp.amp.cost_table import parse_cost_table
 from aimetpp.amp.evaluation import EvalCallbackFactory
 from aimetpp.amp.evaluator import PHASES, SimEvaluator, SimState
 from aimetpp.amp.metric_identity import metric_name
@@ -86,6 +87,7 @@ class GreedyMixedPrecisionAlgo:
         *,
         convert_op_reduction: bool | None = None,
         convert_costs: Any = None,
+        cost_table: Any = None,
         include: Any = None,
         exclude: Any = None,
         progress: Any = None,
@@ -112,11 +114,13 @@ class GreedyMixedPrecisionAlgo:
         self._convert_costs = parse_convert_costs(
             convert_costs, [activation for activation, _ in self._candidates]
         )
+        cost_rows = None if cost_table is None else parse_cost_table(cost_table)
         self._callbacks = {
             "sensitivity": check_callback(
                 eval_callback_for_phase1, PHASES["sensitivity"]
             ),
             "front": check_callback(eval_callback_for_phase2, PHASES["front"]),
+            "convert": eval_callback_for_phase2,
         }
         if forward_pass_callback is not None:
             check_callback(forward_pass_callback, "forward_pass_callback")
@@ -131,7 +135,13 @@ class GreedyMixedPrecisionAlgo:
         ensure_calibrated(sim, self._members, self._candidates, forward_pass_callback)
         self.groups = [members.group for members in self._members]
         self._searched = [q for members in self._members for q in members.quantizers]
-        self._cost_model = _C.build_cost_model(sim.graph, sim.placement)
+        self._bit_ops = _C.build_cost_model(sim.graph, sim.placement)
+        self._memory = _C.build_memory_model(sim.graph, sim.placement)
+        self._cost_model = self._bit_ops
+        if cost_rows is not None:
+            self._cost_model = _C.build_table_cost_model(
+                sim.graph, sim.placement, cost_rows
+            )
         self.result: ParetoList | None = None
 
     def run(
@@ -270,6 +280,13 @@ class GreedyMixedPrecisionAlgo:
     ) -> ParetoList:
         as_tuples = [as_candidate(candidate) for candidate in self._candidates]
 
+        def memory_of(assignment: Sequence[int]) -> dict[str, float]:
+            precisions = evaluator.precisions("front", list(assignment))
+            return {
+                "weight_bytes": self._memory.weight_bytes(precisions),
+                "activation_bytes": self._memory.activation_bytes(precisions),
+            }
+
         def point_of(point: _C.FrontPoint) -> ParetoPoint:
             step = point.group >= 0
             return ParetoPoint(
@@ -282,12 +299,13 @@ class GreedyMixedPrecisionAlgo:
                 dominated=point.dominated,
                 group=self.groups[point.group] if step else None,
                 candidate=as_tuples[point.candidate] if step else None,
+                **memory_of(point.assignment),
             )
 
         points = [point_of(point) for point in found.points]
         first_step = len(points) - len(found.walk)
         end_of_walk = len(points)
-        alphas = alpha_points(measured, self.groups, as_tuples)
+        alphas = alpha_points(measured, self.groups, as_tuples, memory_of)
         chosen = found.chosen
         if best is not None:
             points = with_phase3_points(points, alphas)
@@ -315,7 +333,8 @@ class GreedyMixedPrecisionAlgo:
                 baseline_score=found.baseline_score,
                 final_score=found.final_score if best is None else best.score,
                 baseline_candidate=as_tuples[found.baseline_candidate],
-                baseline_bit_ops=self._cost_model.bit_ops(baseline),
+                baseline_bit_ops=self._bit_ops.bit_ops(baseline),
+                baseline_cost=self._cost_model.cost(baseline),
                 stop_reason=found.stop_reason,
                 evaluations=evaluator.evaluations,
                 seconds=evaluator.seconds,
@@ -342,4 +361,4 @@ class GreedyMixedPrecisionAlgo:
         )
         write_json_files(self._folder, result, info)
         write_alpha_files(self._folder, result.alphas, result.summary.chosen_alpha)
-        write_pages(self._folder, result)
+        write_pages(self._folder, result, self._sim)

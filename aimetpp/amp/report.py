@@ -19,6 +19,7 @@ from bokeh.plotting import figure
 from bokeh.resources import INLINE
 
 from aimetpp.amp.candidates import candidate_text
+from aimetpp.amp.group_picture import group_picture
 from aimetpp.amp.results import (
     ParetoList,
     ParetoPoint,
@@ -28,15 +29,17 @@ from aimetpp.amp.results import (
     point_candidate,
     point_name,
 )
+from aimetpp.amp.simulation import Simulation
 from aimetpp.common.files import atomic_write
 
 _COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf")
 
 
-def write_pages(folder: Path, result: ParetoList) -> None:
+def write_pages(folder: Path, result: ParetoList, sim: Simulation) -> None:
     """Writes the pages of a search, each whole or not at all.
 
-    `pareto_curve.html`, `quantizer_group_sensitivity.html` and `report.html`.
+    `pareto_curve.html`, `quantizer_group_sensitivity.html` and `report.html`, which
+    also shows the groups over the simulation's graph.
 
     Raises:
         OSError: the folder cannot be written.
@@ -56,6 +59,7 @@ def write_pages(folder: Path, result: ParetoList) -> None:
                 _sensitivity(result),
                 _table(format_sensitivity_table(result)),
                 *_alphas(result),
+                group_picture(sim),
             ],
         ),
     }
@@ -70,6 +74,8 @@ def _source(result: ParetoList, points: list[ParetoPoint]) -> ColumnDataSource:
         "score": [point.score for point in points],
         "group": [point_name(point, result) for point in points],
         "candidate": [point_candidate(point, result) for point in points],
+        "weights": [point.weight_bytes for point in points],
+        "activations": [point.activation_bytes for point in points],
         "dominated": ["yes" if point.dominated else "no" for point in points],
         "color": ["#aaaaaa" if point.dominated else _COLORS[0] for point in points],
     }
@@ -130,6 +136,8 @@ def _curve(result: ParetoList) -> Any:
                 ("candidate", "@candidate"),
                 ("bit-ops", "@cost{0.0000}"),
                 ("score", "@score{0.0000}"),
+                ("weight bytes", "@weights{0,0}"),
+                ("activation bytes", "@activations{0,0}"),
                 ("dominated", "@dominated"),
             ],
         )

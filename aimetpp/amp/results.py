@@ -20,7 +20,7 @@ class ParetoPoint:
     """One evaluated setting of the whole model.
 
     Attributes:
-        cost: bit-ops relative to the baseline's, at most 1.
+        cost: bit-ops (or the user's cost) relative to the baseline's, at most 1.
         score: of the phase-2 callback.
         assignment: the candidate of each group.
         dominated: another point is at least as cheap and as good, and better in one.
@@ -28,6 +28,8 @@ class ParetoPoint:
             the point with every group at its narrowest, where that is no step, and
             for points of phase 3.
         candidate: to which it was moved.
+        weight_bytes: of all parameters; those that are not quantized have 4 bytes.
+        activation_bytes: per sample, of quantized activations written and read.
     """
 
     cost: float
@@ -36,6 +38,8 @@ class ParetoPoint:
     dominated: bool
     group: QuantizerGroup | None = None
     candidate: Any = None
+    weight_bytes: float = 0.0
+    activation_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class AlphaPoint:
             converts least.
         gap: proven: no setting within the budget has bit-ops (relative to the
             baseline's) that are lower by more than this; 0 is optimal.
+        weight_bytes, activation_bytes: as in ParetoPoint.
     """
 
     alpha: float
@@ -61,6 +66,8 @@ class AlphaPoint:
     assignment: Mapping[QuantizerGroup, Any]
     within_budget: bool = True
     gap: float = 0.0
+    weight_bytes: float = 0.0
+    activation_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,8 @@ class Sensitivity:
         group: the group.
         candidate: its candidate.
         score: of the phase-1 callback.
-        bit_ops_reduction: bit-ops per sample that this saves against the baseline.
+        bit_ops_reduction: bit-ops per sample (or the user's cost) that this saves
+            against the baseline.
     """
 
     group: QuantizerGroup
@@ -90,6 +98,7 @@ class SearchSummary:
         final_score: of the setting that the sim is left in.
         baseline_candidate: the widest that all groups support.
         baseline_bit_ops: absolute, per sample.
+        baseline_cost: the same, or in units of the user's cost table.
         stop_reason: "complete", "target_met_by_all_narrow", "target_unreachable" or
             "nothing_to_narrow".
         evaluations: calls of the callbacks, by phase.
@@ -107,6 +116,7 @@ class SearchSummary:
     evaluations: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     num_groups: int = 0
+    baseline_cost: float = 0.0
     chosen_alpha: float | None = None
 
 
@@ -196,13 +206,17 @@ def point_candidate(point: ParetoPoint, result: ParetoList) -> str:
 
 
 def format_pareto_table(result: ParetoList) -> str:
-    """The evaluated points as text: cost, score, what the step narrowed.
+    """The evaluated points as text: cost, score, memory, what the step moved.
 
-    "*" marks the chosen point, "d" dominated ones.
+    Memory is in bytes: of the parameters, and of the activations of a sample that are
+    written and read. "*" marks the chosen point, "d" dominated ones.
     """
     names = {id(point): point_name(point, result) for point in result.points}
     width = max([len(name) for name in names.values()] + [5])
-    lines = [f"   {'bit-ops':>8}  {'score':>10}  {'group':<{width}}  candidate"]
+    lines = [
+        f"   {'cost':>8}  {'score':>10}  {'weights':>13}  {'activations':>13}  "
+        f"{'group':<{width}}  candidate"
+    ]
     for point in result.points:
         chosen = point is result.chosen or (
             result.chosen is None and point is result.points[0]
@@ -210,6 +224,7 @@ def format_pareto_table(result: ParetoList) -> str:
         mark = ("*" if chosen else " ") + ("d" if point.dominated else " ")
         lines.append(
             f"{mark} {point.cost:8.4f}  {point.score:10.4f}  "
+            f"{point.weight_bytes:13,.0f}  {point.activation_bytes:13,.0f}  "
             f"{names[id(point)]:<{width}}  {point_candidate(point, result)}".rstrip()
         )
     lines.append(
@@ -238,7 +253,16 @@ def with_phase3_points(
     found = list(points)
     for alpha in alphas:
         if all(point.assignment != alpha.assignment for point in found):
-            found.append(ParetoPoint(alpha.cost, alpha.score, alpha.assignment, False))
+            found.append(
+                ParetoPoint(
+                    alpha.cost,
+                    alpha.score,
+                    alpha.assignment,
+                    dominated=False,
+                    weight_bytes=alpha.weight_bytes,
+                    activation_bytes=alpha.activation_bytes,
+                )
+            )
     return [
         replace(
             point,
@@ -259,7 +283,7 @@ def format_sensitivity_table(result: ParetoList) -> str:
         return f"no sensitivities: {result.stop_reason}"
     width = max(len(str(item.group)) for item in result.sensitivities)
     lines = [f"{'score':>10}  {'bit-ops saved':>13}  {'group':<{width}}  candidate"]
-    base = result.summary.baseline_bit_ops
+    base = result.summary.baseline_cost
     for item in result.sensitivities:
         share = item.bit_ops_reduction / base if base else 0
         lines.append(
@@ -299,6 +323,8 @@ def info_list(
     ]
     if summary.chosen_alpha is not None:
         pairs.append(["phase3 alpha", summary.chosen_alpha])
+        pairs.append(["Phase3 Time", summary.seconds.get("convert", 0.0) / 60])
+        pairs.append(["phase3 eval count", summary.evaluations.get("convert", 0)])
     param = [kind == "param" for kind in kinds]
     flipped = [a != b for a, b in zip(before, after, strict=True)]
     for label, wanted in (

@@ -32,6 +32,7 @@ def choose_mixed_precision(
     *,
     convert_op_reduction: bool | None = None,
     convert_costs: Any = None,
+    cost_table: Any = None,
     include: Any = None,
     exclude: Any = None,
     progress: Any = None,
@@ -44,7 +45,8 @@ def choose_mixed_precision(
     groups at the baseline, the widest candidate that every group supports, and
     narrows them one after the other, the least sensitive first. The cheapest point
     on the way whose score is within the drop is chosen, and the simulation is left
-    there. Cost is bit-ops: MACs x activation bits x parameter bits.
+    there. Cost is bit-ops, MACs x activation bits x parameter bits, or
+    `cost_table`.
 
     Source: AIMET's guide to automatic mixed precision.
 
@@ -89,6 +91,11 @@ def choose_mixed_precision(
         convert_costs: cost of converting one element, a dict {(from, to): cost} with
             precisions such as "int8"; None: the bytes that the convert op reads and
             writes.
+        cost_table: what counts in place of bit-ops, such as measured latencies: a dict
+            {(op, activation, param): cost} with an op's name ("conv1"), ONNX type
+            ("Conv") or kind, precisions such as "int8", and None as the param of an op
+            without a weight. Every op that multiplies needs a cost for each pair of
+            precisions that the search may give it; other ops may be left out.
         include: search only groups with a quantizer in these modules, names, globs or
             QuantizerGroups.
         exclude: leave these out; they keep their precision.
@@ -123,6 +130,7 @@ def choose_mixed_precision(
         phase1_optimize,
         convert_op_reduction=convert_op_reduction,
         convert_costs=convert_costs,
+        cost_table=cost_table,
         include=include,
         exclude=exclude,
         progress=progress,

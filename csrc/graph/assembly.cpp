@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "graph/aliases.h"
+#include "graph/batch_size.h"
 #include "graph/call_kind.h"
 #include "graph/call_spans.h"
 #include "graph/mac_count.h"

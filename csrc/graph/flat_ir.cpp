@@ -67,13 +67,6 @@ std::string node_kind(const FlatIr& ir, const IrNode& node) {
   return fills ? "masked_fill" : kind;
 }
 
-std::int64_t batch_size(const FlatIr& ir) {
-  if (ir.inputs.empty()) return 1;
-  const auto& shape = ir.values[ir.inputs.front()].shape;
-  const bool has_batch = shape && !shape->empty() && shape->front() > 0;
-  return has_batch ? shape->front() : 1;
-}
-
 bool is_creation(const FlatIr& ir, const IrNode& node) {
   return op_traits(node.kind).role == OpRole::metadata &&
          std::ranges::any_of(node.outputs,

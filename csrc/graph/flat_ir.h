@@ -62,9 +62,6 @@ std::vector<int> read_values(const IrNode& node);
 // one between tensors ("masked_fill").
 std::string node_kind(const FlatIr& ir, const IrNode& node);
 
-// The first dimension of the first input; 1 where it has none.
-std::int64_t batch_size(const FlatIr& ir);
-
 // True for a node that makes floating tensors whose values come from no other
 // (zeros, rand_like, fill_): constants.
 bool is_creation(const FlatIr& ir, const IrNode& node);

@@ -131,15 +131,15 @@ class ProblemBuilder {
 
   void add_cost(const CostTerm& term) {
     const CostModel alone{{term}};
-    add_term(
-        groups_of({term.lhs, term.rhs}), [&](const std::vector<int>& labels) {
-          std::vector<Precision> precisions = problem_.fixed_precisions;
-          for (const int group : groups_of({term.lhs, term.rhs})) {
-            set_precisions(problem_, group, domains_[group][labels[group]],
-                           &precisions);
-          }
-          return std::make_pair(alone.bit_ops(precisions) / cost_unit_, 0.0);
-        });
+    add_term(groups_of({term.lhs, term.rhs}),
+             [&](const std::vector<int>& labels) {
+               std::vector<Precision> precisions = problem_.fixed_precisions;
+               for (const int group : groups_of({term.lhs, term.rhs})) {
+                 set_precisions(problem_, group, domains_[group][labels[group]],
+                                &precisions);
+               }
+               return std::make_pair(alone.cost(precisions) / cost_unit_, 0.0);
+             });
   }
 
   void add_point(const ConvertPoint& point) {
@@ -237,7 +237,7 @@ std::vector<ConvertSolution> reduce_convert_ops(
   const ConvertSolution first = describe(1, start);
   const double most = first.convert_cost;
   const double unit =
-      problem.cost_model.bit_ops(precisions_of(problem, space.baseline()));
+      problem.cost_model.cost(precisions_of(problem, space.baseline()));
   const ProblemBuilder builder(problem, points, table, start,
                                unit > 0 ? unit : 1, most > 0 ? most : 1);
   const BudgetSolver solver(builder.built());

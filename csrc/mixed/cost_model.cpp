@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace aimetpp::mixed {
 namespace {
@@ -12,14 +13,19 @@ using graph::kNone;
 using graph::Op;
 using graph::OpGraph;
 
-int bits_of(int quantizer, const std::vector<Precision>& precisions) {
-  if (quantizer == kNone) return Precision::fp32().bitwidth();
+Precision precision_of(int quantizer,
+                       const std::vector<Precision>& precisions) {
+  if (quantizer == kNone) return Precision::fp32();
   if (quantizer < 0 || quantizer >= static_cast<int>(precisions.size())) {
     raise_value_error("bit_ops: one precision for each quantizer is required; ",
                       "quantizer ", quantizer, " is used, got ",
                       precisions.size(), " precisions");
   }
-  return precisions[quantizer].bitwidth();
+  return precisions[quantizer];
+}
+
+double bit_ops_of(const CostTerm& term, Precision lhs, Precision rhs) {
+  return static_cast<double>(term.macs) * lhs.bitwidth() * rhs.bitwidth();
 }
 
 std::int64_t last_dim(const OpGraph& graph, int tensor) {
@@ -105,11 +111,32 @@ class TermBuilder {
 
 }  // namespace
 
+double CostTerm::cost(Precision lhs_precision, Precision rhs_precision) const {
+  if (costs.empty()) return bit_ops_of(*this, lhs_precision, rhs_precision);
+  const auto found = costs.find({lhs_precision, rhs_precision});
+  if (found != costs.end()) return found->second;
+  raise_value_error("cost table: ", op, " has no cost for (",
+                    lhs_precision.name(), ", ", rhs_precision.name(),
+                    "); it has ", join(costs, [](const auto& entry) {
+                      return "(" + entry.first.first.name() + ", " +
+                             entry.first.second.name() + ")";
+                    }));
+}
+
 double CostModel::bit_ops(const std::vector<Precision>& precisions) const {
   double total = 0;
   for (const CostTerm& term : terms) {
-    total += static_cast<double>(term.macs) * bits_of(term.lhs, precisions) *
-             bits_of(term.rhs, precisions);
+    total += bit_ops_of(term, precision_of(term.lhs, precisions),
+                        precision_of(term.rhs, precisions));
+  }
+  return total;
+}
+
+double CostModel::cost(const std::vector<Precision>& precisions) const {
+  double total = 0;
+  for (const CostTerm& term : terms) {
+    total += term.cost(precision_of(term.lhs, precisions),
+                       precision_of(term.rhs, precisions));
   }
   return total;
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "mixed/cost_table.h"
 
 namespace aimetpp::mixed {
 namespace {
@@ -61,6 +62,7 @@ void SearchSpace::check() const {
         "greedy_search: fixed_precisions must have ", problem_.num_quantizers,
         " entries, one per quantizer, got ", problem_.fixed_precisions.size());
   }
+  check_cost_table(problem_);
 }
 
 int SearchSpace::widest_common_candidate() const {
@@ -179,7 +181,7 @@ double SearchSpace::relative_bit_ops(const Assignment& assignment) const {
 }
 
 double SearchSpace::bit_ops(const Assignment& assignment) const {
-  return problem_.cost_model.bit_ops(precisions_of(problem_, assignment));
+  return problem_.cost_model.cost(precisions_of(problem_, assignment));
 }
 
 void set_precisions(const SearchProblem& problem, int group, int candidate,

@@ -4,10 +4,17 @@
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
 
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
 #include "groups/quantizer_group.h"
 #include "mixed/convert_ops.h"
 #include "mixed/cost_model.h"
+#include "mixed/cost_table.h"
 #include "mixed/greedy_search.h"
+#include "mixed/memory_model.h"
 #include "python/convert.h"
 #include "python/evaluator.h"
 
@@ -62,6 +69,20 @@ mixed::SearchResult greedy_search(const mixed::SearchProblem& problem,
                               evaluator, progress_of(progress));
 }
 
+// A row: (op, activation, param or None, cost).
+using Row =
+    std::tuple<std::string, Precision, std::optional<Precision>, double>;
+
+mixed::CostModel table_cost_model(const graph::OpGraph& graph,
+                                  const config::Placement& placement,
+                                  const std::vector<Row>& rows) {
+  std::vector<mixed::CostRow> converted;
+  for (const auto& [op, activation, param, cost] : rows) {
+    converted.push_back({op, activation, param, cost});
+  }
+  return mixed::build_table_cost_model(graph, placement, converted);
+}
+
 void bind_convert_ops(py::module_& m) {
   py::class_<mixed::ConvertPoint>(m, "ConvertPoint")
       .def_readonly("tensor", &mixed::ConvertPoint::tensor)
@@ -88,7 +109,17 @@ void bind_convert_ops(py::module_& m) {
 
 void bind_search(py::module_& m) {
   py::class_<mixed::CostModel>(m, "CostModel")
-      .def("bit_ops", &mixed::CostModel::bit_ops, py::arg("precisions"));
+      .def("bit_ops", &mixed::CostModel::bit_ops, py::arg("precisions"))
+      .def("cost", &mixed::CostModel::cost, py::arg("precisions"));
+  py::class_<mixed::MemoryModel>(m, "MemoryModel")
+      .def("weight_bytes", &mixed::MemoryModel::weight_bytes,
+           py::arg("precisions"))
+      .def("activation_bytes", &mixed::MemoryModel::activation_bytes,
+           py::arg("precisions"));
+  m.def("build_memory_model", &mixed::build_memory_model, py::arg("graph"),
+        py::arg("placement"));
+  m.def("build_table_cost_model", &table_cost_model, py::arg("graph"),
+        py::arg("placement"), py::arg("rows"));
   m.def("build_cost_model", &mixed::build_cost_model, py::arg("graph"),
         py::arg("placement"));
   py::class_<mixed::Sensitivity>(m, "Sensitivity")
