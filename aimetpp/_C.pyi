@@ -345,4 +345,5 @@ def functional_call(
     inputs: list[Any],
     outputs: list[Any],
     overwrites: int | None,
+    name: str,
 ) -> Any: ...

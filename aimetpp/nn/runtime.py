@@ -54,6 +54,7 @@ class FunctionalCall:
     # Which input the op overwrites and returns (`x += y`); None: a new tensor.
     overwrites: int | None = None
     source: str = ""
+    name: str = ""  # as in the graph: "layer1.0/add_0"
 
 
 @dataclass
@@ -295,14 +296,12 @@ def run_functional(module: Any, op: str, func: Any, args: Any, kwargs: Any) -> A
             _report_untraced(record, op, ordinal)
         return result
     quantizers = record.quantizers._modules
-    run = _C.functional_call if is_eager() else run_quantized
-    return run(
-        func,
-        args,
-        kwargs,
-        [quantizers[key] for key in call.inputs],
-        [quantizers[key] for key in call.outputs],
-        call.overwrites,
+    inputs = [quantizers[key] for key in call.inputs]
+    outputs = [quantizers[key] for key in call.outputs]
+    if not is_eager():
+        return run_quantized(func, args, kwargs, inputs, outputs, call.overwrites)
+    return _C.functional_call(
+        func, args, kwargs, inputs, outputs, call.overwrites, call.name
     )
 
 

@@ -204,6 +204,7 @@ class Tracer:
             ],
             traced.overwrites,
             self.calls[call].source,
+            self.calls[call].name,
         )
         return traced.result
 

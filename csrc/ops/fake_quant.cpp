@@ -248,6 +248,26 @@ Gradients backward_cpu(const at::Tensor& grad, const at::Tensor& x,
   return {dx, dmin, dmax};
 }
 
+std::tuple<at::Tensor, at::Tensor> backward_inplace_cpu(
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& min,
+    const at::Tensor& max, const at::Tensor& grid, bool symmetric,
+    OptionalAxis channel_axis) {
+  constexpr QuantMode kMode = QuantMode::fake_quantize;
+  const PreparedCall prepared =
+      prepare(kMode, {x, min, max, grid, symmetric, channel_axis});
+  check_grad(kMode, grad, x);
+  check_grid_values(kMode, prepared.grid);
+  const at::Tensor upstream = laid_out_as(grad, prepared.x);
+  at::Tensor dmin = empty_range_grad(min);
+  at::Tensor dmax = empty_range_grad(max);
+  kernels::cpu::gradient(prepared.call, upstream.const_data_ptr(),
+                         prepared.x.const_data_ptr(),
+                         upstream.mutable_data_ptr(), dmin.mutable_data_ptr(),
+                         dmax.mutable_data_ptr(), at_parallel_for);
+  if (!upstream.is_same(grad)) grad.copy_(upstream);
+  return {dmin, dmax};
+}
+
 template <QuantMode mode>
 at::Tensor forward_meta(const at::Tensor& x, const at::Tensor& min,
                         const at::Tensor& max, const at::Tensor& grid,
@@ -261,6 +281,16 @@ void fake_quantize_inplace_meta(const at::Tensor& x, const at::Tensor& min,
                                 bool symmetric, OptionalAxis channel_axis) {
   check_arguments(QuantMode::fake_quantize,
                   {x, min, max, grid, symmetric, channel_axis});
+}
+
+std::tuple<at::Tensor, at::Tensor> backward_inplace_meta(
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& min,
+    const at::Tensor& max, const at::Tensor& grid, bool symmetric,
+    OptionalAxis channel_axis) {
+  constexpr QuantMode kMode = QuantMode::fake_quantize;
+  check_arguments(kMode, {x, min, max, grid, symmetric, channel_axis});
+  check_grad(kMode, grad, x);
+  return {empty_range_grad(min), empty_range_grad(max)};
 }
 
 template <QuantMode mode>
@@ -285,6 +315,9 @@ TORCH_LIBRARY(aimetpp, m) {
       "int? channel_axis=None";
   // Returns nothing: torch.compile functionalizes no op that returns its input.
   define("fake_quantize_(Tensor(a!) x, " + range + ") -> ()");
+  // The gradient to x takes the place of `grad`.
+  define("fake_quantize_backward_(Tensor(a!) grad, Tensor x, " + range +
+         ") -> (Tensor, Tensor)");
   for (const QuantMode mode :
        {QuantMode::fake_quantize, QuantMode::quantize, QuantMode::dequantize}) {
     const std::string name = op_name(mode);
@@ -301,6 +334,7 @@ TORCH_LIBRARY_IMPL(aimetpp, CPU, m) {
   m.impl("quantize", &forward_cpu<QuantMode::quantize>);
   m.impl("dequantize", &forward_cpu<QuantMode::dequantize>);
   m.impl("fake_quantize_backward", &backward_cpu<QuantMode::fake_quantize>);
+  m.impl("fake_quantize_backward_", &backward_inplace_cpu);
   m.impl("quantize_backward", &backward_cpu<QuantMode::quantize>);
   m.impl("dequantize_backward", &backward_cpu<QuantMode::dequantize>);
 }
@@ -311,6 +345,7 @@ TORCH_LIBRARY_IMPL(aimetpp, Meta, m) {
   m.impl("quantize", &forward_meta<QuantMode::quantize>);
   m.impl("dequantize", &forward_meta<QuantMode::dequantize>);
   m.impl("fake_quantize_backward", &backward_meta<QuantMode::fake_quantize>);
+  m.impl("fake_quantize_backward_", &backward_inplace_meta);
   m.impl("quantize_backward", &backward_meta<QuantMode::quantize>);
   m.impl("dequantize_backward", &backward_meta<QuantMode::dequantize>);
 }

@@ -58,6 +58,14 @@ fake_quantize_backward(const at::Tensor& grad, const at::Tensor& x,
                        const at::Tensor& grid, bool symmetric,
                        std::optional<std::int64_t> channel_axis = std::nullopt);
 
+// For an op that overwrites x while gradients are on. Where can_hand_over(x),
+// the op may run on hand_over(x) without overwriting, and replace_value(x, y)
+// then gives x the value y under all of x's names, with y's history and without
+// a copy. y is not to be used any more.
+[[nodiscard]] AIMETPP_API bool can_hand_over(const at::Tensor& x);
+[[nodiscard]] AIMETPP_API at::Tensor hand_over(const at::Tensor& x);
+AIMETPP_API void replace_value(const at::Tensor& target, const at::Tensor& y);
+
 // x as another tensor over the same memory. Under a tracer it leaves one node,
 // aimetpp::site(x, id), that names the place of x in the model.
 AIMETPP_API at::Tensor site(const at::Tensor& x, std::int64_t id);

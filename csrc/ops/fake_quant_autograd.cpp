@@ -3,6 +3,8 @@
 // functions.
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -20,6 +22,9 @@ using Forward = at::Tensor(const at::Tensor&, const at::Tensor&,
                            OptionalAxis);
 using InPlace = void(const at::Tensor&, const at::Tensor&, const at::Tensor&,
                      const at::Tensor&, bool, OptionalAxis);
+using InPlaceBackward = std::tuple<at::Tensor, at::Tensor>(
+    const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+    const at::Tensor&, bool, OptionalAxis);
 using Backward = Gradients(const at::Tensor&, const at::Tensor&,
                            const at::Tensor&, const at::Tensor&,
                            const at::Tensor&, bool, OptionalAxis);
@@ -53,6 +58,35 @@ const auto& inplace_op() {
   return op;
 }
 
+const auto& inplace_backward_op() {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("aimetpp::fake_quantize_backward_", "")
+          .typed<InPlaceBackward>();
+  return op;
+}
+
+// Plain CPU memory that no other tensor shares, and nothing that watches.
+bool has_own_memory(const at::Tensor& tensor) {
+  using c10::DispatchKey;
+  constexpr c10::DispatchKeySet kWrappers(
+      {DispatchKey::Python, DispatchKey::Functionalize,
+       DispatchKey::FuncTorchBatched, DispatchKey::FuncTorchGradWrapper,
+       DispatchKey::ZeroTensor});
+  return tensor.is_cpu() && tensor.layout() == at::kStrided &&
+         tensor.has_storage() && tensor.storage().use_count() == 1 &&
+         !tensor.key_set().has_any(kWrappers) &&
+         !c10::impl::TorchDispatchModeTLS::any_modes_set();
+}
+
+// Whether a gradient that the engine passes on may be written into: nobody else
+// has it, and it will not be differentiated.
+bool is_only_ours(const at::Tensor& grad, const at::Tensor& x) {
+  return !at::GradMode::is_enabled() && grad.use_count() == 1 &&
+         has_own_memory(grad) && grad.is_non_overlapping_and_dense() &&
+         grad.strides() == x.strides();
+}
+
 template <QuantMode mode, typename Derived>
 class QuantFunction : public torch::autograd::Function<Derived> {
  public:
@@ -71,11 +105,56 @@ class QuantFunction : public torch::autograd::Function<Derived> {
       torch::autograd::AutogradContext* context,
       const torch::autograd::variable_list& grads) {
     const auto saved = context->get_saved_variables();
-    auto [dx, dmin, dmax] = backward_op<mode>().call(
-        grads[0], saved[0], saved[1], saved[2], saved[3],
-        context->saved_data["symmetric"].toBool(),
-        context->saved_data["channel_axis"].template to<OptionalAxis>());
+    const bool symmetric = context->saved_data["symmetric"].toBool();
+    const auto channel_axis =
+        context->saved_data["channel_axis"].template to<OptionalAxis>();
+    if constexpr (mode == QuantMode::fake_quantize) {
+      if (is_only_ours(grads[0], saved[0])) {
+        const at::Tensor& grad = grads[0];
+        auto [dmin, dmax] =
+            inplace_backward_op().call(grad, saved[0], saved[1], saved[2],
+                                       saved[3], symmetric, channel_axis);
+        return {grad, dmin, dmax, {}, {}, {}};
+      }
+    }
+    auto [dx, dmin, dmax] =
+        backward_op<mode>().call(grads[0], saved[0], saved[1], saved[2],
+                                 saved[3], symmetric, channel_axis);
     return {dx, dmin, dmax, {}, {}, {}};
+  }
+};
+
+// x as a tensor of its own over the same memory, with its own version counter:
+// what autograd saves of it stays valid when x is given another value.
+class HandOver : public torch::autograd::Function<HandOver> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* /*context*/,
+                            const at::Tensor& x) {
+    return x.tensor_data();
+  }
+
+  static torch::autograd::variable_list backward(
+      torch::autograd::AutogradContext* /*context*/,
+      const torch::autograd::variable_list& grads) {
+    return {grads[0]};
+  }
+};
+
+// target with y's memory and y's history. The gradient goes to y alone: what
+// target was before is gone, and no zeros are made for it.
+class ReplaceValue : public torch::autograd::Function<ReplaceValue> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context,
+                            at::Tensor target, const at::Tensor& y) {
+    target.unsafeGetTensorImpl()->set_storage_keep_dtype(y.storage());
+    context->mark_dirty({target});
+    return target;
+  }
+
+  static torch::autograd::variable_list backward(
+      torch::autograd::AutogradContext* /*context*/,
+      const torch::autograd::variable_list& grads) {
+    return {at::Tensor(), grads[0]};
   }
 };
 
@@ -132,14 +211,16 @@ TORCH_LIBRARY_IMPL(aimetpp, Autograd, m) {
   m.impl("quantize", &forward_autograd<QuantMode::quantize, Quantize>);
   m.impl("dequantize", &forward_autograd<QuantMode::dequantize, Dequantize>);
   // No second derivatives: asking for one raises.
-  for (const char* name :
-       {"fake_quantize_backward", "quantize_backward", "dequantize_backward"}) {
+  for (const char* name : {"fake_quantize_backward", "fake_quantize_backward_",
+                           "quantize_backward", "dequantize_backward"}) {
     m.impl(name, torch::autograd::autogradNotImplementedFallback());
   }
 }
 
 TORCH_LIBRARY_IMPL(aimetpp, ADInplaceOrView, m) {
   m.impl("fake_quantize_", &inplace_raising_version);
+  m.impl("fake_quantize_backward_",
+         torch::autograd::autogradNotImplementedInplaceOrViewFallback());
 }
 
 }  // namespace
@@ -155,6 +236,19 @@ void fake_quantize_(const at::Tensor& x, const at::Tensor& min,
                     const at::Tensor& max, const at::Tensor& grid,
                     bool symmetric, OptionalAxis channel_axis) {
   inplace_op().call(x, min, max, grid, symmetric, channel_axis);
+}
+
+bool can_hand_over(const at::Tensor& x) {
+  return has_own_memory(x) && !x.is_leaf() && !x.is_view() &&
+         x.storage_offset() == 0 && x.is_non_overlapping_and_dense();
+}
+
+at::Tensor hand_over(const at::Tensor& x) { return HandOver::apply(x); }
+
+void replace_value(const at::Tensor& target, const at::Tensor& y) {
+  const bool fits = y.strides() == target.strides() &&
+                    y.storage_offset() == 0 && y.storage().use_count() == 1;
+  ReplaceValue::apply(target, fits ? y : at::empty_like(target).copy_(y));
 }
 
 at::Tensor quantize(const at::Tensor& x, const at::Tensor& min,

@@ -68,12 +68,23 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_cuda(
   return {dx, dmin, dmax};
 }
 
+std::tuple<at::Tensor, at::Tensor> backward_inplace_cuda(
+    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& min,
+    const at::Tensor& max, const at::Tensor& grid, bool symmetric,
+    std::optional<std::int64_t> channel_axis) {
+  const auto [dx, dmin, dmax] = backward_cuda<QuantMode::fake_quantize>(
+      grad, x, min, max, grid, symmetric, channel_axis);
+  grad.copy_(dx);
+  return {dmin, dmax};
+}
+
 TORCH_LIBRARY_IMPL(aimetpp, CUDA, m) {
   m.impl("fake_quantize", &forward_cuda<QuantMode::fake_quantize>);
   m.impl("fake_quantize_", &fake_quantize_inplace_cuda);
   m.impl("quantize", &forward_cuda<QuantMode::quantize>);
   m.impl("dequantize", &forward_cuda<QuantMode::dequantize>);
   m.impl("fake_quantize_backward", &backward_cuda<QuantMode::fake_quantize>);
+  m.impl("fake_quantize_backward_", &backward_inplace_cuda);
   m.impl("quantize_backward", &backward_cuda<QuantMode::quantize>);
   m.impl("dequantize_backward", &backward_cuda<QuantMode::dequantize>);
 }

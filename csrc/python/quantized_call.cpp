@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "python/quantizer_view.h"
 #include "python/weight_cache.h"
@@ -223,6 +224,57 @@ class LeafScope {
   std::shared_ptr<c10::SafePyObject> mode_;
 };
 
+// Turns the `inplace` of one of PyTorch's own modules (nn.ReLU and its like)
+// off while it runs.
+class InplaceOff {
+ public:
+  InplaceOff(py::handle leaf, const Attributes& attributes)
+      : attributes_(attributes) {
+    const py::str module =
+        leaf.attr("_aimetpp_original_forward").attr("__module__");
+    on_ = module.cast<std::string>().rfind("torch.nn.modules.", 0) == 0 &&
+          attributes.has(name()) && attributes.at(name()).ptr() == Py_True;
+    if (on_) attributes_.set(name(), py::handle(Py_False));
+  }
+  ~InplaceOff() {
+    if (on_) PyDict_SetItem(attributes_.dict().ptr(), name().get(), Py_True);
+  }
+  InplaceOff(const InplaceOff&) = delete;
+  InplaceOff& operator=(const InplaceOff&) = delete;
+  explicit operator bool() const { return on_; }
+
+ private:
+  static const Name& name() {
+    static const Name inplace("inplace");
+    return inplace;
+  }
+
+  const Attributes& attributes_;
+  bool on_ = false;
+};
+
+py::object wrapped(const at::Tensor& tensor) {
+  return py::reinterpret_steal<py::object>(THPVariable_Wrap(tensor));
+}
+
+// A module that would overwrite args[0], run with gradients on but without
+// overwriting: what autograd saves stays, and the input's other names get the
+// quantized values at the end.
+template <typename Call>
+py::object overwritten_with_gradients(const Around& around,
+                                      const py::tuple& args, const Call& call) {
+  const py::object target = args[0];
+  py::object input = wrapped(ops::hand_over(THPVariable_Unpack(target.ptr())));
+  if (!around.inputs.empty() && !around.inputs[0].is_none()) {
+    input = quantized(around.inputs[0], input);
+  }
+  const py::object result = call(py::make_tuple(std::move(input)));
+  const at::Tensor y =
+      THPVariable_Unpack(quantized(around.outputs[0], result).ptr());
+  ops::replace_value(THPVariable_Unpack(target.ptr()), y);
+  return target;
+}
+
 // `count` entries of a ModuleList from `first` on.
 Quantizers slots_of(const py::handle modules, const Name& container,
                     Py_ssize_t first, Py_ssize_t count) {
@@ -248,9 +300,10 @@ py::object leaf_call(const py::object& leaf, const py::tuple& args,
   static const Name modules("_modules"), record("_aimetpp"),
       num_inputs("num_inputs"), num_outputs("num_outputs"),
       overwrites("overwrites"), input_quantizers("input_quantizers"),
-      output_quantizers("output_quantizers");
+      output_quantizers("output_quantizers"), name("name");
   const Attributes attributes(leaf);
   const Attributes known(attributes.at(record));
+  const Event event(kCallEvent, known.at(name));
   const auto inputs = known.at(num_inputs).cast<Py_ssize_t>();
   const auto outputs = known.at(num_outputs).cast<Py_ssize_t>();
   const py::handle children = attributes.at(modules);
@@ -258,6 +311,18 @@ py::object leaf_call(const py::object& leaf, const py::tuple& args,
                 slots_of(children, output_quantizers, call * outputs, outputs),
                 known.at(overwrites).cast<std::optional<int>>()};
   const LeafScope scope(attributes, frames, mode);
+  if (around.overwrites == 0 && at::GradMode::is_enabled() &&
+      args.size() == 1 && kwargs.empty() && any(around.outputs) &&
+      THPVariable_CheckExact(args[0].ptr()) &&
+      ops::can_hand_over(THPVariable_Unpack(args[0].ptr()))) {
+    if (const InplaceOff off(leaf, attributes); off) {
+      return overwritten_with_gradients(
+          around, args, [&](const py::tuple& entered) {
+            return call_python(leaf.attr("_aimetpp_original_forward"), entered,
+                               kwargs);
+          });
+    }
+  }
   return run_quantized(
       std::move(around), args, kwargs,
       [&](const py::tuple& entered) {
@@ -271,7 +336,8 @@ py::object leaf_call(const py::object& leaf, const py::tuple& args,
 py::object functional_call(const py::object& function, const py::tuple& args,
                            const py::dict& kwargs, const py::list& inputs,
                            const py::list& outputs,
-                           std::optional<int> overwrites) {
+                           std::optional<int> overwrites, const py::str& name) {
+  const Event event(kCallEvent, name);
   const auto owned = [](const py::list& list) {
     Quantizers quantizers;
     for (const py::handle entry : list) {
@@ -314,7 +380,7 @@ void bind_quantized_call(py::module_& m) {
         py::arg("kwargs"), py::arg("call"), py::arg("frames"), py::arg("mode"));
   m.def("functional_call", &functional_call, py::arg("function"),
         py::arg("args"), py::arg("kwargs"), py::arg("inputs"),
-        py::arg("outputs"), py::arg("overwrites"));
+        py::arg("outputs"), py::arg("overwrites"), py::arg("name"));
   py::class_<WeightCache>(m, "WeightCache")
       .def(py::init<>())
       .def("get", &WeightCache::get, py::arg("name"), py::arg("quantizer"),

@@ -3,11 +3,13 @@
 // Private to python/.
 #pragma once
 
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "ops/fake_quant.h"
 
@@ -47,6 +49,10 @@ class Attributes {
     return item(dict_, name);
   }
 
+  [[nodiscard]] bool has(const Name& name) const {
+    return PyDict_GetItemWithError(dict_.ptr(), name.get()) != nullptr;
+  }
+
   // item(dict, name), an error where there is none.
   [[nodiscard]] static py::handle item(py::handle dict, const Name& name) {
     PyObject* value = PyDict_GetItemWithError(dict.ptr(), name.get());
@@ -71,6 +77,24 @@ class Attributes {
   py::object dict_;
 };
 
+// While torch.profiler runs, what happens until the end of the scope is an
+// event of this name; profiling.py looks for the prefixes.
+inline constexpr const char* kCallEvent = "aimetpp call ";
+inline constexpr const char* kSiteEvent = "aimetpp site ";
+
+class Event {
+ public:
+  Event(const char* prefix, py::handle name)
+      : guard_(at::RecordScope::USER_SCOPE) {
+    if (guard_.isActive()) {
+      guard_.before(prefix + py::str(name).cast<std::string>());
+    }
+  }
+
+ private:
+  at::RecordFunction guard_;
+};
+
 // The arguments of fake_quantize after its tensor, borrowed from the quantizer.
 struct QuantizerView {
   const at::Tensor& min;
@@ -78,12 +102,15 @@ struct QuantizerView {
   const at::Tensor& grid;
   bool symmetric;
   std::optional<std::int64_t> channel_axis;
+  py::handle label;
 
   [[nodiscard]] at::Tensor fake_quantize(const at::Tensor& x) const {
+    const Event event(kSiteEvent, label);
     const py::gil_scoped_release release;
     return ops::fake_quantize(x, min, max, grid, symmetric, channel_axis);
   }
   void fake_quantize_(const at::Tensor& x) const {
+    const Event event(kSiteEvent, label);
     const py::gil_scoped_release release;
     ops::fake_quantize_(x, min, max, grid, symmetric, channel_axis);
   }
@@ -115,7 +142,7 @@ inline std::optional<QuantizerView> view_of(py::handle quantizer) {
       is_its_op("_is_its_op"), is_signed("_signed"),
       channel_axis("channel_axis"), parameters("_parameters"),
       buffers("_buffers"), min("min"), max("max"), grid("grid"),
-      masked_below("masked_below");
+      masked_below("masked_below"), label("label");
   const Attributes attributes(quantizer);
   if (attributes.at(observing).ptr() != Py_False ||
       attributes.at(initialized).ptr() != Py_True ||
@@ -137,7 +164,8 @@ inline std::optional<QuantizerView> view_of(py::handle quantizer) {
       THPVariable_Unpack(max_object.ptr()),
       THPVariable_Unpack(grid_object.ptr()),
       attributes.at(is_signed).ptr() == Py_True,
-      attributes.at(channel_axis).cast<std::optional<std::int64_t>>()};
+      attributes.at(channel_axis).cast<std::optional<std::int64_t>>(),
+      attributes.at(label)};
 }
 
 // quantizer(x).

@@ -75,6 +75,7 @@ py::object WeightCache::get(const std::string& name, py::handle quantizer,
       !can_be_kept(view->max) || !can_be_kept(view->grid)) {
     return quantized(quantizer, parameter);
   }
+  const Event event(kSiteEvent, view->label);
   Entry& entry = entries_[name];
   const std::uint64_t content = hash_of(source);
   std::vector<std::uint64_t> encoding = fingerprint(*view);
