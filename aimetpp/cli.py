@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aimetpp.commands.mmp import add_mmp
+from aimetpp.commands.profile import add_profile
 
 # Adds a subcommand to the parser; its `run` default is called with the arguments
 # and returns the exit status.
@@ -67,7 +68,7 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     )
 
 
-_COMMANDS: tuple[_AddCommand, ...] = (_add_demo, add_mmp)
+_COMMANDS: tuple[_AddCommand, ...] = (_add_demo, add_mmp, add_profile)
 
 
 def make_parser() -> argparse.ArgumentParser:

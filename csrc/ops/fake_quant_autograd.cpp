@@ -130,7 +130,7 @@ class HandOver : public torch::autograd::Function<HandOver> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* /*context*/,
                             const at::Tensor& x) {
-    return x.tensor_data();
+    return x.variable_data();
   }
 
   static torch::autograd::variable_list backward(

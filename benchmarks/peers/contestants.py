@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fake quantization as other libraries do it; those that are installed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Contestants = dict[str, Callable[[], object]]
+
+
+def contestants(
+    x: torch.Tensor, low: float, high: float, bits: int, channels: bool, backward: bool
+) -> Contestants:
+    """What runs each library's fake quantization of x.
+
+    Args:
+        x: the tensor; its first axis is that of the channels.
+        low: start of the range, of every channel too.
+        high: its end.
+        bits: of an asymmetric grid.
+        channels: one range per channel, else one for all.
+        backward: with gradients, learned ranges where the library has them.
+    """
+    found: Contestants = {}
+    for name, make in (
+        ("aimet", _aimet),
+        ("torchao", _torchao),
+        ("brevitas", _brevitas),
+    ):
+        try:
+            run = make(x, low, high, bits, channels, backward)
+        except (ImportError, AttributeError, TypeError, RuntimeError) as error:
+            if (name, str(error)) not in _SAID:
+                _SAID.add((name, str(error)))
+                print(f"<!-- {name} is not measured: {error} -->")
+            continue
+        if run is not None:
+            found[name] = run
+    return found
+
+
+_SAID: set[tuple[str, str]] = set()
+
+
+def _aimet(
+    x: torch.Tensor, low: float, high: float, bits: int, channels: bool, backward: bool
+) -> Callable[[], object]:
+    affine: Any = importlib.import_module("aimet_torch.quantization.affine")
+    shape = (x.size(0),) + (1,) * (x.dim() - 1) if channels else ()
+    quantizer = affine.QuantizeDequantize(shape, bits, False)
+    quantizer.set_range(low, high)
+    if not backward:
+        quantizer.requires_grad_(False)
+    return lambda: quantizer(x)
+
+
+def _torchao(
+    x: torch.Tensor, low: float, high: float, bits: int, channels: bool, backward: bool
+) -> Callable[[], object]:
+    primitives: Any = importlib.import_module("torchao.quantization.quant_primitives")
+    fake_quantize = getattr(primitives, "_fake_quantize_affine", None) or (
+        primitives.fake_quantize_affine
+    )
+    count = x.size(0) if channels else 1
+    steps = (1 << bits) - 1
+    scale = torch.full((count,), (high - low) / steps, requires_grad=backward)
+    zero = torch.full((count,), float(round(-low / ((high - low) / steps))))
+    block = (1, *x.shape[1:]) if channels else tuple(x.shape)
+    return lambda: fake_quantize(x, block, scale, zero, torch.int32, 0, steps)
+
+
+def _brevitas(
+    x: torch.Tensor, low: float, high: float, bits: int, channels: bool, backward: bool
+) -> Callable[[], object] | None:
+    if channels:  # its weight quantizers compute their ranges from the weight
+        return None
+    quant: Any = importlib.import_module("brevitas.core.quant")
+    bit_width: Any = importlib.import_module("brevitas.core.bit_width")
+    wrapper: Any = importlib.import_module("brevitas.core.function_wrapper")
+    steps = (1 << bits) - 1
+    quantizer = quant.IntQuant(
+        narrow_range=False,
+        signed=False,
+        float_to_int_impl=wrapper.RoundSte(),
+        tensor_clamp_impl=wrapper.TensorClamp(),
+    )
+    width = bit_width.BitWidthConst(bits)
+    scale = torch.tensor((high - low) / steps, requires_grad=backward)
+    zero = torch.tensor(float(round(-low / ((high - low) / steps))))
+    return lambda: quantizer(scale, zero, width(), x)

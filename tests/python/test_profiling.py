@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The profile of a simulated forward, and its command."""
+
+import pytest
+import torch
+from torch import nn
+
+from aimetpp.cli import main
+from aimetpp.profiling import profile_forward
+from aimetpp.quantsim import QuantizationSimModel
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.relu = nn.ReLU()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        y = self.relu(self.conv(x))
+        y = self.relu(y + 1)
+        return self.fc(y.mean((2, 3)))
+
+
+@pytest.fixture
+def sim():
+    torch.manual_seed(0)
+    simulation = QuantizationSimModel(Model(), torch.randn(2, 3, 8, 8))
+    simulation.compute_encodings(lambda m: m(torch.randn(2, 3, 8, 8)))
+    return simulation
+
+
+def test_every_call_and_quantizer_has_a_row(sim):
+    profile = profile_forward(sim, repeats=2)
+    calls = {call.name: call for call in profile.calls}
+    assert set(calls) == {"conv", "relu", "add_0", "mean_0", "fc"} or set(calls) == {
+        "conv", "relu", "/add_0", "/mean_0", "fc"
+    }  # fmt: skip
+    assert calls["conv"].op == "conv2d" and calls["conv"].calls == 1
+    assert calls["relu"].calls == 2
+    on = {label for label, _ in _standing(sim)}
+    assert {site.name for site in profile.sites} == on
+    assert profile.simulated > 0 and profile.float_ > 0
+    for call in profile.calls:
+        assert 0 <= call.quantizing <= call.simulated
+        assert call.float_ > 0
+    in_sites = sum(site.milliseconds for site in profile.sites)
+    assert sum(c.quantizing for c in profile.calls) == pytest.approx(in_sites, rel=0.5)
+
+
+def _standing(sim):
+    for quantizer in {id(q): q for _, q in sim.named_quantizers()}.values():
+        yield quantizer.label, quantizer
+
+
+def test_the_report_names_the_slowest(sim):
+    profile = profile_forward(sim, torch.randn(1, 3, 8, 8), repeats=1)
+    text = profile.report(rows=1)
+    assert profile.calls[0].name in text and profile.sites[0].name in text
+    assert f"... and {len(profile.calls) - 1} faster calls" in text
+    assert str(profile) == profile.report()
+
+
+def test_profiling_leaves_the_simulation_as_it_was(sim):
+    x = torch.randn(2, 3, 8, 8)
+    sim.model.train()
+    expected = sim.model(x)
+    profile_forward(sim, x, repeats=1)
+    assert sim.model.training and torch.equal(sim.model(x), expected)
+
+
+def test_errors(sim):
+    with pytest.raises(ValueError, match="repeats must be at least 1, got 0"):
+        profile_forward(sim, repeats=0)
+    uncalibrated = QuantizationSimModel(Model(), torch.randn(2, 3, 8, 8))
+    with pytest.raises(RuntimeError, match="has no range yet"):
+        profile_forward(uncalibrated)
+
+
+def test_command(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_model.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())\n"
+        "number = 3\n"
+        "def nothing():\n"
+        "    return None\n",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    options = ["--input", "5,4", "--repeats", "1"]
+    assert main(["profile", "my_model:make", *options]) == 0
+    text = capsys.readouterr().out
+    assert "one forward: simulated" in text and "linear" in text
+    for name, message in (
+        ("my_model", "a function is named as"),
+        ("my_model:number", "no function 'number'"),
+        ("my_model:nothing", "must return a torch.nn.Module, got NoneType"),
+        ("no_such_module:make", "No module named"),
+    ):
+        assert main(["profile", name, *options]) == 1
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["profile", "my_model:make", "--input", "5,x"])
