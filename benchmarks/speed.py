@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import copy
 import datetime
-import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,12 +78,9 @@ def peer_contestants(
         )
     if not options.peers:
         return contestants
-    path = Path(__file__).parent / "peers" / "contestants.py"
-    spec = importlib.util.spec_from_file_location("peer_contestants", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return contestants | module.contestants(x, LOW, HIGH, BITS, channels, backward)
+    from peers.contestants import contestants as peers
+
+    return contestants | peers(x, LOW, HIGH, BITS, channels, backward)
 
 
 def forward_rows(table: Table, numel: int, label: str) -> None:
@@ -164,12 +160,7 @@ def backward_row(table: Table, numel: int, label: str, target: float) -> None:
     table.row(
         f"forward + backward, learned range, {label}",
         {"two copies": repeated(two_copies, times)},
-        {
-            "ours": repeated(both, times),
-            **{
-                name: repeated(with_backward(run), times) for name, run in peers.items()
-            },
-        },
+        {"ours": repeated(both, times), **peers},
         target,
     )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,11 @@ _SAID: set[tuple[str, str]] = set()
 def _aimet(
     x: torch.Tensor, low: float, high: float, bits: int, channels: bool, backward: bool
 ) -> Callable[[], object]:
+    # torchvision, which aimet-torch imports, registers a fake kernel for an op that
+    # only a build for this very PyTorch has.
+    for name in ("nms", "qnms"):
+        with contextlib.suppress(RuntimeError):
+            torch.library.define(f"torchvision::{name}", "(Tensor a) -> Tensor")
     affine: Any = importlib.import_module("aimet_torch.quantization.affine")
     shape = (x.size(0),) + (1,) * (x.dim() - 1) if channels else ()
     quantizer = affine.QuantizeDequantize(shape, bits, False)
@@ -87,6 +93,7 @@ def _brevitas(
         signed=False,
         float_to_int_impl=wrapper.RoundSte(),
         tensor_clamp_impl=wrapper.TensorClamp(),
+        input_view_impl=wrapper.Identity(),
     )
     width = bit_width.BitWidthConst(bits)
     scale = torch.tensor((high - low) / steps, requires_grad=backward)

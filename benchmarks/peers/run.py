@@ -24,11 +24,13 @@ FOLDER = ROOT / "build" / "peers"
 PEERS = ("aimet-torch==2.42.0", "brevitas==0.13.4", "torchao==0.18.0")
 # What the peers and this package import; installed one by one without dependencies.
 IMPORTED = (
-    *("numpy", "tqdm", "bokeh", "onnx", "protobuf", "ml_dtypes", "packaging"),
-    *("safetensors", "jsonschema", "attrs", "referencing", "rpds-py"),
-    *("jsonschema-specifications", "onnx_ir", "onnxscript", "psutil", "pandas"),
-    *("python-dateutil", "pytz", "six", "dependencies", "unfoldNd", "torchvision"),
-    *("pillow", "hvplot", "holoviews", "panel", "param", "colorcet", "pyyaml"),
+    *("numpy", "tqdm", "bokeh", "tornado", "jinja2", "markupsafe", "contourpy"),
+    *("xyzservices", "pyyaml", "pillow", "packaging", "matplotlib", "torchvision"),
+    *("onnx", "protobuf", "ml_dtypes", "onnx_ir", "onnxscript", "safetensors"),
+    *("jsonschema", "attrs", "referencing", "rpds-py", "jsonschema-specifications"),
+    *("psutil", "pandas", "python-dateutil", "pytz", "six", "hvplot", "holoviews"),
+    *("panel", "param", "colorcet", "pyviz_comms", "markdown", "bleach", "requests"),
+    *("dependencies==2.0.1", "unfoldNd", "scipy"),
 )
 
 
