@@ -10,11 +10,8 @@ frame).
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,23 +19,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from aimetpp import _C
-from aimetpp.common.text import source_of_caller
 from aimetpp.nn.attention import PARTS
+from aimetpp.nn.off_path import called_alone, report_untraced
 
 if TYPE_CHECKING:
     from aimetpp.quantsim.tracing import Tracer
-
-# What stands between the user's forward and the code that looks for it.
-_PACKAGE_FOLDER = Path(__file__).parent.parent
-LIBRARY_FOLDERS = tuple(
-    str(folder) + os.sep
-    for folder in (
-        Path(torch.__file__).parent,
-        _PACKAGE_FOLDER / "common",
-        _PACKAGE_FOLDER / "nn",
-        _PACKAGE_FOLDER / "quantsim",
-    )
-)
 
 
 @dataclass
@@ -81,18 +66,6 @@ class ModuleRecord:
     # first so many entries of the model's call sequence (module name, op).
     starts: list[int] = field(default_factory=list)
     sequence: list[tuple[str, str]] = field(default_factory=list)
-
-
-def called_alone(record: ModuleRecord, calls: int) -> RuntimeError:
-    """The error for a module that runs outside the model's forward, where that calls
-    it several times.
-    """
-    return RuntimeError(
-        f"module {record.name!r} was called on its own, outside the model's forward, "
-        f"which calls it {calls} times: which of these calls' quantizers to use is not "
-        "known. Call the whole model, and use gradient checkpointing on modules that "
-        "are called once"
-    )
 
 
 class Context:
@@ -275,6 +248,10 @@ class FunctionalMode(TorchFunctionMode):
         if parts is not None:
             return parts(self, *args, **kwargs)
         op = op_name(func)
+        if op is not None and isinstance(kwargs.get("out"), torch.Tensor):
+            out = kwargs.pop("out")  # not an input
+            result = self.call(func, *args, **kwargs)
+            return out.resize_(result.shape).copy_(result)
         if op is None or not has_markable((args, kwargs)):
             if func is torch.Tensor.unflatten:  # torch.compile cannot look into it
                 func = torch.unflatten
@@ -293,7 +270,10 @@ def run_functional(module: Any, op: str, func: Any, args: Any, kwargs: Any) -> A
     if call is None:
         result = func(*args, **kwargs)
         if has_markable(result):
-            _report_untraced(record, op, ordinal)
+            known = sum(1 for name, _ in record.functional if name == op)
+            where = f"module {record.name!r}" if record.name else "the root module"
+            what = f"functional op {op!r} in {where}"
+            report_untraced(record, what, ordinal, known)
         return result
     quantizers = record.quantizers._modules
     inputs = [quantizers[key] for key in call.inputs]
@@ -303,24 +283,6 @@ def run_functional(module: Any, op: str, func: Any, args: Any, kwargs: Any) -> A
     return _C.functional_call(
         func, args, kwargs, inputs, outputs, call.overwrites, call.name
     )
-
-
-def _report_untraced(record: ModuleRecord, op: str, ordinal: int) -> None:
-    known = sum(1 for name, _ in record.functional if name == op)
-    where = record.name or "the root module"
-    if not torch.compiler.is_compiling():
-        where += f", {source_of_caller(LIBRARY_FOLDERS)}"
-    message = (
-        f"functional op {op!r} (call {ordinal + 1} in {where}) was not traced when the "
-        f"simulation was built: {known} such calls were. The model took another path "
-        "than with dummy_input; build the simulation with an input that takes this "
-        "path, or set sim.untraced_ops = 'warn' to run such ops unquantized"
-    )
-    if record.untraced == "error":
-        raise RuntimeError(message)
-    if not record.warned:
-        record.warned = True
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def _check_all_seen(context: Context) -> None:

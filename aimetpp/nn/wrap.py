@@ -24,10 +24,10 @@ from aimetpp.nn.computed import (
     hide_weight_hooks,
     restore_weight_hooks,
 )
+from aimetpp.nn.off_path import called_alone, report_untraced
 from aimetpp.nn.runtime import (
     STATE,
     ModuleRecord,
-    called_alone,
     frame,
     is_eager,
     quantize_results,
@@ -199,17 +199,16 @@ _C.register_run_time(run_quantized, quantize_results, _leaf_call)
 
 
 def _call_ordinal(record: ModuleRecord) -> int:
-    """Which call of the module in this forward it is, where several were traced."""
-    if record.num_calls <= 1:
-        return 0
+    """Which call of the module in this forward it is; at least as many as were traced
+    for one that was not, whose inputs and results have no quantizers.
+    """
     if STATE.context is None:
-        raise called_alone(record, record.num_calls)
+        if record.num_calls > 1:
+            raise called_alone(record, record.num_calls)
+        return 0
     call = STATE.context.next(record.name, "")
     if call >= record.num_calls:
-        raise RuntimeError(
-            f"module {record.name!r} was called {call + 1} times in one forward; "
-            f"{record.num_calls} calls were traced with dummy_input"
-        )
+        report_untraced(record, f"module {record.name!r}", call, record.num_calls)
     return call
 
 

@@ -58,8 +58,8 @@ def read_model(
         )
     if dummy_input is None:
         dummy_input = _random_input(who, model, input_shapes)
-    prepare(model)
     try:
+        prepare(model)
         traced = trace(model, dummy_input, who)
     finally:
         unwrap_all(model)

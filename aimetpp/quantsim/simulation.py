@@ -35,6 +35,7 @@ from aimetpp.quantsim.artifacts import ArtifactMethods
 from aimetpp.quantsim.bank import QuantizerBank, Slot
 from aimetpp.quantsim.inspection import InspectionMethods
 from aimetpp.quantsim.pinning import PinningMethods
+from aimetpp.quantsim.replay import warn_of_other_paths
 from aimetpp.quantsim.training import TrainingMethods
 
 _NOT_STORED = (
@@ -131,9 +132,10 @@ class QuantizationSimModel(
         self._build(config, activation, param)
 
     def _build(self, config: _C.QuantConfig, activation: str, param: str) -> None:
-        wrapping.prepare(self.model)
         try:
+            wrapping.prepare(self.model)
             traced = tracing.trace(self.model, self.dummy_input)
+            warn_of_other_paths(self.model, self.dummy_input, traced.tracer)
         except BaseException:
             self._unwrap_all(self.model)  # an in-place model is left as it was
             raise

@@ -20,8 +20,9 @@ from torch.utils import _pytree as pytree
 from aimetpp import _C
 from aimetpp.common.inference import inference
 from aimetpp.common.text import source_of_caller
+from aimetpp.common.trees import know_dataclasses
+from aimetpp.nn.off_path import LIBRARY_FOLDERS
 from aimetpp.nn.runtime import (
-    LIBRARY_FOLDERS,
     STATE,
     Context,
     FunctionalCall,
@@ -44,6 +45,7 @@ def split_dummy_input(dummy_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]
     """
     if isinstance(dummy_input, torch.Tensor):
         return (dummy_input,), {}
+    know_dataclasses(dummy_input)
     if isinstance(dummy_input, dict):
         args: tuple[Any, ...] = ()
         kwargs = dict(dummy_input)
@@ -224,6 +226,14 @@ class Tracer:
         module, _, name = path.rpartition(".")
         return ParamRead(slot, module, name, rows)
 
+    def _refuse_unregistered(self, call: int, x: torch.Tensor) -> None:
+        if isinstance(x, torch.nn.Parameter) and x.requires_grad:
+            raise ValueError(
+                f"{self.calls[call].name} reads a parameter that is not registered in "
+                "the model. What a plain list or dict holds is not: use nn.ModuleList, "
+                "ModuleDict or ParameterList"
+            )
+
     def _traced(self, call: int, function: Any, args: Any, kwargs: Any) -> _TracedCall:
         """Runs one call with its inputs and results marked."""
         originals: list[torch.Tensor] = []
@@ -233,6 +243,7 @@ class Tracer:
             originals.append(x)
             read = self._param_read(call, k, x)
             if read is None:
+                self._refuse_unregistered(call, x)
                 marked.append(self._mark(x, "input", call, k))
                 return marked[-1]
             marked.append(self._mark_param(call, read.path, x, k))
@@ -242,6 +253,7 @@ class Tracer:
         args, kwargs = map_markable(enter, (args, kwargs))
         versions = [x._version for x in marked]
         result = function(*args, **kwargs)
+        know_dataclasses(result)
         overwrites: int | None = None
         num_outputs = 0
 
@@ -291,6 +303,7 @@ class _Flattened(torch.nn.Module):
         ]
         args, kwargs = pytree.tree_unflatten(leaves, self._spec)
         result = self.model(*args, **kwargs)
+        know_dataclasses(result)
         self.returned = type(result).__name__
         outputs, spec = pytree.tree_flatten(result)
         kept = [x for x in outputs if isinstance(x, torch.Tensor)]
@@ -336,7 +349,8 @@ def trace(
     """
     args, kwargs = split_dummy_input(dummy_input)
     leaves, spec = pytree.tree_flatten((args, kwargs))
-    tensors = tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
+    # The model may write into its inputs.
+    tensors = tuple(x.clone() for x in leaves if isinstance(x, torch.Tensor))
     flattened = _Flattened(model, spec, leaves)
     tracer = Tracer(model)
     STATE.tracer = tracer
@@ -358,8 +372,8 @@ def trace(
     outputs = pytree.tree_leaves(flattened.output_structure)
     if all(index is None for index in outputs):
         raise RuntimeError(
-            f"{who}: the model could not be traced: it must return a "
-            "tensor, or tensors in nested tuples, lists or dicts, but returned a "
+            f"{who}: the model could not be traced: it must return a tensor, or tensors "
+            "in nested tuples, lists, dicts or dataclasses, but returned a "
             f"{flattened.returned} without any"
         )
     graph = _C.read_graph(ir, tracer.calls, tracer.sites, len(tensors))

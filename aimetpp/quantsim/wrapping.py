@@ -20,7 +20,12 @@ def prepare(model: torch.nn.Module) -> None:
     """Wraps every leaf, and every other module as a frame, in place."""
     computing: tuple[str, ...] = ()  # where weights are computed: nothing to see
     for name, module in list(model.named_modules()):
-        if isinstance(module, torch.jit.ScriptModule | torch.nn.Identity):
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError(
+                f"module {name!r} is a {type(module).__name__}, which cannot be traced "
+                "with the rest of the model: use the module it was made of"
+            )
+        if isinstance(module, torch.nn.Identity):
             continue
         if name.startswith(computing) and computing:
             continue
