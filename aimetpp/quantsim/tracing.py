@@ -372,8 +372,8 @@ def trace(
     outputs = pytree.tree_leaves(flattened.output_structure)
     if all(index is None for index in outputs):
         raise RuntimeError(
-            f"{who}: the model could not be traced: it must return a tensor, or tensors "
-            "in nested tuples, lists, dicts or dataclasses, but returned a "
+            f"{who}: the model could not be traced: it must return a tensor, or "
+            "tensors in nested tuples, lists, dicts or dataclasses, but returned a "
             f"{flattened.returned} without any"
         )
     graph = _C.read_graph(ir, tracer.calls, tracer.sites, len(tensors))

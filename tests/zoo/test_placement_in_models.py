@@ -103,14 +103,14 @@ def test_squeezenet_expansions_share_the_quantizer_of_their_concatenation():
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_densenet_block_lies_on_one_grid(bits):
-    # Every layer reads a concatenation of what all layers before it made: all of a
-    # block's tensors are on one grid.
+    # Every layer reads a concatenation of what all layers before it made, and the
+    # block ends with one of all: its tensors are on one grid.
     sim = simulate("torchvision/densenet121")
     found = outputs(sim)
     block = [n for n in found if n.startswith("features.denseblock1")]
     cats = [n for n in block if "/cat_" in n]
     made = [n for n in block if n.endswith(".conv2")]
-    assert len(made) == 6 and len(cats) == 6
+    assert len(made) == 6 and len(cats) == 7
     assert distinct(found[name] for name in made + cats) == 1
     found[made[0]].bitwidth = bits
     assert {found[name].bitwidth for name in cats} == {bits}
