@@ -251,7 +251,7 @@ def test_functional_ops_are_quantized_in_place_too():
         def forward(self, x):
             y = x + 1
             self.kept = y
-            z = y * 2
+            z = y * y
             return z + y
 
     x = data()
@@ -262,7 +262,7 @@ def test_functional_ops_are_quantized_in_place_too():
     assert len(quantizers) == 3
     a = quantizers[0](sim.model.functional_quantizers["add_0_input_0"](x) + 1)
     assert torch.equal(sim.model.kept, a)
-    assert torch.equal(y, quantizers[2](quantizers[1](a * 2) + a))
+    assert torch.equal(y, quantizers[2](quantizers[1](a * a) + a))
 
 
 def test_an_op_that_overwrites_shows_quantized_values_under_every_name():
