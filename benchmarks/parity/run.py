@@ -44,9 +44,11 @@ def main(arguments: list[str]) -> int:
     interpreter = args.interpreter or reference_interpreter(args.environment)
     with tempfile.TemporaryDirectory() as temporary:
         output = GOLDEN if args.update else Path(temporary)
-        for script in (["encodings.py"], ["simulation.py", "write"]):
-            path = output / Path(script[0]).with_suffix(".json").name
-            command = [interpreter, FOLDER / script[0], *script[1:], path]
+        for script, name in (
+            (["ranges.py"], "encodings.json"),
+            (["simulation.py", "write"], "simulation.json"),
+        ):
+            command = [interpreter, FOLDER / script[0], *script[1:], output / name]
             subprocess.run(list(map(str, command)), check=True)
         same = (output / "encodings.json").read_text() == (
             GOLDEN / "encodings.json"

@@ -2,7 +2,7 @@
 """Encodings of a whole simulation: aimet-torch's and aimetpp's, side by side.
 
 One model, one set of weights and one set of inputs, made by arithmetic alone
-(`encodings.values`); both packages quantize it by aimetpp's default config. Run by
+(`parity_data.values`); both packages quantize it by aimetpp's default config. Run by
 either package's interpreter:
 
     python benchmarks/parity/simulation.py write tests/golden/simulation.json
@@ -22,9 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-from encodings_data import batch, values
+from parity_data import batch, values
 
 SCHEMES = {"min_max": "tf", "tf_enhanced": "tf_enhanced"}  # ours: aimet-torch's
 BITWIDTHS = ((8, 8), (16, 16), (8, 4), (4, 8))  # activations, parameters

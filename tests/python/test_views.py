@@ -39,7 +39,7 @@ def test_a_view_made_before_its_base_is_written():
 
     assert graph_of(function) == [
         "view@1: view(t1) -> t2",
-        "/mul_0: mul(t1#4) -> t3#5",
+        "/mul_0: mul(t1#4) -> t3#5 factor=2",
         "view@3: view(t3) -> t4",
         "/add_0: add(t4#6) -> t5#7",
         "out: t5",
@@ -57,7 +57,7 @@ def test_a_view_of_a_view_follows_a_write_into_another_view():
         "view@1: view(t1) -> t2",
         "select@2: select(t2) -> t3",
         "select@3: select(t1) -> t4",
-        "/mul_0: mul(t4#4) -> t5#5",
+        "/mul_0: mul(t4#4) -> t5#5 factor=2",
         "slice_scatter@5: slice_scatter(t1, t5) -> t6",
         "view@6: view(t6) -> t7",
         "select@7: select(t7) -> t8",
@@ -75,7 +75,7 @@ def test_a_view_follows_every_write():
 
     assert graph_of(function) == [
         "view@1: view(t1) -> t2",
-        "/mul_0: mul(t1#4) -> t3#5",
+        "/mul_0: mul(t1#4) -> t3#5 factor=2",
         "view@3: view(t3) -> t4",
         "/add_0: add(t4#6) -> t5#7",
         "slice_scatter@5: slice_scatter(t3, t5) -> t6",
@@ -109,7 +109,7 @@ def test_a_view_that_is_not_read_again_stays():
     assert graph_of(function) == [
         "view@1: view(t1) -> t2",
         "/add_0: add(t2#4) -> t3#5",
-        "/mul_0: mul(t1#6) -> t4#7",
+        "/mul_0: mul(t1#6) -> t4#7 factor=2",
         "view@4: view(t3) -> t5",
         "/mul_1: mul(t4#8, t5#9) -> t6#10",
         "out: t6",

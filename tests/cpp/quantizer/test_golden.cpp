@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Ranges and encodings against those of aimet-torch on the same data:
-// tests/golden/encodings.json, written by benchmarks/parity/encodings.py.
+// tests/golden/encodings.json, written by benchmarks/parity/ranges.py.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -28,7 +28,7 @@ json read_golden() {
   return json::parse(file);
 }
 
-// `values` of benchmarks/parity/encodings.py, number by number.
+// `values` of benchmarks/parity/ranges.py, number by number.
 std::vector<float> make_values(const json& batch) {
   std::size_t count = 1;
   for (const json& size : batch["shape"]) count *= size.get<std::size_t>();

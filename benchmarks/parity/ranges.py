@@ -3,7 +3,7 @@
 
 Run with an interpreter that has aimet-torch (2.42.0 was used), not aimetpp:
 
-    python benchmarks/parity/encodings.py tests/golden/encodings.json
+    python benchmarks/parity/ranges.py tests/golden/encodings.json
 
 The file holds no data, only how to make it: `values` is a linear congruential
 generator in exact double arithmetic that tests/cpp/quantizer/test_golden.cpp
@@ -20,9 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-from encodings_data import batch, values
+from parity_data import batch, values
 
 # Per-channel cases have the channels first and one batch. Constants are in
 # "extremes_only": there the histogram schemes differ on purpose.
