@@ -29,6 +29,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/config/test_masks.cpp
   tests/cpp/config/test_placement.cpp
   tests/cpp/config/test_placement_properties.cpp
+  tests/cpp/config/test_placement_settings.cpp
   tests/cpp/config/test_rescale.cpp
   tests/cpp/config/test_rule_log.cpp
   tests/cpp/config/test_supergroups.cpp
