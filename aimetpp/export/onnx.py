@@ -38,12 +38,12 @@ from aimetpp.export.encodings import (
 )
 from aimetpp.export.external_data import MAX_MODEL_BYTES, onnx_bytes
 from aimetpp.export.files import require_writable_folder, write_together
+from aimetpp.export.integer_types import required_opset
 from aimetpp.export.qdq import (
     MARKER_DOMAIN,
     MARKER_OP,
     QdqResult,
     insert_qdq,
-    required_opset,
 )
 
 if TYPE_CHECKING:

@@ -15,12 +15,11 @@ QuantizeLinear computes what the simulation does: round half to even, then satur
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from aimetpp.export.biases import quantize_biases
@@ -28,6 +27,12 @@ from aimetpp.export.data_movement import spread_encodings
 from aimetpp.export.encodings import Encoding
 from aimetpp.export.graph_editor import GraphEditor
 from aimetpp.export.guards import add_guards, grid_end
+from aimetpp.export.integer_types import (
+    WIDE_TYPES_OPSET,
+    integer_type,
+    is_narrower_than_type,
+)
+from aimetpp.export.param_integers import per_onnx_block, quantize_array
 from aimetpp.quantization.blocks import Blocks
 
 MARKER_DOMAIN = "aimetpp.marker"
@@ -35,13 +40,8 @@ MARKER_DOMAIN = "aimetpp.marker"
 # what the DequantizeLinear in its place will yield.
 MARKER_OP = "DequantizeLinear"
 
-# Smallest opset with 4 and 16-bit QuantizeLinear types, and with blocks.
-WIDE_TYPES_OPSET = 21
 _IR_VERSION_OF_WIDE_TYPES = 10
-_MAX_BITWIDTH = 16
 
-_SIGNED = {4: TensorProto.INT4, 8: TensorProto.INT8, 16: TensorProto.INT16}
-_UNSIGNED = {4: TensorProto.UINT4, 8: TensorProto.UINT8, 16: TensorProto.UINT16}
 _FLOAT_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 _MARKER_TYPES = {
     "Float": TensorProto.FLOAT,
@@ -62,36 +62,6 @@ class QdqResult:
     activations: dict[str, Encoding] = field(default_factory=dict)
     params: dict[str, Encoding] = field(default_factory=dict)
     biases: dict[str, Encoding] = field(default_factory=dict)
-
-
-def container_bitwidth(encoding: Encoding, site: str) -> int:
-    """Bits of the ONNX integer type that holds the encoding's grid: 4, 8 or 16.
-
-    Raises:
-        ValueError: the grid is wider than ONNX can express.
-    """
-    for bits in _SIGNED:
-        if encoding.bitwidth <= bits:
-            return bits
-    raise ValueError(
-        f"ONNX export: site {site!r} is {encoding.precision}, and QuantizeLinear has "
-        f"integer types of up to {_MAX_BITWIDTH} bits; set it to int{_MAX_BITWIDTH} or "
-        "less, fp16, bf16 or fp32"
-    )
-
-
-def required_opset(
-    encodings: Mapping[int, Encoding], site_names: Mapping[int, str]
-) -> int:
-    """The smallest opset whose nodes can express all encodings.
-
-    Raises:
-        ValueError: no opset can; the message names the site.
-    """
-    integers = {site: e for site, e in encodings.items() if not e.is_float}
-    bits = {container_bitwidth(e, site_names[s]) for s, e in integers.items()}
-    blockwise = any(e.blocks is not None for e in integers.values())
-    return WIDE_TYPES_OPSET if blockwise or bits - {8} else 13
 
 
 def insert_qdq(
@@ -251,7 +221,7 @@ class _Rewriter:
             )
         if marker.elem_type != TensorProto.FLOAT:
             chain.cast(TensorProto.FLOAT, "float")
-        if self._is_narrower_than_type(marker, encoding):
+        if is_narrower_than_type(encoding, self._site_names[marker.site]):
             self._clip(chain, marker, encoding)
         scale, zero_point, axis = self._grid_initializers(marker, encoding)
         self._quantized[chain.current] = encoding
@@ -291,7 +261,7 @@ class _Rewriter:
             return chain.finish()
         self._weights[marker.output] = encoding
         integers = quantize_array(values, encoding)
-        elem_type = self._integer_type(marker, encoding)
+        elem_type = integer_type(encoding, self._site_names[marker.site])
         stored_type = helper.tensor_dtype_to_np_dtype(elem_type)
         tensor = numpy_helper.from_array(integers.astype(stored_type))
         stored = self._editor.add_initializer(f"{marker.source}_quantized", tensor)
@@ -304,28 +274,19 @@ class _Rewriter:
             chain.cast(marker.elem_type, "cast")
         return chain.finish()
 
-    def _integer_type(self, marker: _Marker, encoding: Encoding) -> int:
-        bits = container_bitwidth(encoding, self._site_names[marker.site])
-        return (_SIGNED if encoding.qmin < 0 else _UNSIGNED)[bits]
-
-    def _is_narrower_than_type(self, marker: _Marker, encoding: Encoding) -> bool:
-        bits = container_bitwidth(encoding, self._site_names[marker.site])
-        low = -(1 << (bits - 1)) if encoding.qmin < 0 else 0
-        return (encoding.qmin, encoding.qmax) != (low, low + (1 << bits) - 1)
-
     def _grid_initializers(
         self, marker: _Marker, encoding: Encoding, shape: Sequence[int] = ()
     ) -> tuple[str, str, dict[str, int]]:
         """Names of the scale and the zero point, and the attributes that say how they
         extend over the tensor; its `shape` is of use for blocks only.
         """
-        elem_type = self._integer_type(marker, encoding)
+        elem_type = integer_type(encoding, self._site_names[marker.site])
         scales, zeros = np.array(encoding.scale), np.array(encoding.zero_point)
         axis: dict[str, int] = {}
         if encoding.blocks is not None:
             axis = self._block_attributes(marker, encoding.blocks)
-            scales = _for_onnx(scales, encoding.blocks, axis["axis"], shape)
-            zeros = _for_onnx(zeros, encoding.blocks, axis["axis"], shape)
+            scales = per_onnx_block(scales, encoding.blocks, axis["axis"], shape)
+            zeros = per_onnx_block(zeros, encoding.blocks, axis["axis"], shape)
         elif encoding.channel_axis is not None:
             axis = {"axis": encoding.channel_axis}
         else:
@@ -345,40 +306,6 @@ class _Rewriter:
             name = self._site_names[marker.site]
             raise ValueError(f"ONNX export: {name!r}: {error}") from error
         return {"axis": axis, "block_size": size}
-
-
-def _for_onnx(
-    values: np.ndarray, blocks: Blocks, axis: int, shape: Sequence[int]
-) -> np.ndarray:
-    """One number for each block along `axis`, and for each index along the others."""
-    array = values.reshape(blocks.counts)
-    for other, total in enumerate(shape):
-        if other != axis:
-            array = array.repeat(total // array.shape[other], axis=other)
-    return array
-
-
-def quantize_array(values: np.ndarray, encoding: Encoding) -> np.ndarray:
-    """The grid's integers of a parameter, in float32 arithmetic as the simulation."""
-    if encoding.blocks is not None:
-        return _quantize_blocks(values, encoding, encoding.blocks)
-    shape = [1] * values.ndim
-    if encoding.channel_axis is not None:
-        shape[encoding.channel_axis] = -1
-    scale = np.asarray(encoding.scale, dtype=np.float32).reshape(shape)
-    offset = np.asarray(encoding.offset, dtype=np.float32).reshape(shape)
-    steps = np.rint(values.astype(np.float32) / scale) - offset
-    integers = np.clip(steps, encoding.qmin, encoding.qmax).astype(np.int64)
-    return integers.reshape(values.shape)
-
-
-def _quantize_blocks(
-    values: np.ndarray, encoding: Encoding, blocks: Blocks
-) -> np.ndarray:
-    per_block = replace(encoding, blocks=None, channel_axis=0)
-    split = blocks.split(torch.from_numpy(np.array(values))).numpy()
-    integers = torch.from_numpy(quantize_array(split, per_block))
-    return blocks.join(integers, values.shape).numpy()
 
 
 class _Chain:

@@ -8,7 +8,7 @@ import copy
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,11 +19,9 @@ from aimetpp.common.defs import CallbackFunc, QuantizationDataType, QuantScheme
 from aimetpp.common.inference import inference
 from aimetpp.common.precision import precision_name
 from aimetpp.common.text import shortened
-from aimetpp.export.keys import param_key
 from aimetpp.nn.calibration import compute_encodings
 from aimetpp.nn.computed import detached_weights
 from aimetpp.nn.wrap import (
-    QUANTIZER_CONTAINERS,
     BaseQuantizationMixin,
     QuantizationMixin,
     unwrap_all,
@@ -33,6 +31,7 @@ from aimetpp.quantization.base import keep_masked
 from aimetpp.quantsim import tracing, wrapping
 from aimetpp.quantsim.artifacts import ArtifactMethods
 from aimetpp.quantsim.bank import QuantizerBank, Slot
+from aimetpp.quantsim.exclusion import ExclusionMethods
 from aimetpp.quantsim.inspection import InspectionMethods
 from aimetpp.quantsim.pinning import PinningMethods
 from aimetpp.quantsim.replay import warn_of_other_paths
@@ -59,7 +58,11 @@ class _SimReference:
 
 
 class QuantizationSimModel(
-    InspectionMethods, PinningMethods, TrainingMethods, ArtifactMethods
+    InspectionMethods,
+    ExclusionMethods,
+    PinningMethods,
+    TrainingMethods,
+    ArtifactMethods,
 ):
     """Simulates a quantized version of a model.
 
@@ -125,7 +128,7 @@ class QuantizationSimModel(
         config = _C.parse_quant_config(self._config_text, str(path))
         tracing.split_dummy_input(dummy_input)  # its errors come before the copy
         self.dummy_input = dummy_input
-        self.excluded_layers: list[str] = []
+        self.excluded_layers = []
         self.model = (
             model if in_place else copy.deepcopy(model, detached_weights(model))
         )
@@ -314,62 +317,6 @@ class QuantizationSimModel(
             yield
 
     # -- taking apart -------------------------------------------------------
-
-    def exclude_layers_from_quantization(
-        self, layers: Iterable[torch.nn.Module]
-    ) -> None:
-        """Turns off every quantizer of the given modules of `sim.model`, and of the
-        modules inside them. Encodings files name them under "excluded_layers".
-
-        Raises:
-            TypeError: not a list of modules.
-            ValueError: a module that is not part of this simulation.
-        """
-        if isinstance(layers, torch.nn.Module | str):
-            raise TypeError(
-                "exclude_layers_from_quantization: a list of modules is required, got "
-                f"{type(layers).__name__}"
-            )
-        chosen = list(layers)
-        known = {module: name for name, module in self.model.named_modules()}
-        for layer in chosen:
-            if layer not in known:
-                raise ValueError(
-                    "exclude_layers_from_quantization: not a module of this "
-                    f"simulation's model: {type(layer).__name__}"
-                )
-        for layer in chosen:
-            if known[layer] not in self.excluded_layers:
-                self.excluded_layers.append(known[layer])
-            for module in layer.modules():
-                for name in QUANTIZER_CONTAINERS:
-                    container = module._modules.get(name)
-                    if container is not None:
-                        container._modules.update(dict.fromkeys(container._modules))
-
-    def exclude_param_from_quantization(self, param: str) -> None:
-        """Turns off the quantizers of parameters, for good: whatever reads them.
-
-        Args:
-            param: a name such as "weight" for every parameter of that name, or the path
-                of one ("layer1.conv1.weight").
-
-        Raises:
-            ValueError: no parameter of the model is named so.
-        """
-        found = False
-        for site in self.graph.sites:
-            path = param_key(self.graph, site).partition("[")[0]  # rows of it
-            is_named = path == param or path.endswith(f".{param}")
-            if site.kind != "param" or not is_named:
-                continue
-            found = True
-            if (index := self.placement.quantizer_of_site[site.id]) >= 0:
-                self._bank.set_precision(index, "fp32")
-        if not found:
-            raise ValueError(
-                f"exclude_param_from_quantization: no parameter is named {param!r}"
-            )
 
     @staticmethod
     def get_original_model(model: Any, qdq_weights: bool = False) -> torch.nn.Module:

@@ -8,7 +8,8 @@ from onnx import TensorProto, helper
 from onnx_running import run
 
 from aimetpp.export.encodings import Encoding
-from aimetpp.export.qdq import MARKER_DOMAIN, MARKER_OP, insert_qdq, quantize_array
+from aimetpp.export.param_integers import quantize_array
+from aimetpp.export.qdq import MARKER_DOMAIN, MARKER_OP, insert_qdq
 
 
 def marker(source, output, site, dtype="Float"):
