@@ -15,7 +15,6 @@ namespace {
 using config::Placement;
 using config::SupportedKernel;
 using graph::kNone;
-using graph::Op;
 using graph::OpGraph;
 using graph::SiteKind;
 
