@@ -15,7 +15,8 @@ def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
     """Writes `data` so that a reader sees the old file or the new one, never a part.
 
     The data goes to a temporary file in the same folder, is flushed to the disk, and
-    takes the place of `path` in one rename. Text is written as UTF-8 as it is.
+    takes the place of `path` in one rename. Text is written as UTF-8 as it is. A link
+    is followed; a device or a pipe, which no file must replace, is written to.
 
     Args:
         path: the file; its folder must exist.
@@ -25,8 +26,12 @@ def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
         OSError: the folder is missing or cannot be written, or the disk is full; a
             file that was at `path` is untouched, and no temporary file is left.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     content = data.encode("utf-8") if isinstance(data, str) else data
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        with open(target, "wb", buffering=0) as special:
+            special.write(content)
+        return
     try:
         descriptor, name = tempfile.mkstemp(
             dir=target.parent, prefix=f".{target.name}."

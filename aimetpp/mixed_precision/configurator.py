@@ -237,6 +237,8 @@ class MixedPrecisionConfigurator:
                 atomic_write(log_file, str(report))  # type: ignore[arg-type]
             elif log_file is not None:
                 log_file.write(str(report))  # type: ignore[union-attr]
+                if hasattr(log_file, "flush"):  # an error must come now, not at close
+                    log_file.flush()
         self._requests = []
         return report
 

@@ -32,6 +32,23 @@ def test_atomic_write_replaces_the_file_and_keeps_its_mode(tmp_path: Path) -> No
     assert (tmp_path / "b").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
+def test_atomic_write_follows_links_and_replaces_no_pipe(tmp_path):
+    target, link, pipe = (tmp_path / name for name in ("target", "link", "pipe"))
+    target.write_text("old")
+    link.symlink_to(target)
+    atomic_write(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        atomic_write(pipe, "through")
+        assert os.read(reader, 100) == b"through"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
 def test_atomic_write_that_fails_leaves_what_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,10 +66,11 @@ std::uint64_t content_hash(const void* data, std::int64_t bytes,
   });
   std::uint64_t hash = combined(0, static_cast<std::uint64_t>(bytes));
   for (const std::uint64_t value : hashes) hash = combined(hash, value);
+  if (bytes == whole) return hash;
   Lanes rest{};
   std::memcpy(rest.data(), begin + whole,
               static_cast<std::size_t>(bytes - whole));
-  return bytes == whole ? hash : combined(hash, finished(rest));
+  return combined(hash, finished(rest));
 }
 
 }  // namespace aimetpp::kernels::cpu
