@@ -107,18 +107,21 @@ def measure_alphas(
 
 
 def best_alpha(measured: Sequence[MeasuredAlpha], target: float) -> MeasuredAlpha:
-    """The one that converts least within the target; of equal ones the cheapest.
+    """The one within the target with the smallest sum of relative bit-ops and of
+    convert cost as a share of alpha 1's: converting less is worth as much of the
+    choice's convert cost as it adds to the bit-ops of the baseline, and no more.
 
     Alpha 1, the choice of phase 2, where none is within it.
     """
+    chosen = next(item for item in measured if item.solution.alpha == 1)
+    unit = chosen.solution.convert_cost or 1
     within = [item for item in measured if item.score >= target]
     if not within:
-        return next(item for item in measured if item.solution.alpha == 1)
+        return chosen
     return min(
         within,
         key=lambda item: (
-            item.solution.convert_cost,
-            item.solution.relative_cost,
+            item.solution.relative_cost + item.solution.convert_cost / unit,
             -item.score,
             item.solution.alpha,
         ),
@@ -134,11 +137,15 @@ def _status(point: AlphaPoint) -> str:
 def write_alpha_files(
     folder: Path, alphas: Sequence[AlphaPoint], chosen: float | None
 ) -> None:
-    """Writes `AMP_phase_3_data_alpha_<alpha>.json` for each.
+    """Writes `AMP_phase_3_data_alpha_<alpha>.json` for each; files of phase 3 that an
+    earlier run left, its exports too, are about another result and go.
 
     Raises:
         OSError: the folder cannot be written.
     """
+    for pattern in ("AMP_phase_3_data_alpha_*.json", "AMP_ph3_export_alpha_*"):
+        for left in folder.glob(pattern):
+            left.unlink()
     for point in alphas:
         document = {
             "alpha": point.alpha,

@@ -28,7 +28,7 @@ def metric_name(callback: Any) -> str:
     It covers code, plain values, tensors, arrays, data sets and data loaders that the
     callback reaches through its arguments, closures, globals and attributes. Not seen
     are the content of files, and plain values in what a callback may change itself:
-    lists, dicts and attributes.
+    attributes, and lists and dicts that it does not get as arguments.
     """
     return f"{plain_name(callback)} {_Digest().of(callback)}"
 
@@ -88,9 +88,11 @@ class _Digest:
             yield value.__func__
             self._add_attributes(value.__self__)
         elif isinstance(value, CallbackFunc):
-            yield from (value.func, value.args)
+            yield value.func
+            self._add_data(value.args, 0, given=True)
         elif isinstance(value, functools.partial):
-            yield from (value.func, value.args, *sorted(value.keywords.items()))
+            yield value.func
+            self._add_data((value.args, value.keywords), 0, given=True)
         elif isinstance(value, DataLoader):
             yield from (value.batch_size, value.dataset)
         elif isinstance(value, Dataset):
@@ -103,10 +105,11 @@ class _Digest:
         if not isinstance(instance, type | torch.nn.Module | types.ModuleType):
             self._add_data(getattr(instance, "__dict__", {}), 0)
 
-    def _add_data(self, value: Any, depth: int) -> None:
+    def _add_data(self, value: Any, depth: int, given: bool = False) -> None:
         """Feeds in the tensors, arrays and loaders of something that may change.
 
-        A list to which a callback appends its scores must not change its name.
+        A list to which a callback appends its scores must not change its name. What is
+        `given` to it as arguments counts whole.
         """
         if depth > _MAX_DEPTH:
             return
@@ -119,10 +122,14 @@ class _Digest:
             self._add(value, depth + 1)
         elif isinstance(value, Mapping):
             for key in sorted(value, key=str):
-                self._add_data(value[key], depth + 1)
+                if given:
+                    self._hash.update(repr(key).encode())
+                self._add_data(value[key], depth + 1, given)
         elif isinstance(value, list | tuple):
             for item in value:
-                self._add_data(item, depth + 1)
+                self._add_data(item, depth + 1, given)
+        elif given:
+            self._add(value, depth + 1)
 
 
 def _bytes_of(tensor: torch.Tensor) -> np.ndarray:
@@ -160,7 +167,7 @@ def _globals_read(function: types.FunctionType) -> Iterator[Any]:
     for name in sorted(_names(function.__code__, "LOAD_GLOBAL") - assigned):
         value = function.__globals__.get(name)
         own = getattr(value, "__module__", None) == function.__module__
-        if isinstance(value, _PLAIN | _DATA | DataLoader | Dataset) or (
+        if isinstance(value, _PLAIN | _DATA | DataLoader | Dataset | list | dict) or (
             isinstance(value, types.FunctionType) and own
         ):
             yield from (name, value)

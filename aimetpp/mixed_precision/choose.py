@@ -85,9 +85,10 @@ def choose_mixed_precision(
             fewer convert ops are needed between neighbours of different precision.
             For each alpha of 0, 0.2, ... 1 the setting of least bit-ops whose convert
             ops cost at most alpha times those of the chosen point is found and
-            evaluated; the simulation is left at the one that converts least within
-            the drop. None is GreedyMixedPrecisionAlgo.ENABLE_CONVERT_OP_REDUCTION.
-            Writes `AMP_phase_3_data_alpha_<alpha>.json` and an export of each.
+            evaluated; the simulation is left at the one within the drop with the
+            smallest sum of relative bit-ops and share of the choice's convert cost.
+            None is GreedyMixedPrecisionAlgo.ENABLE_CONVERT_OP_REDUCTION. Writes
+            `AMP_phase_3_data_alpha_<alpha>.json` and an export of each.
         convert_costs: cost of converting one element, a dict {(from, to): cost} with
             precisions such as "int8"; None: the bytes that the convert op reads and
             writes.

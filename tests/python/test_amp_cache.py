@@ -233,10 +233,20 @@ def test_metric_names_tell_metrics_apart() -> None:
     assert metric_name(make(5)) != name
     assert metric_name(lambda model: 1.0) != metric_name(lambda model: 2.0)
     assert metric_name(CallbackFunc(one, 1)) != metric_name(CallbackFunc(one, 2))
-    assert metric_name(CallbackFunc(one, [1])) == metric_name(CallbackFunc(one, [2]))
+    for less, more in (([1], [2]), ({"n": 1}, {"n": 2}), ({"n": 1}, {"m": 1})):
+        same = metric_name(CallbackFunc(one, less))
+        assert same == metric_name(CallbackFunc(one, less))
+        assert same != metric_name(CallbackFunc(one, more))
     partial = functools.partial
     assert metric_name(partial(one, k=1)) != metric_name(partial(one, k=2))
     assert metric_name(Closeness()) == metric_name(Closeness())
+
+
+_BATCHES: list[tuple[torch.Tensor, int]] = []
+
+
+def over_global_batches(model: Any) -> float:
+    return float(sum(model(x).sum() for x, _ in _BATCHES))
 
 
 def test_metric_names_follow_the_data_that_a_callback_reaches() -> None:
@@ -253,6 +263,11 @@ def test_metric_names_follow_the_data_that_a_callback_reaches() -> None:
         assert metric_name(bound[0]) != metric_name(bound[1])
     sqnr = [metric_name(EvalCallbackFactory(loader(x)).sqnr()) for x in (0, 0, 1)]
     assert sqnr[0] == sqnr[1] != sqnr[2]
+    _BATCHES[:] = [(images(), 1)]
+    name = metric_name(over_global_batches)
+    assert metric_name(over_global_batches) == name
+    _BATCHES[:] = [(images() + 1, 1)]
+    assert metric_name(over_global_batches) != name
     other = Closeness()
     other.target = other.target + 1
     assert metric_name(other) != metric_name(Closeness())

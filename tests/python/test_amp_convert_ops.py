@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -27,6 +28,7 @@ from image_networks import MobileNetV2, ResNet18
 from torch import nn
 
 from aimetpp import _C
+from aimetpp.amp.convert_ops import best_alpha
 from aimetpp.amp.mixed_precision_algo import GreedyMixedPrecisionAlgo
 from aimetpp.amp.results import format_alpha_table
 from aimetpp.quantsim import QuantizationSimModel
@@ -48,6 +50,35 @@ def reduce(sim: Any, folder: Path, **options: Any) -> Any:
         return choose(
             sim, folder / "reduced", drop, convert_op_reduction=True, **options
         )
+
+
+@pytest.mark.parametrize(
+    ("costs", "scores", "taken"),
+    [
+        # No convert op is worth going back to the baseline: 1 > 0.56 + 0.11.
+        ([(1.0, 0), (0.56, 11), (0.56, 100)], [9, 9, 9], 0.2),
+        # Two hundredths of bit-ops are worth all convert ops: 0.25 < 0.24 + 0.2.
+        ([(0.25, 0), (0.24, 20), (0.23, 100)], [9, 9, 9], 0.0),
+        ([(0.25, 0), (0.24, 20), (0.23, 100)], [7, 9, 9], 0.2),  # out of the drop
+        ([(0.25, 0), (0.24, 20), (0.23, 100)], [7, 7, 7], 1.0),
+        ([(0.25, 0), (0.24, 0), (0.23, 0)], [9, 9, 9], 1.0),  # nothing to convert
+    ],
+)
+def test_convert_ops_and_bit_ops_are_weighed(
+    costs: list[tuple[float, float]], scores: list[float], taken: float
+) -> None:
+    measured: Any = [
+        SimpleNamespace(
+            score=score,
+            solution=SimpleNamespace(
+                alpha=alpha, relative_cost=cost, convert_cost=convert
+            ),
+        )
+        for alpha, (cost, convert), score in zip(
+            (0.0, 0.2, 1.0), costs, scores, strict=True
+        )
+    ]
+    assert best_alpha(measured, target=8).solution.alpha == taken
 
 
 FP16 = ((16, FLOAT), (16, FLOAT))
@@ -79,7 +110,7 @@ def test_defect_02_any_candidates_are_reduced_and_measured(
             assert candidate[0][0] >= last.assignment[group][0][0]
     drop = allowed_drop(tmp_path, candidates)
     within = [p for p in result.alphas if p.score >= result.fp32_score - drop]
-    best = min(within, key=lambda p: (p.convert_cost, p.cost))
+    best = min(within, key=lambda p: p.cost + p.convert_cost / last.convert_cost)
     assert (result.chosen or result.points[0]).assignment == best.assignment
     assert Closeness()(sim.model) == pytest.approx(result.final_score, abs=1e-6)
     points = _C.find_convert_points(sim.graph, sim.placement)
@@ -259,3 +290,14 @@ def test_defect_43_an_unprepared_network_ends(make: Any, tmp_path: Path) -> None
     assert all(point.gap == 0 for point in result.alphas)
     costs = [point.convert_cost for point in result.alphas]
     assert costs == sorted(costs) and costs[0] == 0 < costs[-1]
+
+
+def test_files_of_an_earlier_phase_3_go(tmp_path: Path) -> None:
+    assert reduce(make_sim(), tmp_path).alphas
+    folder = tmp_path / "reduced"
+    export = folder / "AMP_ph3_export_alpha_0.2.onnx"
+    export.write_text("of the earlier run")
+    assert len(list(folder.glob("AMP_ph*"))) == len(ALPHAS) + 1
+    choose(make_sim(), folder, clean_start=False)
+    assert not list(folder.glob("AMP_ph*"))
+    assert (folder / "pareto_list.json").exists()
