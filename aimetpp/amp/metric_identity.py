@@ -28,7 +28,8 @@ def metric_name(callback: Any) -> str:
     It covers code, plain values, tensors, arrays, data sets and data loaders that the
     callback reaches through its arguments, closures, globals and attributes. Not seen
     are the content of files, and plain values in what a callback may change itself:
-    attributes, and lists and dicts that it does not get as arguments.
+    attributes that its methods assign, and lists and dicts that it does not get as
+    arguments.
     """
     return f"{plain_name(callback)} {_Digest().of(callback)}"
 
@@ -102,8 +103,13 @@ class _Digest:
             self._add_attributes(value)
 
     def _add_attributes(self, instance: Any) -> None:
-        if not isinstance(instance, type | torch.nn.Module | types.ModuleType):
-            self._add_data(getattr(instance, "__dict__", {}), 0)
+        if isinstance(instance, type | torch.nn.Module | types.ModuleType):
+            return
+        assigned = _assigned_attributes(type(instance))
+        for name, value in sorted(getattr(instance, "__dict__", {}).items()):
+            fixed = isinstance(value, _PLAIN) and name not in assigned
+            self._hash.update(name.encode())
+            self._add_data(value, 0, given=fixed)
 
     def _add_data(self, value: Any, depth: int, given: bool = False) -> None:
         """Feeds in the tensors, arrays and loaders of something that may change.
@@ -159,6 +165,17 @@ def _closed_over(function: types.FunctionType) -> Iterator[Any]:
         with contextlib.suppress(ValueError):  # a cell without a value yet
             if name not in assigned:
                 yield cell.cell_contents
+
+
+def _assigned_attributes(cls: type) -> set[str]:
+    """Attributes that methods assign, such as counters; settings are __init__'s."""
+    return {
+        attribute
+        for base in cls.__mro__
+        for name, method in vars(base).items()
+        if isinstance(method, types.FunctionType) and name != "__init__"
+        for attribute in _names(method.__code__, "STORE_ATTR", "DELETE_ATTR")
+    }
 
 
 def _globals_read(function: types.FunctionType) -> Iterator[Any]:

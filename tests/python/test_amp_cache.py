@@ -249,6 +249,27 @@ def over_global_batches(model: Any) -> float:
     return float(sum(model(x).sum() for x, _ in _BATCHES))
 
 
+class TopK:
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self.calls = 0
+        self.scores: list[float] = []
+
+    def __call__(self, model: Any) -> float:
+        self.calls += 1
+        self.scores.append(float(self.k))
+        return self.scores[-1]
+
+
+def test_metric_names_follow_settings_and_not_counters() -> None:
+    metric = TopK(1)
+    name = metric_name(metric)
+    metric(None)
+    assert metric_name(metric) == name == metric_name(TopK(1))
+    assert metric_name(TopK(2)) != name
+    assert metric_name(TopK(2).__call__) != metric_name(metric.__call__)
+
+
 def test_metric_names_follow_the_data_that_a_callback_reaches() -> None:
     def over(data: Any) -> Callable[[Any], float]:
         return lambda model: float(len(data))
