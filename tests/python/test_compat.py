@@ -131,18 +131,28 @@ def run(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProce
     )
 
 
-def test_the_example_of_mixed_precision_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("drops", "stop_reason"),
+    [(("0.5", "0.9"), "target_met_by_all_narrow"), (("None", "None"), "complete")],
+    ids=["as published", "whole curve"],
+)
+def test_the_example_of_mixed_precision_runs(
+    tmp_path: Path, drops: tuple[str, str], stop_reason: str
+) -> None:
     (tmp_path / "torchvision.py").write_text(STAND_IN)
-    done = run(SCRIPT, tmp_path)
+    script = SCRIPT.replace("drop = 0.5", f"drop = {drops[0]}")
+    done = run(script.replace("drop = 0.9", f"drop = {drops[1]}"), tmp_path)
     assert done.returncode == 0, done.stderr
     data = tmp_path / "data"
     info = dict(json.loads((data / "amp_info_list.json").read_text()))
-    assert info["stop reason"] == "target_met_by_all_narrow"
+    assert info["stop reason"] == stop_reason
     assert info["final relative bitops"] < 1
+    points = json.loads((data / "pareto_list.json").read_text())
+    assert len(points) > 1 or stop_reason != "complete"
     for alpha in ("0.0", "0.2", "0.4", "0.6", "0.8", "1.0"):
         assert (data / f"AMP_phase_3_data_alpha_{alpha}.json").exists()
     for suffix in (".onnx", ".encodings", "_torch.encodings"):
-        assert (data / f"0.9{suffix}").exists()
+        assert (data / f"{drops[1]}{suffix}").exists()
 
 
 def test_names_are_the_same_objects_under_every_path(tmp_path: Path) -> None:
