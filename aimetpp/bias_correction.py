@@ -12,7 +12,7 @@ from aimetpp import _C
 from aimetpp.ptq.batch_norms import find_batch_norm
 from aimetpp.ptq.biases import ActivationType, ConvBnInfoType, correct_biases
 from aimetpp.ptq.layers import find_layer
-from aimetpp.ptq.reading import read_model
+from aimetpp.ptq.reading import names_of, read_model
 from aimetpp.ptq.samples import Samples
 from aimetpp.quantsim import QuantizationSimModel, QuantParams
 
@@ -110,9 +110,8 @@ def correct_bias(
             "conv_bn_dict, see find_all_conv_bn_with_activation"
         )
     known = {} if perform_only_empirical_bias_corr else dict(conv_bn_dict or {})
-    names = {module: name for name, module in model.named_modules()}
-    ignored = _names_of(names, layers_to_ignore or (), "layers_to_ignore")
-    known_names = _names_of(names, known, "conv_bn_dict")
+    ignored = names_of(model, layers_to_ignore or (), "correct_bias: layers_to_ignore")
+    known_names = names_of(model, known, "correct_bias: conv_bn_dict")
     inputs = {
         name: info.input_mean()
         for name, info in zip(known_names, known.values(), strict=True)
@@ -141,18 +140,3 @@ def _calibrated(
     )
     sim.compute_encodings(samples.run)
     return sim
-
-
-def _names_of(
-    names: Mapping[torch.nn.Module, str],
-    modules: Iterable[torch.nn.Module],
-    argument: str,
-) -> list[str]:
-    chosen = list(modules)
-    for module in chosen:
-        if module not in names:
-            raise ValueError(
-                f"correct_bias: {argument} names a {type(module).__name__} that is no "
-                "module of the model"
-            )
-    return [names[module] for module in chosen]

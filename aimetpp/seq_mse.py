@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from aimetpp.ptq.ranges import INPUT_SYMMETRIES, OUTPUT_LOSSES, search_ranges
+from aimetpp.ptq.reading import names_of
 from aimetpp.ptq.samples import Samples
 from aimetpp.quantsim import QuantizationSimModel
 
@@ -126,14 +127,9 @@ def _apply(
             "apply_seq_mse: sim must be a QuantizationSimModel, got "
             f"{type(sim).__name__}"
         )
-    names = {module: name for name, module in sim.model.named_modules()}
-    excluded = list(modules_to_exclude or ())
-    for module in excluded:
-        if module not in names:
-            raise ValueError(
-                f"apply_seq_mse: modules_to_exclude names a {type(module).__name__} "
-                "that is no module of sim.model"
-            )
+    excluded = names_of(
+        sim.model, modules_to_exclude or (), "apply_seq_mse: modules_to_exclude"
+    )
     samples = Samples(
         "apply_seq_mse",
         data_loader,
@@ -147,5 +143,5 @@ def _apply(
         params.num_candidates,
         params.inp_symmetry,
         params.loss_fn,
-        {names[module] for module in excluded},
+        set(excluded),
     )

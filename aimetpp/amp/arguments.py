@@ -64,6 +64,19 @@ def check_drop(drop: Any) -> float | None:
     return value
 
 
+def check_cost(cost: Any, where: str) -> None:
+    """Raises for what is no finite number of 0 or more; `where` names it.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: negative, infinite or NaN.
+    """
+    if isinstance(cost, bool) or not isinstance(cost, int | float):
+        raise TypeError(f"{where} must be a number, got {type(cost).__name__}")
+    if not 0 <= cost < math.inf:
+        raise ValueError(f"{where} must be finite and not negative, got {cost}")
+
+
 def check_algo(algo: Any) -> AMPSearchAlgo:
     """The search algorithm; a ValueError for an unknown one."""
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aimetpp import _C
+from aimetpp.amp.arguments import check_cost
 from aimetpp.amp.candidates import candidate_text
 from aimetpp.amp.evaluator import SimEvaluator
 from aimetpp.amp.progress import Progress
@@ -61,14 +62,7 @@ def parse_convert_costs(costs: Any, used: Sequence[str]) -> ConvertTable:
             raise TypeError(
                 f"convert_costs: keys must be (precision, precision), got {key!r}"
             )
-        if isinstance(cost, bool) or not isinstance(cost, int | float):
-            raise TypeError(
-                f"convert_costs[{key!r}] must be a number, got {type(cost).__name__}"
-            )
-        if not 0 <= cost < math.inf:
-            raise ValueError(
-                f"convert_costs[{key!r}] must be finite and not negative, got {cost}"
-            )
+        check_cost(cost, f"convert_costs[{key!r}]")
         source, target = (precision_name(half, "convert_costs") for half in key)
         table[source, target] = float(cost)
     kinds = sorted(set(used))

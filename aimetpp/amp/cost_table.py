@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from aimetpp.amp.arguments import check_cost
 from aimetpp.common.precision import precision_name
 
 # op, activation, param or None, cost
@@ -37,16 +37,9 @@ def parse_cost_table(table: Any) -> list[CostRow]:
             raise TypeError(
                 "cost_table: keys must be (op, activation, param), got " + repr(key)
             )
-        if isinstance(cost, bool) or not isinstance(cost, int | float):
-            raise TypeError(
-                f"cost_table[{key!r}] must be a number, got {type(cost).__name__}"
-            )
-        if not 0 <= cost < math.inf:
-            raise ValueError(
-                f"cost_table[{key!r}] must be finite and not negative, got {cost}"
-            )
-        op, activation, param = key
         where = f"cost_table[{key!r}]"
+        check_cost(cost, where)
+        op, activation, param = key
         rows.append(
             (
                 op,

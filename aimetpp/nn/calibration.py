@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -27,9 +27,7 @@ def compute_encodings(model: torch.nn.Module) -> Iterator[None]:
     Raises:
         ValueError: a NaN reached a quantizer; the message names it.
     """
-    sim = model.__dict__.get("_aimetpp_sim", lambda: None)()
-    borrowed = [] if sim is None else sim._bank.borrowed_params()
-    params = calibrate_params(model, borrowed)
+    params = calibrate_params(model)
     with contextlib.ExitStack() as stack:
         for module in model.modules():
             if isinstance(module, QuantizerBase) and id(module) not in params:
@@ -37,16 +35,12 @@ def compute_encodings(model: torch.nn.Module) -> Iterator[None]:
         yield
 
 
-def calibrate_params(
-    model: torch.nn.Module,
-    borrowed: Iterable[tuple[torch.nn.Module | None, torch.Tensor | None]] = (),
-) -> set[int]:
+def calibrate_params(model: torch.nn.Module) -> set[int]:
     """Gives every quantizer of a parameter the range that the parameter has now.
 
     Args:
-        model: a quantized model, or a part of it.
-        borrowed: quantizers that stand in other slots than `param_quantizers`, with
-            the parameter that is read there.
+        model: `sim.model`, or a part of it; of a part, only the quantizers in its
+            `param_quantizers`.
 
     Returns:
         The ids of the quantizers of parameters, calibrated or not.
@@ -58,6 +52,8 @@ def calibrate_params(
         for name, quantizer in module.param_quantizers.items()
         if quantizer is not None
     ]
+    sim = model.__dict__.get("_aimetpp_sim", lambda: None)()
+    borrowed = [] if sim is None else sim._bank.borrowed_params()
     done: set[int] = set()
     for quantizer, parameter in (*pairs, *borrowed):
         if id(quantizer) in done or not isinstance(quantizer, QuantizerBase):

@@ -107,15 +107,6 @@ def raw_output(module: Any) -> Iterator[None]:
         slots.update(saved)
 
 
-def calibrate_params(sim: QuantizationSimModel) -> None:
-    """Gives every parameter on an integer grid its range; activations keep theirs."""
-    for entry in sim._bank.entries:
-        parameter = entry.slots[0].parameter()
-        if parameter is not None and entry.current() is entry.integer:
-            with entry.integer.compute_encodings():
-                entry.integer.observe(parameter)
-
-
 def gather(
     model: torch.nn.Module, target: QuantizedLayer, samples: Samples, what: str
 ) -> torch.Tensor:

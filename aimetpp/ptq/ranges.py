@@ -9,9 +9,9 @@ from collections.abc import Callable, Container
 import torch
 from tqdm import tqdm
 
+from aimetpp.nn.calibration import calibrate_params
 from aimetpp.ptq.layerwise import (
     QuantizedLayer,
-    calibrate_params,
     first_of_each_weight,
     gather,
     quantized_layers,
@@ -57,7 +57,7 @@ def search_ranges(
     Returns:
         The names of the layers.
     """
-    calibrate_params(sim)
+    calibrate_params(sim.model)
     layers = [
         layer
         for layer in first_of_each_weight(quantized_layers(sim))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,25 @@ class ReadModel:
         """The leaf module that the op is, or the module that calls it."""
         name = self.graph.calls[self.graph.ops[op].call].module
         return self.model.get_submodule(name)
+
+
+def names_of(
+    model: torch.nn.Module, modules: Iterable[torch.nn.Module], argument: str
+) -> list[str]:
+    """The dotted names of modules of a model.
+
+    Raises:
+        ValueError: one is not in the model; the message starts with `argument`.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    chosen = list(modules)
+    for module in chosen:
+        if module not in names:
+            raise ValueError(
+                f"{argument} names a {type(module).__name__} that is no module of the "
+                "model"
+            )
+    return [names[module] for module in chosen]
 
 
 def read_model(

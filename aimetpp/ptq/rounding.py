@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from aimetpp import _C
+from aimetpp.nn.calibration import calibrate_params
 from aimetpp.ptq.layerwise import (
     QuantizedLayer,
     activations_off,
-    calibrate_params,
     first_of_each_weight,
     gather,
     quantized_layers,
@@ -150,7 +150,7 @@ def round_weights(
     Returns:
         The layers, whose weights are now on their grids.
     """
-    calibrate_params(sim)
+    calibrate_params(sim.model)
     layers = first_of_each_weight(quantized_layers(sim))
     with activations_off(sim):
         for layer in tqdm(layers, desc="AdaRound", unit="layer", disable=None):
