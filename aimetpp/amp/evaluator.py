@@ -28,34 +28,30 @@ OFF = -1
 class SimState:
     """Precisions and ranges of a simulation as they were, to put them back.
 
-    A range that is not what calibration yields (set by hand, loaded, learned) is
-    kept for its precision, so that a quantizer which returns to that precision
-    returns to that range.
+    From here on the parameters that changed since calibration have the ranges of what
+    they hold now. A range that is not what calibration yields (set by hand, loaded,
+    trained) keeps its ends through changes of precision, but for rounding where a
+    scale is learnt; on return to its precision it is put back to the last bit.
     """
 
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
         self.precisions: list[str] = sim.precisions()
-        self._saved: dict[int, tuple[Any, Any, Any]] = {}
-        self._custom: dict[int, tuple[Any, Any]] = {}
+        self._saved: list[tuple[Any, Any]] = []
+        self._custom: dict[int, tuple[Any, Any, Any]] = {}
         for index, quantizer in enumerate(sim.quantizers_by_index):
             if not self.precisions[index].startswith("int"):
                 continue
-            if not quantizer.is_initialized():
-                self._saved[index] = (quantizer, None, None)
-                continue
-            low = quantizer.min.detach().clone()
-            high = quantizer.max.detach().clone()
-            self._saved[index] = (quantizer, low, high)
-            quantizer.restore_range()
-            if not (low.equal(quantizer.min) and high.equal(quantizer.max)):
-                self._custom[index] = (low, high)
-                quantizer.set_range(low, high)
+            self._saved.append((quantizer, quantizer.state()))
+            quantizer.renew_range()
+            if quantizer.is_initialized() and not quantizer.follows_statistics():
+                ends = (end.detach().clone() for end in (quantizer.min, quantizer.max))
+                self._custom[index] = (quantizer, *ends)
 
     def fingerprint(self) -> str:
         """Changes with ranges that calibration did not make."""
         digest = hashlib.sha256()
-        for index, (low, high) in sorted(self._custom.items()):
+        for index, (_, low, high) in sorted(self._custom.items()):
             text = (index, self.precisions[index], low.tolist(), high.tolist())
             digest.update(repr(text).encode())
         return digest.hexdigest()[:16]
@@ -64,19 +60,15 @@ class SimState:
         """Sets every quantizer's precision."""
         before = self._sim.precisions()
         self._sim.apply_precisions(precisions)
-        for index, (low, high) in self._custom.items():
+        for index, (quantizer, low, high) in self._custom.items():
             if before[index] != precisions[index] == self.precisions[index]:
-                self._saved[index][0].set_range(low, high)
+                quantizer.set_range(low, high)
 
     def restore(self) -> None:
         """Puts back precisions and ranges."""
         self._sim.apply_precisions(self.precisions)
-        for quantizer, low, high in self._saved.values():
-            if low is None:
-                if quantizer.is_initialized():
-                    quantizer.reset()
-            elif not (low.equal(quantizer.min) and high.equal(quantizer.max)):
-                quantizer.set_range(low, high)
+        for quantizer, state in self._saved:
+            quantizer.set_state(state)
 
 
 class SimEvaluator:

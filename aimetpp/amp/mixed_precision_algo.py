@@ -172,14 +172,19 @@ class GreedyMixedPrecisionAlgo:
         self, drop: float | None, algo: AMPSearchAlgo, cache_folder: Path
     ) -> ParetoList:
         state = SimState(self._sim)
-        cache = EvaluationCache(
-            cache_folder, self._fingerprint(state), self._clean_start
-        )
-        self._clean_start = False  # a second run goes on from the first
-        evaluator = SimEvaluator(
-            self._sim, state, self._members, self._candidates, self._callbacks, cache
-        )
         try:
+            cache = EvaluationCache(
+                cache_folder, self._fingerprint(state), self._clean_start
+            )
+            self._clean_start = False  # a second run goes on from the first
+            evaluator = SimEvaluator(
+                self._sim,
+                state,
+                self._members,
+                self._candidates,
+                self._callbacks,
+                cache,
+            )
             with progress_reporter(self._progress) as progress:
                 problem = _C.SearchProblem(
                     self._candidates,

@@ -14,6 +14,11 @@ def shortened(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + more
 
 
+def counted(count: int, noun: str) -> str:
+    """The number and the noun, in the plural but for 1."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def json_number(value: float) -> float | str:
     """JSON has no infinities and no NaN: they are written as strings."""
     return value if math.isfinite(value) else str(value)

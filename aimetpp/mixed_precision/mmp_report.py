@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from aimetpp import _C
-from aimetpp.common.text import shortened
+from aimetpp.common.text import counted, shortened
 
 if TYPE_CHECKING:
     from aimetpp.quantsim import QuantizationSimModel
@@ -53,9 +53,10 @@ class PrecisionChange:
         before: precision before; "fp32" where it was off.
         after: precision after.
         request: number of the request that decided, counted from 1.
-        range: of the new precision: "calibrated" (from kept statistics), "as it was"
-            (set by hand or loaded, without statistics), "none" where the quantizer
-            needs calibration before it can run, "not needed" for a float or off.
+        range: of the new precision: "calibrated" (from kept statistics or from the
+            parameter), "as it was" (set by hand, loaded or trained), "none" where the
+            quantizer needs calibration before it can run, "not needed" for a float or
+            off.
     """
 
     quantizer: str
@@ -105,11 +106,12 @@ class Report:
         notes = []
         for state, text in (
             ("none", "Not calibrated (run sim.compute_encodings before the model)"),
-            ("as it was", "No statistics, so the range stays as it was"),
+            ("as it was", "Set by hand, loaded or trained, so the range stays"),
         ):
             names = [c.quantizer for c in self.changes if c.range == state]
             if names:
-                notes.append(f"{text}: {len(names)} quantizers: {shortened(names)}")
+                count = counted(len(names), "quantizer")
+                notes.append(f"{text}: {count}: {shortened(names)}")
         return notes
 
     def __str__(self) -> str:
@@ -176,7 +178,7 @@ def _changes(
         state = "not needed"
         if change.after.startswith("int"):
             quantizer: Any = quantizers[change.quantizer]
-            state = "calibrated" if quantizer.has_statistics() else "as it was"
+            state = "calibrated" if quantizer.follows_statistics() else "as it was"
             if not quantizer.is_initialized():
                 state = "none"
         changes.append(

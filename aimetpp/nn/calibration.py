@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
@@ -12,6 +13,7 @@ from aimetpp.nn.computed import weight_of
 from aimetpp.nn.wrap import QuantizationMixin
 from aimetpp.quantization.affine import AffineQuantizerBase
 from aimetpp.quantization.base import QuantizerBase
+from aimetpp.quantization.parameter_reference import ParameterReference
 
 
 @contextlib.contextmanager
@@ -46,7 +48,7 @@ def calibrate_params(model: torch.nn.Module) -> set[int]:
         The ids of the quantizers of parameters, calibrated or not.
     """
     pairs = [
-        (quantizer, weight_of(module, name))
+        (quantizer, ParameterReference(module, partial(weight_of, name=name)))
         for module in model.modules()
         if isinstance(module, QuantizationMixin)
         for name, quantizer in module.param_quantizers.items()
@@ -59,7 +61,6 @@ def calibrate_params(model: torch.nn.Module) -> set[int]:
         if id(quantizer) in done or not isinstance(quantizer, QuantizerBase):
             continue
         done.add(id(quantizer))
-        if isinstance(quantizer, AffineQuantizerBase) and parameter is not None:
-            with quantizer.compute_encodings():
-                quantizer.observe(parameter)
+        if isinstance(quantizer, AffineQuantizerBase):
+            quantizer.calibrate_on(parameter)
     return done

@@ -6,14 +6,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
+from aimetpp.nn.computed import weight_of
 from aimetpp.ptq.layers import Layer, find_layer
 from aimetpp.ptq.reading import ReadModel
 from aimetpp.ptq.samples import Samples
 from aimetpp.quantization import QuantizeDequantize
+from aimetpp.quantization.parameter_reference import ParameterReference
 from aimetpp.quantsim import QuantizationSimModel
 
 
@@ -166,6 +169,6 @@ def refresh_bias_range(layer: Layer) -> None:
     """For a layer of a simulation that has got another bias."""
     quantizers = layer.module.param_quantizers
     quantizer = quantizers[layer.bias_name] if layer.bias_name in quantizers else None
-    if isinstance(quantizer, QuantizeDequantize) and layer.bias is not None:
-        with quantizer.compute_encodings():
-            quantizer.observe(layer.bias)
+    if isinstance(quantizer, QuantizeDequantize):
+        bias = partial(weight_of, name=layer.bias_name)
+        quantizer.calibrate_on(ParameterReference(layer.module, bias))

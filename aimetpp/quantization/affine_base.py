@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from aimetpp import _C
-from aimetpp.quantization.affine_grid import AffineGrid
 from aimetpp.quantization.blocks import Blocks
+from aimetpp.quantization.kept_statistics import KeptStatistics
+from aimetpp.quantization.parameter_reference import ParameterReference
 
 
-class AffineQuantizerBase(AffineGrid):
+class AffineQuantizerBase(KeptStatistics):
     """State of a quantizer with an integer grid.
 
     `min` and `max` are the learnable ends of the range; scale and offset follow
@@ -71,6 +71,9 @@ class AffineQuantizerBase(AffineGrid):
         self.scheme = scheme
         self.percentile = 100.0
         self.statistics: _C.Statistics | None = None
+        # What the statistics are of, where that is a parameter, and what it held.
+        self._parameter: ParameterReference | None = None
+        self._content = 0
         # Ends of the range fixed by the config's encoding_constraints.
         self.fixed_min: float | None = None
         self.fixed_max: float | None = None
@@ -115,32 +118,42 @@ class AffineQuantizerBase(AffineGrid):
     @property
     def bitwidth(self) -> int:
         """Bits of the grid. Setting it gives a calibrated quantizer the range that
-        its kept statistics yield at the new bit-width.
+        its kept statistics yield at the new bit-width, a parameter's that changed
+        since then the range of what it holds now. A range that did not come from
+        calibration (set by hand, loaded, trained) keeps its ends.
         """
         return self._bitwidth
 
     @bitwidth.setter
     def bitwidth(self, bitwidth: int) -> None:
         # A symmetric grid without sign stays so: only calibration decides that.
-        low, high = (end.detach() for end in self.ends())
-        self._set_grid(bitwidth, self.symmetric and self._signed)
-        if self.has_statistics() or not self._initialized:
-            self.restore_range()
-        else:
-            self._write_range(low, high)
+        self._change_grid(bitwidth, self.symmetric and self._signed)
 
     @property
     def symmetric(self) -> bool:
-        """Whether the grid is around zero. Setting it gives a calibrated quantizer the
-        range that its kept statistics yield with the new symmetry.
+        """Whether the grid is around zero. Setting it chooses the range as setting
+        `bitwidth` does.
         """
         return self._symmetric
 
     @symmetric.setter
     def symmetric(self, symmetric: bool) -> None:
-        self._symmetric = bool(symmetric)
-        self._set_grid(self._bitwidth, self._symmetric)
-        self.restore_range()
+        self._change_grid(self._bitwidth, bool(symmetric), bool(symmetric))
+
+    def _change_grid(
+        self, bitwidth: int, signed: bool, symmetric: bool | None = None
+    ) -> None:
+        low, high = (end.detach() for end in self.ends())
+        is_calibrated = self.follows_statistics()
+        if is_calibrated:
+            self._renew_statistics()
+        self._set_grid(bitwidth, signed)
+        if symmetric is not None:
+            self._symmetric = symmetric
+        if is_calibrated and self._overwrite:
+            self._set_range_from_statistics()
+        elif self._initialized:
+            self._write_range(low, high)
 
     # -- range --------------------------------------------------------------
 
@@ -188,102 +201,56 @@ class AffineQuantizerBase(AffineGrid):
         """False keeps calibration and bit-width changes from changing the range."""
         self._overwrite = allow
 
-    def has_statistics(self) -> bool:
-        """True where calibration left statistics, from which ranges of other
-        bit-widths follow.
-        """
-        return self.statistics is not None and not self.statistics.empty
-
     def restore_range(self) -> None:
         """Sets the range that the kept statistics yield, if there are any."""
         if self.has_statistics():
+            self._renew_statistics()
             self._set_range_from_statistics()
+
+    def renew_range(self) -> None:
+        """Gives the quantizer of a parameter that changed since calibration the range
+        of what it holds now, unless the range did not come from calibration.
+        """
+        if self.follows_statistics():
+            self.restore_range()
+
+    def _set_range_from_statistics(self) -> None:
+        if not self._overwrite:
+            return
+        low, high, signed = self._range_of_statistics()
+        self._set_grid(self._bitwidth, signed)
+        self._write_range(low, high)
 
     def reset(self) -> None:
         """Forgets range and statistics."""
         self.statistics = None
-        self._ranges.clear()
+        self._ranges = {}
         with torch.no_grad():
             self.min.fill_(float("nan"))
             self.max.fill_(float("nan"))
         self._initialized = False
 
     def state(self) -> tuple[Any, ...]:
-        """Bit-width, symmetry and range, for `set_state`; statistics are not in it."""
-        low, high = (end.detach().clone() for end in self.ends())
-        return self._bitwidth, self._symmetric, self._signed, low, high, self._folded
+        """Bit-width, symmetry, range and statistics, for `set_state`."""
+        tensors: list[torch.Tensor] = [self.min, self.max]
+        if self._learns == "scale":
+            tensors.append(self.fixed_offset)
+        grid = self._bitwidth, self._symmetric, self._signed
+        known = self.statistics, self._ranges, self._content
+        return grid, [t.detach().clone() for t in tensors], self._folded, known
 
     def set_state(self, state: tuple[Any, ...]) -> None:
         """Puts back what `state` returned."""
-        bitwidth, self._symmetric, signed, low, high, folded = state
+        (bitwidth, self._symmetric, signed), tensors, folded, known = state
+        self.statistics, self._ranges, self._content = known
         self._set_grid(bitwidth, signed)
+        low, high, *offset = tensors
         self._write_range(low, high)
+        if offset:
+            with torch.no_grad():
+                self.fixed_offset.copy_(offset[0])
         self._initialized = not bool(torch.isnan(low).any())
         self.set_folded(folded)
-
-    # -- calibration --------------------------------------------------------
-
-    def observe(self, x: torch.Tensor) -> None:
-        """Adds `x` to the kept statistics.
-
-        Raises:
-            ValueError: `x` holds a NaN; the message names the quantizer.
-        """
-        if self.masked_below is not None:
-            x = x[x > self.masked_below]
-        if self.statistics is None:
-            self.statistics = _C.Statistics.for_scheme(self.min.numel(), self.scheme)
-        try:
-            if self.blocks is not None:
-                x = self.blocks.split(x.detach())
-            self.statistics.update(x, self.channel_axis)
-        except ValueError as error:
-            raise ValueError(f"{self._describe()}: {error}") from error
-        self._ranges.clear()
-
-    @contextlib.contextmanager
-    def compute_encodings(self) -> Iterator[None]:
-        previous, self.statistics = self.statistics, None
-        ranges = dict(self._ranges)
-        self._observing = True
-        try:
-            yield
-        except BaseException:
-            self.statistics = previous
-            raise
-        finally:
-            self._observing = False
-        if self.statistics is None:
-            self.statistics = previous
-        else:
-            # The same data again, as weights mostly are: nothing to search for.
-            if self.statistics == previous:
-                self._ranges = ranges
-            self._set_range_from_statistics()
-
-    def _symmetry(self) -> str:
-        if self.symmetric and self.unsigned_symmetric:
-            return "unsigned_symmetric"
-        return self._grid_symmetry(self.symmetric)
-
-    def _set_range_from_statistics(self) -> None:
-        if not self._overwrite:
-            return
-        assert self.statistics is not None
-        key = (self._bitwidth, self._symmetry(), self.scheme, self.percentile)
-        if key not in self._ranges:
-            self._ranges[key] = _C.ranges_from_statistics(
-                self.statistics, self.scheme, self._bitwidth, key[1], self.percentile
-            )
-        low, high = self._ranges[key]
-        # One grid for all channels; without sign where no channel needs one.
-        signed = self.symmetric and bool((low < 0).any())
-        self._set_grid(self._bitwidth, signed)
-        if self.fixed_min is not None:
-            low = torch.full_like(low, self.fixed_min)
-        if self.fixed_max is not None:
-            high = torch.full_like(high, self.fixed_max)
-        self._write_range(low, high)
 
     # -- module plumbing ----------------------------------------------------
 

@@ -20,6 +20,7 @@ from aimetpp.quantization import (
     QuantizerBase,
 )
 from aimetpp.quantization.float import FLOAT_DTYPES
+from aimetpp.quantization.parameter_reference import ParameterReference
 from aimetpp.quantsim.param_read import ParamRead
 from aimetpp.quantsim.tracing import Tracer, functional_key
 
@@ -45,6 +46,10 @@ class Slot:
         if self.owner is None or self.read is None:
             return None
         return self.read.value(self.owner)
+
+    def reference(self) -> ParameterReference:
+        assert self.read is not None
+        return ParameterReference(self.owner, self.read.value)
 
 
 @dataclass
@@ -164,10 +169,8 @@ class QuantizerBank:
         entry.integer = quantizer.to(entry.integer.min.device)
         for slot in entry.slots:
             slot.set(quantizer)
-        parameter = entry.slots[0].parameter()
-        if calibrated and parameter is not None:
-            with quantizer.compute_encodings():
-                quantizer.observe(parameter)
+        if calibrated and entry.slots[0].read is not None:
+            quantizer.calibrate_on(entry.slots[0].reference())
 
     # -- precisions ---------------------------------------------------------
 
@@ -181,7 +184,9 @@ class QuantizerBank:
         return [self.precision(index) for index in range(len(self.entries))]
 
     def set_precision(self, index: int, precision: str) -> None:
-        """Switches the quantizer, deriving the range from kept statistics."""
+        """Switches the quantizer, deriving the range from kept statistics, or from
+        the parameter where that has changed. A range set otherwise keeps its ends.
+        """
         entry = self.entries[index]
         precision = _C.parse_precision(precision)
         quantizer: QuantizerBase | None = None
@@ -196,6 +201,8 @@ class QuantizerBank:
             quantizer = entry.integer
             if quantizer.precision != precision:
                 quantizer.bitwidth = Precision.parse(precision).bitwidth
+            elif entry.current() is not quantizer:
+                quantizer.renew_range()
         for slot in entry.slots:
             slot.set(quantizer)
 
@@ -240,17 +247,22 @@ class QuantizerBank:
         data or weights from before the last calibration: no range may come of them.
         """
         for entry in self.entries:
-            if entry.current() is not entry.integer and entry.integer.has_statistics():
-                entry.integer.reset()
+            integer = entry.integer
+            if entry.current() is integer or not integer.has_statistics():
+                continue
+            if integer.follows_statistics():
+                integer.reset()
+            else:
+                integer.statistics = None
 
     def borrowed_params(
         self,
-    ) -> list[tuple[torch.nn.Module | None, torch.Tensor | None]]:
+    ) -> list[tuple[torch.nn.Module | None, ParameterReference]]:
         """Quantizer and parameter of each slot that reads a parameter without being
         in its owner's `param_quantizers`.
         """
         return [
-            (slot.get(), slot.parameter())
+            (slot.get(), slot.reference())
             for entry in self.entries
             for slot in entry.slots
             if slot.owner is not None

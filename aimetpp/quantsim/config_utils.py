@@ -131,8 +131,7 @@ def adopt_weight_grids(sim: QuantizationSimModel) -> dict[str, float]:
         found = steps > 0
         if not found.any():
             continue
-        with quantizer.compute_encodings():
-            quantizer.observe(parameter)
+        quantizer.calibrate_on(entry.slots[0].reference())
         qmin, qmax = quantizer.grid.tolist()
         low = quantizer.min.detach().flatten().cpu()
         high = quantizer.max.detach().flatten().cpu()

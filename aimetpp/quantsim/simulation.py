@@ -237,7 +237,8 @@ class QuantizationSimModel(
         return not self.uncalibrated()
 
     def set_percentile_value(self, percentile_value: float) -> None:
-        """The percentile, 50 to 100, that the "percentile" scheme cuts at.
+        """The percentile, 50 to 100, that the "percentile" scheme cuts at. Calibrated
+        ranges follow at once; those set by hand, loaded or trained stay.
 
         Raises:
             TypeError: not a number.
@@ -257,8 +258,11 @@ class QuantizationSimModel(
                 f"{self.quant_scheme!r}; use quant_scheme='percentile'"
             )
         for entry in self._bank.entries:
-            entry.integer.percentile = float(percentile_value)
-            entry.integer.restore_range()
+            integer = entry.integer
+            is_calibrated = integer.follows_statistics()
+            integer.percentile = float(percentile_value)
+            if is_calibrated:
+                integer.restore_range()
 
     # -- precisions ---------------------------------------------------------
 
@@ -272,8 +276,9 @@ class QuantizationSimModel(
         return self._bank.precisions()
 
     def apply_precisions(self, precisions: list[str]) -> None:
-        """Sets the precision of every placement entry; ranges of new bit-widths come
-        from kept statistics.
+        """Sets the precision of every placement entry. Ranges of new bit-widths come
+        from kept statistics, those of parameters that changed since from what they
+        hold now; a range that was set by hand, loaded or trained keeps its ends.
 
         Raises:
             ValueError: a wrong count, or an unknown precision.

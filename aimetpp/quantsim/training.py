@@ -111,6 +111,7 @@ class TrainingMethods:
                 parameter.copy_(quantizer(parameter))
                 if isinstance(quantizer, QuantizeDequantize):
                     quantizer.set_folded()
+                    quantizer.note_parameter()
                 assert slot.owner is not None and slot.read is not None
                 owned = slot.owner._parameters[slot.read.name]
                 if owned is not None:

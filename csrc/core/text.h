@@ -2,9 +2,11 @@
 // Text for error messages and reports.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <sstream>
 #include <string>
+#include <string_view>
 
 namespace aimetpp {
 
@@ -26,6 +28,11 @@ std::string join(const Items& items, const TextOf& text_of = {}) {
     text += std::invoke(text_of, item);
   }
   return text;
+}
+
+// "1 layer", "2 layers".
+inline std::string counted(std::size_t count, std::string_view noun) {
+  return concat(count, " ", noun, count == 1 ? "" : "s");
 }
 
 }  // namespace aimetpp

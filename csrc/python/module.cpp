@@ -254,6 +254,7 @@ void bind_quantizer(py::module_& m) {
   m.def("ranges_from_statistics", &ranges_from_statistics,
         py::arg("statistics"), py::arg("scheme"), py::arg("bitwidth"),
         py::arg("symmetry"), py::arg("percentile"));
+  m.def("content_hash", &content_hash, py::arg("tensor"));
   m.def("find_grid_steps", &find_grid_steps, py::arg("matrix"),
         py::arg("bitwidth"));
   py::class_<quantizer::Encoding>(m, "Encoding")

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "kernels/content_hash.h"
 #include "ops/parallel.h"
 #include "python/convert.h"
 #include "quantizer/statistics.h"
@@ -93,6 +94,15 @@ inline at::Tensor find_grid_steps(const at::Tensor& matrix, int bitwidth) {
   at::Tensor result = at::empty({data.size(0)}, at::kFloat);
   std::copy(steps.begin(), steps.end(), result.mutable_data_ptr<float>());
   return result;
+}
+
+// kernels/content_hash.h of a tensor's elements, on any device.
+inline std::uint64_t content_hash(const at::Tensor& tensor) {
+  const at::Tensor data = tensor.detach().to(at::kCPU).contiguous();
+  const pybind11::gil_scoped_release release;
+  return kernels::cpu::content_hash(data.const_data_ptr(),
+                                    static_cast<std::int64_t>(data.nbytes()),
+                                    ops::at_parallel_for);
 }
 
 // The numbers of serialize() as bytes, which are quick to hash and to pickle.

@@ -209,8 +209,9 @@ def test_defect_26_a_range_without_statistics_stays_and_is_told():
     assert quantizer.get_max().item() == pytest.approx(3.0)
     assert quantizer.get_scale().item() == pytest.approx(3.0 / 15)
     assert report.changes[0].range == "as it was"
-    assert "No statistics, so the range stays as it was: 1 quantizers: relu1" in str(
-        report
+    assert (
+        "Set by hand, loaded or trained, so the range stays: 1 quantizer: relu1"
+        in str(report)
     )
 
 
