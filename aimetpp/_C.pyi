@@ -255,6 +255,9 @@ def parse_quant_config(text: str, origin: str) -> QuantConfig: ...
 def place_quantizers(
     graph: OpGraph, config: QuantConfig, activation: str, param: str
 ) -> Placement: ...
+def quantizer_of_input(
+    graph: OpGraph, placement: Placement, op: int, slot: int
+) -> int: ...
 def quantizer_covering(graph: OpGraph, placement: Placement, site: int) -> int: ...
 def content_hash(tensor: torch.Tensor) -> int: ...
 def find_grid_steps(matrix: torch.Tensor, bitwidth: int) -> torch.Tensor: ...
@@ -286,6 +289,15 @@ def greedy_search(
     allowed_drop: float | None,
     algo: int,
     reverse: bool,
+    evaluate: Callable[[str, list[int]], float],
+    progress: Callable[[str, int, int], None] | None = None,
+    known: Callable[[str, list[int]], float | None] | None = None,
+) -> SearchResult: ...
+def narrowing_search(
+    problem: SearchProblem,
+    allowed_drop: float | None,
+    skip_breaking: bool,
+    max_narrowed: int | None,
     evaluate: Callable[[str, list[int]], float],
     progress: Callable[[str, int, int], None] | None = None,
     known: Callable[[str, list[int]], float | None] | None = None,

@@ -57,6 +57,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/mixed/test_memory_model.cpp
   tests/cpp/mixed/test_greedy_search.cpp
   tests/cpp/mixed/test_greedy_search_properties.cpp
+  tests/cpp/mixed/test_narrowing_search.cpp
   tests/cpp/mixed/test_report_text.cpp
   tests/cpp/mixed/test_resolution_report.cpp
   tests/cpp/mixed/test_resolver.cpp

@@ -62,6 +62,45 @@ class L2(Accumulator):
         return -math.sqrt(self.total / self.count)
 
 
+class Distance(Accumulator):
+    """Minus the mean Euclidean length of the difference, over samples and outputs."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def add_pair(self, reference: torch.Tensor, output: torch.Tensor) -> None:
+        difference = (reference - output).reshape(len(reference), -1)
+        self.total += float(difference.norm(dim=1).sum())
+        self.count += len(difference)
+
+    def score(self) -> float:
+        return -self.total / self.count
+
+
+class Top1(Accumulator):
+    """Share of samples whose highest output is that of the label."""
+
+    def __init__(self) -> None:
+        self.hits, self.count = 0, 0
+
+    def add(
+        self, reference: list[torch.Tensor], output: list[torch.Tensor], labels: Any
+    ) -> None:
+        if len(output) != 1 or output[0].dim() != 2:
+            raise ValueError(
+                "top1: one output of shape [samples, classes] is required, got "
+                f"{[list(tensor.shape) for tensor in output]}; output_index chooses one"
+            )
+        if labels is None:
+            raise TypeError("top1: batches must hold labels after the model's inputs")
+        labels = torch.as_tensor(labels).cpu()
+        self.hits += int((output[0].detach().cpu().argmax(1) == labels).sum())
+        self.count += len(output[0])
+
+    def score(self) -> float:
+        return self.hits / self.count
+
+
 class Kl(Accumulator):
     """Minus the mean divergence of the softmax."""
 

@@ -45,22 +45,22 @@ def check_flag(value: Any, argument: str) -> bool:
     return bool(value)
 
 
-def check_drop(drop: Any) -> float | None:
+def check_drop(drop: Any, argument: str = "allowed_accuracy_drop") -> float | None:
     """The allowed drop; a TypeError for no number, a ValueError for NaN."""
     if drop is None:
         return None
     if isinstance(drop, bool | str | bytes):
         raise TypeError(
-            f"allowed_accuracy_drop must be a number or None, got {type(drop).__name__}"
+            f"{argument} must be a number or None, got {type(drop).__name__}"
         )
     try:
         value = float(drop)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"allowed_accuracy_drop must be a number or None, got {type(drop).__name__}"
+            f"{argument} must be a number or None, got {type(drop).__name__}"
         ) from error
     if math.isnan(value):
-        raise ValueError("allowed_accuracy_drop must be a number or None, got nan")
+        raise ValueError(f"{argument} must be a number or None, got nan")
     return value
 
 

@@ -48,7 +48,8 @@ class EvaluationCache:
     """Scores by (phase, assignment), in memory and in a journal.
 
     Args:
-        folder: where `evaluations.jsonl` lies; made if missing.
+        folder: where `evaluations.jsonl` lies; made if missing. None: scores are
+            kept in memory only.
         fingerprint: what the scores depend on, by name ("candidates"), as JSON
             values. Another fingerprint in the file means that its scores are of no
             use.
@@ -56,10 +57,13 @@ class EvaluationCache:
     """
 
     def __init__(
-        self, folder: Path, fingerprint: dict[str, Any], clean_start: bool
+        self, folder: Path | None, fingerprint: dict[str, Any], clean_start: bool
     ) -> None:
-        self.path = folder / "evaluations.jsonl"
         self._scores: dict[Key, float] = {}
+        self._in_memory = folder is None
+        if folder is None:
+            return
+        self.path = folder / "evaluations.jsonl"
         self._header = {"version": _VERSION, "fingerprint": fingerprint}
         # As it reads back from a file: lists for tuples, strings for keys.
         self._header = json.loads(json.dumps(self._header))
@@ -75,8 +79,10 @@ class EvaluationCache:
         return self._scores.get((phase, tuple(assignment)))
 
     def put(self, phase: str, assignment: list[int], score: float) -> None:
-        """Keeps a score; it is on the disk when this returns."""
+        """Keeps a score; where there is a folder it is on the disk on return."""
         self._scores[phase, tuple(assignment)] = score
+        if self._in_memory:
+            return
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(_line(_record(phase, assignment, score)))
             file.flush()

@@ -93,8 +93,8 @@ def measure_alphas(
         score = evaluator.evaluate("convert", solution.assignment)
         if math.isnan(score):
             raise RuntimeError(
-                "greedy_search: the phase-2 score must be a number, got nan for alpha "
-                f"{solution.alpha} of phase 3"
+                "mixed precision search: the phase-2 score must be a number, got nan "
+                f"for alpha {solution.alpha} of phase 3"
             )
         measured.append(MeasuredAlpha(solution, score))
     return measured

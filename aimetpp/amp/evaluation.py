@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from aimetpp.amp.accumulators import L2, Accumulator, Cosine, Kl, Loss, Sqnr
+from aimetpp.amp.accumulators import (
+    L2,
+    Accumulator,
+    Cosine,
+    Distance,
+    Kl,
+    Loss,
+    Sqnr,
+    Top1,
+)
 from aimetpp.common.batches import first_samples, run_batch, split_batch
 from aimetpp.common.defs import CallbackFunc
 from aimetpp.common.inference import inference
@@ -31,13 +40,21 @@ class EvalCallbackFactory:
         forward_fn: called as `forward_fn(model, batch)`, returns the output. The
             default gives the model as many leading entries of the batch as the
             simulation's dummy input has, moved to the model's device.
+        output_index: which of the model's outputs counts, in the order in which they
+            lie in a nested output; None for all.
 
     Raises:
-        TypeError: `data_loader` is not iterable or `forward_fn` not callable.
+        TypeError: `data_loader` is not iterable, `forward_fn` not callable or
+            `output_index` not an int.
+        ValueError: `output_index` is negative.
     """
 
     def __init__(
-        self, data_loader: Iterable[Any], forward_fn: ForwardFn | None = None
+        self,
+        data_loader: Iterable[Any],
+        forward_fn: ForwardFn | None = None,
+        *,
+        output_index: int | None = None,
     ) -> None:
         if not isinstance(data_loader, Iterable):
             raise TypeError(
@@ -49,8 +66,10 @@ class EvalCallbackFactory:
                 "EvalCallbackFactory: forward_fn must be callable, got "
                 f"{type(forward_fn).__name__}"
             )
+        check_output_index(output_index, "EvalCallbackFactory")
         self._data_loader = data_loader
         self._forward_fn = forward_fn
+        self._output_index = output_index
 
     def sqnr(
         self, sim_or_num_samples: Any = None, num_samples: int | None = 128
@@ -96,6 +115,32 @@ class EvalCallbackFactory:
             num_samples: as in `sqnr`.
         """
         return self._metric("l2", L2, sim_or_num_samples, num_samples)
+
+    def distance(
+        self, sim_or_num_samples: Any = None, num_samples: int | None = 128
+    ) -> CallbackFunc:
+        """Minus the mean Euclidean distance between output and reference.
+
+        Over samples and outputs; 0 for a perfect match.
+
+        Args:
+            sim_or_num_samples: as in `sqnr`.
+            num_samples: as in `sqnr`.
+        """
+        return self._metric("distance", Distance, sim_or_num_samples, num_samples)
+
+    def top1(
+        self, sim_or_num_samples: Any = None, num_samples: int | None = 128
+    ) -> CallbackFunc:
+        """Share of the samples whose highest output is the label's, 0 to 1.
+
+        The output must be [samples, classes]; batches must hold labels.
+
+        Args:
+            sim_or_num_samples: as in `sqnr`.
+            num_samples: as in `sqnr`.
+        """
+        return self._metric("top1", Top1, sim_or_num_samples, num_samples)
 
     def cosine(
         self, sim_or_num_samples: Any = None, num_samples: int | None = 128
@@ -161,6 +206,7 @@ class EvalCallbackFactory:
             self._forward_fn,
             sim,
             num_samples,
+            self._output_index,
         )
         return CallbackFunc(metric)
 
@@ -176,6 +222,7 @@ class _Metric:
         forward_fn: ForwardFn | None,
         sim: Any,
         num_samples: int | None,
+        output_index: int | None,
     ) -> None:
         self.metric = metric
         self._make = make
@@ -183,6 +230,7 @@ class _Metric:
         self._forward_fn = forward_fn
         self._sim = sim
         self._num_samples = num_samples
+        self._output_index = output_index
         self._batches: list[Any] | None = None
         # Float outputs by batch, and the state of the weights that made them.
         self._references: list[Any] = []
@@ -190,7 +238,13 @@ class _Metric:
 
     def metric_identity(self) -> tuple[Any, ...]:
         """What tells this metric from another one; reads the samples."""
-        return self.metric, self._forward_fn, self._make, self._samples()
+        return (
+            self.metric,
+            self._forward_fn,
+            self._make,
+            self._output_index,
+            self._samples(),
+        )
 
     def __call__(self, model: torch.nn.Module) -> float:
         sim = self._sim or getattr(model, "_aimetpp_sim", lambda: None)()
@@ -203,7 +257,7 @@ class _Metric:
         with inference(model):
             references = self._reference_outputs(sim, model)
             for batch, reference in zip(self._samples(), references, strict=True):
-                output = _tensors(self._forward(sim, model, batch))
+                output = self._outputs(sim, model, batch)
                 accumulator.add(reference, output, _labels(sim, batch))
         return accumulator.score()
 
@@ -226,14 +280,34 @@ class _Metric:
         if weights != self._weights:
             with sim.quantizers_off():
                 self._references = [
-                    [t.cpu() for t in _tensors(self._forward(sim, model, batch))]
+                    [t.cpu() for t in self._outputs(sim, model, batch)]
                     for batch in self._samples()
                 ]
             self._weights = weights
         return self._references
 
-    def _forward(self, sim: Any, model: torch.nn.Module, batch: Any) -> Any:
-        return run_batch(model, sim.dummy_input, batch, self._forward_fn)
+    def _outputs(
+        self, sim: Any, model: torch.nn.Module, batch: Any
+    ) -> list[torch.Tensor]:
+        output = _tensors(run_batch(model, sim.dummy_input, batch, self._forward_fn))
+        if self._output_index is None:
+            return output
+        if self._output_index >= len(output):
+            raise ValueError(
+                f"output_index must be below {len(output)}, the number of the model's "
+                f"outputs, got {self._output_index}"
+            )
+        return [output[self._output_index]]
+
+
+def check_output_index(index: Any, where: str) -> None:
+    """Raises a TypeError for no int, a ValueError for a negative one."""
+    if index is None:
+        return
+    if not isinstance(index, int) or isinstance(index, bool):
+        raise TypeError(f"{where}: output_index must be an int or None, got {index!r}")
+    if index < 0:
+        raise ValueError(f"{where}: output_index must be at least 0, got {index}")
 
 
 def _labels(sim: Any, batch: Any) -> Any:

@@ -78,7 +78,7 @@ class GreedyMixedPrecisionAlgo:
         candidates: Any,
         eval_callback_for_phase1: Callable[[Any], Any],
         eval_callback_for_phase2: Callable[[Any], Any],
-        results_dir: str | os.PathLike[str],
+        results_dir: str | os.PathLike[str] | None,
         clean_start: bool,
         forward_pass_callback: Callable[[Any], Any] | None,
         use_all_amp_candidates: bool = False,
@@ -131,7 +131,7 @@ class GreedyMixedPrecisionAlgo:
             sim, select_groups(sim, build_members(sim), include, exclude)
         )
         self._supported = self._supported_candidates(bool(use_all_amp_candidates))
-        self._folder = prepare_folder(results_dir)
+        self._folder = None if results_dir is None else prepare_folder(results_dir)
         ensure_calibrated(sim, self._members, self._candidates, forward_pass_callback)
         self.groups = [members.group for members in self._members]
         self._searched = [q for members in self._members for q in members.quantizers]
@@ -163,19 +163,20 @@ class GreedyMixedPrecisionAlgo:
         """
         drop = check_drop(allowed_accuracy_drop)
         algo = check_algo(search_algo)
+        if self._folder is None:
+            return self._search(drop, algo, None)
         cache_folder = self._folder / ".cache"
         cache_folder.mkdir(exist_ok=True)
         with sole_user(cache_folder / "lock", f"results_dir {str(self._folder)!r}"):
             return self._search(drop, algo, cache_folder)
 
     def _search(
-        self, drop: float | None, algo: AMPSearchAlgo, cache_folder: Path
+        self, drop: float | None, algo: AMPSearchAlgo, cache_folder: Path | None
     ) -> ParetoList:
         state = SimState(self._sim)
         try:
-            cache = EvaluationCache(
-                cache_folder, self._fingerprint(state), self._clean_start
-            )
+            fingerprint = {} if cache_folder is None else self._fingerprint(state)
+            cache = EvaluationCache(cache_folder, fingerprint, self._clean_start)
             self._clean_start = False  # a second run goes on from the first
             evaluator = SimEvaluator(
                 self._sim,
@@ -192,15 +193,7 @@ class GreedyMixedPrecisionAlgo:
                     self._cost_model,
                     state.precisions,
                 )
-                found = _C.greedy_search(
-                    problem,
-                    drop,
-                    int(algo),
-                    self._reverse,
-                    evaluator.evaluate,
-                    progress,
-                    evaluator.known,
-                )
+                found = self._find(problem, drop, algo, evaluator, progress)
                 alphas = self._reduce_convert_ops(problem, found, evaluator, progress)
             final = found.final_assignment
             best = best_alpha(alphas, found.target) if alphas else None
@@ -209,8 +202,9 @@ class GreedyMixedPrecisionAlgo:
             evaluator.finish(final)
             result = self._collect(found, evaluator, alphas, best)
             warn_of_infinity(result, drop)
-            self._write(result, found, evaluator, final)
-            if alphas:
+            if self._folder is not None:
+                self._write(self._folder, result, found, evaluator, final)
+            if alphas and self._folder is not None:
                 export_alphas(self._sim, self._folder, alphas, evaluator)
                 evaluator.finish(final)
         except BaseException:
@@ -218,6 +212,25 @@ class GreedyMixedPrecisionAlgo:
             raise
         self.result = result
         return result
+
+    def _find(
+        self,
+        problem: _C.SearchProblem,
+        drop: float | None,
+        algo: AMPSearchAlgo,
+        evaluator: SimEvaluator,
+        progress: Progress | None,
+    ) -> _C.SearchResult:
+        """Phases 1 and 2; another search overrides this."""
+        return _C.greedy_search(
+            problem,
+            drop,
+            int(algo),
+            self._reverse,
+            evaluator.evaluate,
+            progress,
+            evaluator.known,
+        )
 
     def _reduce_convert_ops(
         self,
@@ -350,6 +363,7 @@ class GreedyMixedPrecisionAlgo:
 
     def _write(
         self,
+        folder: Path,
         result: ParetoList,
         found: _C.SearchResult,
         evaluator: SimEvaluator,
@@ -364,6 +378,6 @@ class GreedyMixedPrecisionAlgo:
             after=[final[index] for index in self._searched],
             kinds=[quantizers[index].kind for index in self._searched],
         )
-        write_json_files(self._folder, result, info)
-        write_alpha_files(self._folder, result.alphas, result.summary.chosen_alpha)
-        write_pages(self._folder, result, self._sim)
+        write_json_files(folder, result, info)
+        write_alpha_files(folder, result.alphas, result.summary.chosen_alpha)
+        write_pages(folder, result, self._sim)

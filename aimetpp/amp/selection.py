@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from aimetpp import _C
 from aimetpp.amp.quantizer_groups import GroupMembers, QuantizerGroup
 from aimetpp.amp.simulation import Simulation
 
@@ -72,6 +73,48 @@ def without_pinned(sim: Simulation, groups: list[GroupMembers]) -> list[GroupMem
             "those that its requests reach; sim.unpin() lets a search change them"
         )
     return free
+
+
+def reading_groups(
+    sim: Simulation, groups: list[GroupMembers], op_types: Any
+) -> dict[QuantizerGroup, list[int]]:
+    """The groups with a quantizer of what ops of some types read: input or parameter.
+
+    Args:
+        sim: the simulation.
+        groups: those looked at.
+        op_types: ONNX types ("Conv") or kinds ("conv2d").
+
+    Returns:
+        By group the indices in `sim.graph.ops`; in the order of the first of them.
+
+    Raises:
+        TypeError: not a list or tuple of strings.
+        ValueError: a type of which the model has no op; no group left.
+    """
+    if isinstance(op_types, str) or not all(isinstance(t, str) for t in op_types):
+        raise TypeError(f"op_types must be a list of op types, got {op_types!r}")
+    group_of = {index: m.group for m in groups for index in m.quantizers}
+    missing = set(op_types)
+    found: dict[QuantizerGroup, list[int]] = {}
+    for index, op in enumerate(sim.graph.ops):
+        names = {op.onnx_type, op.kind} & set(op_types)
+        missing -= names
+        if not names:
+            continue
+        read = [
+            _C.quantizer_of_input(sim.graph, sim.placement, index, slot)
+            for slot in range(len(op.inputs))
+        ]
+        read += [sim.placement.quantizer_of_site[param.site] for param in op.params]
+        for group in dict.fromkeys(group_of[q] for q in read if q in group_of):
+            found.setdefault(group, []).append(index)
+    if not found:
+        raise ValueError(
+            f"op_types: no quantizer group to search is read by {list(op_types)}"
+            + (f"; the model has no {sorted(missing)}" if missing else "")
+        )
+    return found
 
 
 def _matched(

@@ -29,18 +29,20 @@ SearchSpace::SearchSpace(const SearchProblem& problem) : problem_(problem) {
 
 void SearchSpace::check() const {
   if (problem_.candidates.empty()) {
-    raise_value_error("greedy_search: at least one candidate is required");
+    raise_value_error(
+        "mixed precision search: at least one candidate is required");
   }
   if (problem_.groups.empty()) {
     raise_value_error(
-        "greedy_search: at least one quantizer group is required; no enabled "
+        "mixed precision search: at least one quantizer group is required; no "
+        "enabled "
         "quantizer is left to search");
   }
   const int count = static_cast<int>(problem_.candidates.size());
   for (const SearchGroup& group : problem_.groups) {
     for (const int candidate : group.candidates) {
       if (candidate < 0 || candidate >= count) {
-        raise_value_error("greedy_search: group ", group.name,
+        raise_value_error("mixed precision search: group ", group.name,
                           " supports candidate ", candidate, ", but there are ",
                           count);
       }
@@ -49,7 +51,7 @@ void SearchSpace::check() const {
          {&group.activation_quantizers, &group.param_quantizers}) {
       for (const int quantizer : *members) {
         if (quantizer < 0 || quantizer >= problem_.num_quantizers) {
-          raise_value_error("greedy_search: group ", group.name,
+          raise_value_error("mixed precision search: group ", group.name,
                             " holds quantizer ", quantizer, ", but there are ",
                             problem_.num_quantizers);
         }
@@ -58,9 +60,10 @@ void SearchSpace::check() const {
   }
   if (static_cast<int>(problem_.fixed_precisions.size()) !=
       problem_.num_quantizers) {
-    raise_value_error(
-        "greedy_search: fixed_precisions must have ", problem_.num_quantizers,
-        " entries, one per quantizer, got ", problem_.fixed_precisions.size());
+    raise_value_error("mixed precision search: fixed_precisions must have ",
+                      problem_.num_quantizers,
+                      " entries, one per quantizer, got ",
+                      problem_.fixed_precisions.size());
   }
   check_cost_table(problem_);
 }
@@ -94,7 +97,8 @@ int SearchSpace::widest_common_candidate() const {
     }
   }
   raise_value_error(
-      "greedy_search: a candidate that every quantizer group supports is "
+      "mixed precision search: a candidate that every quantizer group supports "
+      "is "
       "required as the baseline; the groups support",
       support);
 }

@@ -214,6 +214,8 @@ void bind_config(py::module_& m) {
         }
         return rules;
       });
+  m.def("quantizer_of_input", &config::quantizer_of_input, py::arg("graph"),
+        py::arg("placement"), py::arg("op"), py::arg("slot"));
   m.def("quantizer_covering", &config::quantizer_covering, py::arg("graph"),
         py::arg("placement"), py::arg("site"));
   m.def(

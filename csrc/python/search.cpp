@@ -15,6 +15,7 @@
 #include "mixed/cost_table.h"
 #include "mixed/greedy_search.h"
 #include "mixed/memory_model.h"
+#include "mixed/narrowing_search.h"
 #include "python/convert.h"
 #include "python/evaluator.h"
 
@@ -67,6 +68,19 @@ mixed::SearchResult greedy_search(const mixed::SearchProblem& problem,
   return mixed::greedy_search(problem,
                               {allowed_drop, search_algo_of(algo), reverse},
                               evaluator, progress_of(progress));
+}
+
+mixed::SearchResult narrowing_search(
+    const mixed::SearchProblem& problem, std::optional<double> allowed_drop,
+    bool skip_breaking, std::optional<int> max_narrowed, py::function evaluate,
+    const std::optional<py::function>& progress,
+    std::optional<py::function> known) {
+  PythonEvaluator evaluator(std::move(evaluate), std::move(known));
+  const auto at_break =
+      skip_breaking ? mixed::AtBreak::skip : mixed::AtBreak::stop;
+  return mixed::narrowing_search(problem,
+                                 {allowed_drop, at_break, max_narrowed},
+                                 evaluator, progress_of(progress));
 }
 
 // A row: (op, activation, param or None, cost).
@@ -156,6 +170,10 @@ void bind_search(py::module_& m) {
         py::arg("allowed_drop"), py::arg("algo"), py::arg("reverse"),
         py::arg("evaluate"), py::arg("progress") = py::none(),
         py::arg("known") = py::none());
+  m.def("narrowing_search", &narrowing_search, py::arg("problem"),
+        py::arg("allowed_drop"), py::arg("skip_breaking"),
+        py::arg("max_narrowed"), py::arg("evaluate"),
+        py::arg("progress") = py::none(), py::arg("known") = py::none());
   bind_convert_ops(m);
 }
 
