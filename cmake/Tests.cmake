@@ -36,6 +36,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/config/test_ties.cpp
   tests/cpp/config/test_unmarked_ops.cpp
   tests/cpp/core/test_quant_math.cpp
+  tests/cpp/core/test_reciprocal_grid.cpp
   tests/cpp/core/test_types.cpp
   tests/cpp/fold/test_batch_norm_folds.cpp
   tests/cpp/fold/test_equalizable_chains.cpp

@@ -140,57 +140,6 @@ AIMETPP_FORMULA Compute transform(Compute x, const AffineGrid<Compute>& grid) {
   }
 }
 
-// The same grid for quotients without a division: with the reciprocal of the
-// scale in two parts, x / scale comes out correctly rounded after one step of
-// Markstein's method (Brisebarre, Muller and Raina, "Accelerating correctly
-// rounded floating-point division when the divisor is known in advance", IEEE
-// Transactions on Computers 53, 2004), at a third of a division's cost.
-struct ReciprocalGrid {
-  float scale;
-  float low;  // the real numbers that qmin and qmax stand for
-  float high;
-  float reciprocal;            // 1 / scale, rounded
-  float reciprocal_remainder;  // 1 / scale - reciprocal
-};
-
-// False where fake_quantize_by_reciprocal would not give transform's bits:
-// grids so wide that an end of the range does not round to itself, and scales
-// with which a product could leave the normal numbers.
-AIMETPP_FORMULA bool make_reciprocal_grid(const AffineGrid<float>& grid,
-                                          ReciprocalGrid* result) {
-  constexpr float kLargestInteger = 1048576;            // 2^20
-  constexpr float kLargestScale = 1152921504606846976;  // 2^60
-  constexpr float kSmallestScale = 1.0F / (1 << 30);    // below min_scale's
-  const float lowest = grid.qmin + grid.offset;
-  const float highest = grid.qmax + grid.offset;
-  // Comparisons that a NaN fails.
-  if (!(grid.scale >= kSmallestScale && grid.scale <= kLargestScale &&
-        grid.qmin >= -kLargestInteger && grid.qmax <= kLargestInteger &&
-        lowest >= -kLargestInteger && highest <= kLargestInteger)) {
-    return false;
-  }
-  const float reciprocal = 1 / grid.scale;
-  const float remainder = std::fma(-grid.scale, reciprocal, 1.0F) * reciprocal;
-  *result = {grid.scale, lowest * grid.scale, highest * grid.scale, reciprocal,
-             remainder};
-  return true;
-}
-
-// transform<QuantMode::fake_quantize>, to the last bit. Clamping x instead of q
-// leaves all that follows within the grid, where adding and subtracting the
-// offset is exact and so can be left out. Of a tiny x / scale only that it
-// rounds to zero matters: whether its last bits are right does not.
-AIMETPP_FORMULA float fake_quantize_by_reciprocal(float x,
-                                                  const ReciprocalGrid& grid) {
-  const float inside = clamp_keep_nan(x, grid.low, grid.high);
-  const float quotient =
-      std::fma(inside, grid.reciprocal, inside * grid.reciprocal_remainder);
-  const float remainder = std::fma(-grid.scale, quotient, inside);
-  const float rounded =
-      std::rint(std::fma(remainder, grid.reciprocal, quotient));
-  return (rounded + 0.0F) * grid.scale;  // + 0: no negative zero
-}
-
 // Straight-through gradients: round counts as the identity, the clamp passes
 // what was inside the grid before it. With t = x / scale, inside:
 //

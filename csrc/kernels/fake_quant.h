@@ -58,6 +58,13 @@ AIMETPP_API void gradient(const QuantCall& call, const void* grad,
                           const ParallelFor& parallel_for,
                           Isa isa = best_isa());
 
+// The dx that gradient gives for fake_quantize, where dmin and dmax are not
+// asked for: call.mode is not read. dx may be grad.
+AIMETPP_API void input_gradient(const QuantCall& call, const void* grad,
+                                const void* x, void* dx,
+                                const ParallelFor& parallel_for,
+                                Isa isa = best_isa());
+
 }  // namespace cpu
 
 namespace cuda {
@@ -74,6 +81,9 @@ AIMETPP_API void transform(const QuantCall& call, const void* x, void* y,
 AIMETPP_API void gradient(const QuantCall& call, const void* grad,
                           const void* x, void* dx, void* dmin, void* dmax,
                           void* workspace, CUstream_st* stream);
+
+AIMETPP_API void input_gradient(const QuantCall& call, const void* grad,
+                                const void* x, void* dx, CUstream_st* stream);
 
 }  // namespace cuda
 

@@ -171,13 +171,9 @@ at::Tensor empty_range_grad(const at::Tensor& range_end) {
   return at::empty_like(range_end, at::MemoryFormat::Contiguous);
 }
 
-namespace {
-
-// ---------------------------------------------------------------- CPU, Meta
-
-// A tensor like x for a result that is about to be written. Where that needs
-// fresh memory of tens of megabytes, most of its cost would be page faults: one
-// for each 4 KiB, or for 2 MiB if the system may use huge pages.
+// Where that needs fresh memory of tens of megabytes, most of its cost would be
+// page faults: one for each 4 KiB, or for 2 MiB if the system may use huge
+// pages.
 at::Tensor empty_result(const at::Tensor& x) {
   at::Tensor result = at::empty_like(x);
 #if defined(__linux__)
@@ -196,13 +192,16 @@ at::Tensor empty_result(const at::Tensor& x) {
   return result;
 }
 
-// On the CPU the grid can be read without waiting for anything.
 void check_grid_values(QuantMode mode, const at::Tensor& grid) {
   const auto* ends = grid.const_data_ptr<std::int64_t>();
   TORCH_CHECK_VALUE(ends[0] < ends[1], op_name(mode),
                     ": grid must have qmin < qmax, got [", ends[0], ", ",
                     ends[1], "]");
 }
+
+namespace {
+
+// ---------------------------------------------------------------- CPU, Meta
 
 template <QuantMode mode>
 at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& min,

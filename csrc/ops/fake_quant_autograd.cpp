@@ -29,6 +29,13 @@ using Backward = Gradients(const at::Tensor&, const at::Tensor&,
                            const at::Tensor&, const at::Tensor&,
                            const at::Tensor&, bool, OptionalAxis);
 
+using InputGradient = at::Tensor(const at::Tensor&, const at::Tensor&,
+                                 const at::Tensor&, const at::Tensor&,
+                                 const at::Tensor&, bool, OptionalAxis);
+using InPlaceInputGradient = void(const at::Tensor&, const at::Tensor&,
+                                  const at::Tensor&, const at::Tensor&,
+                                  const at::Tensor&, bool, OptionalAxis);
+
 // The dispatcher's handle of the forward op of a mode, and of its backward.
 template <QuantMode mode>
 const auto& forward_op() {
@@ -63,6 +70,22 @@ const auto& inplace_backward_op() {
       c10::Dispatcher::singleton()
           .findSchemaOrThrow("aimetpp::fake_quantize_backward_", "")
           .typed<InPlaceBackward>();
+  return op;
+}
+
+const auto& input_gradient_op() {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("aimetpp::fake_quantize_input_gradient", "")
+          .typed<InputGradient>();
+  return op;
+}
+
+const auto& inplace_input_gradient_op() {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("aimetpp::fake_quantize_input_gradient_", "")
+          .typed<InPlaceInputGradient>();
   return op;
 }
 
@@ -109,8 +132,23 @@ class QuantFunction : public torch::autograd::Function<Derived> {
     const auto channel_axis =
         context->saved_data["channel_axis"].template to<OptionalAxis>();
     if constexpr (mode == QuantMode::fake_quantize) {
-      if (is_only_ours(grads[0], saved[0])) {
-        const at::Tensor& grad = grads[0];
+      const bool ours = is_only_ours(grads[0], saved[0]);
+      const at::Tensor& grad = grads[0];
+      if (!context->needs_input_grad(1) && !context->needs_input_grad(2)) {
+        if (ours) {
+          inplace_input_gradient_op().call(grad, saved[0], saved[1], saved[2],
+                                           saved[3], symmetric, channel_axis);
+          return {grad, {}, {}, {}, {}, {}};
+        }
+        return {input_gradient_op().call(grad, saved[0], saved[1], saved[2],
+                                         saved[3], symmetric, channel_axis),
+                {},
+                {},
+                {},
+                {},
+                {}};
+      }
+      if (ours) {
         auto [dmin, dmax] =
             inplace_backward_op().call(grad, saved[0], saved[1], saved[2],
                                        saved[3], symmetric, channel_axis);
@@ -211,16 +249,21 @@ TORCH_LIBRARY_IMPL(aimetpp, Autograd, m) {
   m.impl("quantize", &forward_autograd<QuantMode::quantize, Quantize>);
   m.impl("dequantize", &forward_autograd<QuantMode::dequantize, Dequantize>);
   // No second derivatives: asking for one raises.
-  for (const char* name : {"fake_quantize_backward", "fake_quantize_backward_",
-                           "quantize_backward", "dequantize_backward"}) {
+  for (const char* name :
+       {"fake_quantize_backward", "fake_quantize_backward_",
+        "fake_quantize_input_gradient", "fake_quantize_input_gradient_",
+        "quantize_backward", "dequantize_backward"}) {
     m.impl(name, torch::autograd::autogradNotImplementedFallback());
   }
 }
 
 TORCH_LIBRARY_IMPL(aimetpp, ADInplaceOrView, m) {
   m.impl("fake_quantize_", &inplace_raising_version);
-  m.impl("fake_quantize_backward_",
-         torch::autograd::autogradNotImplementedInplaceOrViewFallback());
+  for (const char* name :
+       {"fake_quantize_backward_", "fake_quantize_input_gradient_"}) {
+    m.impl(name,
+           torch::autograd::autogradNotImplementedInplaceOrViewFallback());
+  }
 }
 
 }  // namespace

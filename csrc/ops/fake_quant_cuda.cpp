@@ -78,7 +78,42 @@ std::tuple<at::Tensor, at::Tensor> backward_inplace_cuda(
   return {dmin, dmax};
 }
 
+void launch_input_gradient(const PreparedCall& prepared,
+                           const at::Tensor& upstream, const at::Tensor& dx) {
+  const c10::cuda::CUDAGuard guard(dx.device());
+  kernels::cuda::input_gradient(
+      prepared.call, upstream.const_data_ptr(), prepared.x.const_data_ptr(),
+      dx.mutable_data_ptr(), c10::cuda::getCurrentCUDAStream().stream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+at::Tensor input_gradient_cuda(const at::Tensor& grad, const at::Tensor& x,
+                               const at::Tensor& min, const at::Tensor& max,
+                               const at::Tensor& grid, bool symmetric,
+                               std::optional<std::int64_t> channel_axis) {
+  const PreparedCall prepared = prepare(
+      QuantMode::fake_quantize, {x, min, max, grid, symmetric, channel_axis});
+  check_grad(QuantMode::fake_quantize, grad, x);
+  const at::Tensor dx = at::empty_like(prepared.x);
+  launch_input_gradient(prepared, laid_out_as(grad, prepared.x), dx);
+  return dx;
+}
+
+void input_gradient_inplace_cuda(const at::Tensor& grad, const at::Tensor& x,
+                                 const at::Tensor& min, const at::Tensor& max,
+                                 const at::Tensor& grid, bool symmetric,
+                                 std::optional<std::int64_t> channel_axis) {
+  const PreparedCall prepared = prepare(
+      QuantMode::fake_quantize, {x, min, max, grid, symmetric, channel_axis});
+  check_grad(QuantMode::fake_quantize, grad, x);
+  const at::Tensor upstream = laid_out_as(grad, prepared.x);
+  launch_input_gradient(prepared, upstream, upstream);
+  if (!upstream.is_same(grad)) grad.copy_(upstream);
+}
+
 TORCH_LIBRARY_IMPL(aimetpp, CUDA, m) {
+  m.impl("fake_quantize_input_gradient", &input_gradient_cuda);
+  m.impl("fake_quantize_input_gradient_", &input_gradient_inplace_cuda);
   m.impl("fake_quantize", &forward_cuda<QuantMode::fake_quantize>);
   m.impl("fake_quantize_", &fake_quantize_inplace_cuda);
   m.impl("quantize", &forward_cuda<QuantMode::quantize>);

@@ -325,13 +325,36 @@ class TestGradients:
         with torch.no_grad():
             assert not fake_quantize_8bit(x).requires_grad
 
-    def test_second_derivative_is_refused(self):
-        x = make_x()
-        (first,) = torch.autograd.grad(
-            fake_quantize_8bit(x).sum(), x, create_graph=True
-        )
-        with pytest.raises(RuntimeError, match="fake_quantize_backward"):
+    @pytest.mark.parametrize("learned", [True, False])
+    def test_second_derivative_is_refused(self, learned):
+        x, low, high = make_x(), torch.tensor(-1.0), torch.tensor(1.5)
+        low.requires_grad_(learned)
+        y = ops.fake_quantize(x, low, high, ops.integer_grid(8, False), False)
+        wanted = (x, low) if learned else x
+        first, *_ = torch.autograd.grad(y.sum(), wanted, create_graph=True)
+        op = "backward" if learned else "input_gradient"
+        with pytest.raises(RuntimeError, match=f"fake_quantize_{op}"):
             first.sum().backward()
+
+    @pytest.mark.parametrize("axis", [None, 0, 1, -1])
+    @pytest.mark.parametrize(
+        "dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+    )
+    @pytest.mark.parametrize("bitwidth", [4, 24])
+    def test_frozen_range_gives_the_same_gradient(self, dtype, axis, bitwidth):
+        low, high = make_range(None if axis is None else (3, 5, 6)[axis])
+        grid = ops.integer_grid(bitwidth, False)
+        upstream = make_x((3, 5, 6), dtype, seed=1).detach()
+        gradients = []
+        for frozen in (False, True):
+            x = make_x((3, 5, 6), dtype)
+            ends = (low.detach(), high.detach()) if frozen else (low, high)
+            y = ops.fake_quantize(x, *ends, grid, False, axis)
+            assert len(y.grad_fn.next_functions) >= 3
+            y.backward(upstream)
+            gradients.append(x.grad)
+        assert_same_bits(*gradients)
+        assert (gradients[0] == 0).any() and (gradients[0] != 0).any()
 
     def test_forward_mode_is_refused(self):
         with torch.autograd.forward_ad.dual_level():

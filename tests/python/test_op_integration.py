@@ -60,6 +60,16 @@ class TestOpcheck:
         op = getattr(torch.ops.aimetpp, f"{mode}_backward").default
         opcheck(op, (torch.randn_like(x), x, low, high, *rest))
 
+    @pytest.mark.parametrize("axis", [None, 1])
+    @pytest.mark.parametrize("op", ["input_gradient", "input_gradient_", "backward_"])
+    def test_gradients_alone_and_in_place(self, op, axis):
+        x, *rest = (
+            a.detach() if isinstance(a, torch.Tensor) else a
+            for a in arguments(axis=axis)
+        )
+        op = getattr(torch.ops.aimetpp, f"fake_quantize_{op}").default
+        opcheck(op, (torch.randn_like(x), x, *rest))
+
     def test_strided(self):
         x, low, high, grid, symmetric, _ = arguments()
         strided = x.detach().transpose(0, 2)[:, ::2].requires_grad_()

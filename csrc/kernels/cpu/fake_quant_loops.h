@@ -9,7 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/inside_interval.h"
 #include "core/quant_math.h"
+#include "core/reciprocal_grid.h"
 #include "kernels/cpu/storage.h"
 
 // The iterations of the next loop are independent (arrays may be the same one,
@@ -72,12 +74,13 @@ AIMETPP_ALWAYS_INLINE void transform_span(const Stored* x, Stored* y,
 }
 
 // The same for fake_quantize, where the grid allows it.
+template <bool by_product>
 AIMETPP_ALWAYS_INLINE void reciprocal_span(const float* x, float* y,
                                            std::int64_t n,
                                            ReciprocalGrid grid) {
   AIMETPP_INDEPENDENT
   for (std::int64_t i = 0; i < n; ++i) {
-    y[i] = fake_quantize_by_reciprocal(x[i], grid);
+    y[i] = fake_quantize_by_reciprocal<by_product>(x[i], grid);
   }
 }
 
@@ -127,6 +130,29 @@ AIMETPP_ALWAYS_INLINE void gradient_span(const Stored* grad, const Stored* x,
     }
   }
   *sums = local;
+}
+
+// dx[i] = grad[i] where x[i] is inside, else 0.
+template <typename Stored, typename Loaded, typename Compute>
+AIMETPP_ALWAYS_INLINE void mask_span(const Stored* grad, const Loaded* x,
+                                     Stored* dx, std::int64_t n,
+                                     InsideInterval<Compute> inside) {
+  AIMETPP_INDEPENDENT
+  for (std::int64_t i = 0; i < n; ++i) {
+    dx[i] = zero_stored_unless(inside.contains(load<Compute>(x[i])), grad[i]);
+  }
+}
+
+// The same, interval c for element c.
+template <typename Stored, typename Compute>
+AIMETPP_ALWAYS_INLINE void mask_row(const Stored* grad, const Stored* x,
+                                    Stored* dx, std::int64_t n,
+                                    const InsideInterval<Compute>* inside) {
+  AIMETPP_INDEPENDENT
+  for (std::int64_t c = 0; c < n; ++c) {
+    dx[c] =
+        zero_stored_unless(inside[c].contains(load<Compute>(x[c])), grad[c]);
+  }
 }
 
 // dx[c] and one more term for the sums of channel c, for c < n.

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/for_isa.h"
@@ -12,6 +13,8 @@
 #include "kernels/channel_grid.h"
 #include "kernels/cpu/fake_quant_loops.h"
 #include "kernels/cpu/float_buffers.h"
+#include "kernels/cpu/gradient_avx512.h"
+#include "kernels/cpu/spans.h"
 #include "kernels/cpu/storage.h"
 #include "kernels/cpu/variants.h"
 
@@ -88,21 +91,28 @@ ChannelSums gradient_by_rows(const GradientData<V>& data, const Blocks& blocks,
   return total;
 }
 
-// gradient_span of a variant; 16-bit floats by way of float32.
+// The stretches of a variant; 16-bit floats by way of float32, without
+// divisions where the grids allow it.
 template <typename V>
 class SpanGradient {
  public:
   using Stored = typename V::Stored;
   using Compute = typename V::Compute;
 
-  explicit SpanGradient(Isa isa)
-      : span_(for_isa<&gradient_span<V::kMode, Loaded, Compute>>(isa)) {
+  SpanGradient(const GradientData<V>& data, Isa isa)
+      : grids_(data.grids),
+        span_(for_isa<&gradient_span<V::kMode, Loaded, Compute>>(isa)) {
     if constexpr (kConverts) conversion_ = float_conversion<Stored>(isa);
+#if AIMETPP_HAS_AVX
+    if constexpr (kHasFastSpan) {
+      if (isa == Isa::avx512) find_gradient_grids(data.layout.channels);
+    }
+#endif
   }
 
+  // n neighbours of channel c.
   void operator()(const Stored* grad, const Stored* x, Stored* dx,
-                  std::int64_t n, const AffineGrid<Compute>& grid,
-                  LaneSums* sums) const {
+                  std::int64_t n, std::int64_t c, LaneSums* sums) const {
     if constexpr (kConverts) {
       static_assert(kBuffer % kLanes == 0);  // the lanes follow on
       std::array<float, kBuffer> grads;
@@ -111,19 +121,51 @@ class SpanGradient {
         const std::int64_t size = std::min(kBuffer, n - begin);
         conversion_.load(grad + begin, grads.data(), size);
         conversion_.load(x + begin, values.data(), size);
-        span_(grads.data(), values.data(), grads.data(), size, grid, sums);
+        run(grads.data(), values.data(), grads.data(), size, c, sums);
         conversion_.store(grads.data(), dx + begin, size);
       }
     } else {
-      span_(grad, x, dx, n, grid, sums);
+      run(grad, x, dx, n, c, sums);
     }
   }
 
  private:
   static constexpr bool kConverts =
       std::is_same_v<Compute, float> && !std::is_same_v<Stored, float>;
+  static constexpr bool kHasFastSpan =
+      std::is_same_v<Compute, float> && V::kMode == QuantMode::fake_quantize;
   using Loaded = std::conditional_t<kConverts, float, Stored>;
 
+  void run(const Loaded* grad, const Loaded* x, Loaded* dx, std::int64_t n,
+           std::int64_t c, LaneSums* sums) const {
+#if AIMETPP_HAS_AVX
+    if constexpr (kHasFastSpan) {
+      if (!gradient_grids_.empty()) {
+        gradient_span_avx512(
+            grad, x, dx, n, gradient_grids_[static_cast<std::size_t>(c)], sums);
+        return;
+      }
+    }
+#endif
+    span_(grad, x, dx, n, grids_.at(c), sums);
+  }
+
+#if AIMETPP_HAS_AVX
+  // None where a channel does not allow it.
+  void find_gradient_grids(std::int64_t channels) {
+    std::vector<GradientGrid> found(static_cast<std::size_t>(channels));
+    for (std::int64_t c = 0; c < channels; ++c) {
+      if (!make_gradient_grid(grids_.at(c),
+                              &found[static_cast<std::size_t>(c)])) {
+        return;
+      }
+    }
+    gradient_grids_ = std::move(found);
+  }
+
+  std::vector<GradientGrid> gradient_grids_;
+#endif
+  GridArrays<Compute> grids_;
   void (*span_)(const Loaded*, const Loaded*, Loaded*, std::int64_t,
                 AffineGrid<Compute>, LaneSums*);
   std::conditional_t<kConverts, FloatConversion<Stored>, std::nullptr_t>
@@ -135,7 +177,7 @@ template <typename V>
 ChannelSums gradient_by_spans(const GradientData<V>& data, const Blocks& blocks,
                               const ParallelFor& parallel_for, Isa isa) {
   const auto [outer, channels, inner] = data.layout;
-  const SpanGradient<V> span(isa);
+  const SpanGradient<V> span(data, isa);
   const std::int64_t per_channel = blocks.outer_count * blocks.inner_count;
   // [channel][outer block][inner block]
   std::vector<Sums> partial(static_cast<std::size_t>(channels * per_channel));
@@ -154,8 +196,7 @@ ChannelSums gradient_by_spans(const GradientData<V>& data, const Blocks& blocks,
       LaneSums sums;
       for (std::int64_t o = outer_block * blocks.outer_size; o < stop; ++o) {
         const std::int64_t at = (o * channels + c) * inner + i;
-        span(data.grad + at, data.x + at, data.dx + at, size, data.grids.at(c),
-             &sums);
+        span(data.grad + at, data.x + at, data.dx + at, size, c, &sums);
       }
       partial[static_cast<std::size_t>(
           c * per_channel + outer_block * blocks.inner_count + inner_block)] =

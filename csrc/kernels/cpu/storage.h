@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "core/macros.h"
+#include "core/quant_math.h"
 
 namespace aimetpp::kernels::cpu {
 
@@ -96,6 +97,16 @@ AIMETPP_ALWAYS_INLINE Stored store(Compute value) {
     return to_bfloat16(static_cast<float>(value));
   } else {
     return static_cast<Stored>(value);
+  }
+}
+
+// keep ? value : 0, without a branch.
+template <typename Stored>
+AIMETPP_ALWAYS_INLINE Stored zero_stored_unless(bool keep, Stored value) {
+  if constexpr (std::is_floating_point_v<Stored>) {
+    return zero_unless(keep, value);
+  } else {
+    return {static_cast<std::uint16_t>(value.bits & -std::uint16_t{keep})};
   }
 }
 

@@ -9,37 +9,14 @@
 #include "core/quant_math.h"
 #include "kernels/cpu/fake_quant_loops.h"
 #include "kernels/cpu/float_buffers.h"
+#include "kernels/cpu/reciprocals.h"
+#include "kernels/cpu/spans.h"
 #include "kernels/cpu/storage.h"
 #include "kernels/cpu/variants.h"
 #include "kernels/fake_quant.h"
 
 namespace aimetpp::kernels::cpu {
 namespace {
-
-// Whether the loops of an instruction set have a fused multiply-add; without
-// one, std::fma is a function call.
-bool has_fma(Isa isa) {
-#if defined(__FP_FAST_FMAF)
-  constexpr bool kPortableHasFma = true;
-#else
-  constexpr bool kPortableHasFma = false;
-#endif
-  return isa != Isa::portable || kPortableHasFma;
-}
-
-// The channels' grids by reciprocals; empty where one of them needs divisions.
-std::vector<ReciprocalGrid> reciprocal_grids(const GridArrays<float>& grids,
-                                             std::int64_t channels, Isa isa) {
-  if (!has_fma(isa)) return {};
-  std::vector<ReciprocalGrid> result(static_cast<std::size_t>(channels));
-  for (std::int64_t c = 0; c < channels; ++c) {
-    if (!make_reciprocal_grid(grids.at(c),
-                              &result[static_cast<std::size_t>(c)])) {
-      return {};
-    }
-  }
-  return result;
-}
 
 // span(x, y, n, grid) on 16-bit floats, a buffer of float32 at a time.
 template <typename Stored, typename Span, typename Grid>
@@ -55,31 +32,22 @@ void span_through_floats(const FloatConversion<Stored>& conversion, Span span,
   }
 }
 
-// span(x, y, n, grid_of(channel)) over all elements. A thread's range may begin
-// and end within a channel.
+// span(x, y, n, grid_of(channel)) over all elements.
 template <typename Stored, typename Span, typename GridOf>
 void run_spans(const ChannelLayout& layout, const Stored* x, Stored* y,
                const ParallelFor& parallel_for, [[maybe_unused]] Isa isa,
                Span span, const GridOf& grid_of) {
-  const auto [outer, channels, inner] = layout;
-  parallel_for(
-      layout.numel(), kGrain,
-      [&, channels = channels, inner = inner](std::int64_t begin,
-                                              std::int64_t end) {
-        while (begin < end) {
-          const std::int64_t stretch = begin / inner;
-          const std::int64_t stop = std::min(end, (stretch + 1) * inner);
-          const auto grid = grid_of(stretch % channels);
-          if constexpr (std::is_invocable_v<Span, const Stored*, Stored*,
-                                            std::int64_t, decltype(grid)>) {
-            span(x + begin, y + begin, stop - begin, grid);
-          } else {
-            span_through_floats(float_conversion<Stored>(isa), span, x + begin,
-                                y + begin, stop - begin, grid);
-          }
-          begin = stop;
-        }
-      });
+  for_spans(layout, parallel_for,
+            [&](std::int64_t begin, std::int64_t n, std::int64_t channel) {
+              const auto grid = grid_of(channel);
+              if constexpr (std::is_invocable_v<Span, const Stored*, Stored*,
+                                                std::int64_t, decltype(grid)>) {
+                span(x + begin, y + begin, n, grid);
+              } else {
+                span_through_floats(float_conversion<Stored>(isa), span,
+                                    x + begin, y + begin, n, grid);
+              }
+            });
 }
 
 template <typename V>
@@ -95,23 +63,24 @@ void transform_variant(const QuantCall& call, const void* x_data, void* y_data,
   const std::int64_t channels = layout.channels;
   if (layout.inner == 1 && channels > 1) {
     const auto row = for_isa<&transform_row<V::kMode, Stored, Compute>>(isa);
-    parallel_for(layout.outer, std::max<std::int64_t>(1, kGrain / channels),
-                 [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t o = begin; o < end; ++o) {
-                     row(x + o * channels, y + o * channels, channels, arrays);
-                   }
-                 });
+    for_rows(layout, parallel_for,
+             [&](std::int64_t at) { row(x + at, y + at, channels, arrays); });
     return;
   }
   if constexpr (V::kMode == QuantMode::fake_quantize &&
                 std::is_same_v<Compute, float>) {
-    const std::vector<ReciprocalGrid> reciprocals =
-        reciprocal_grids(arrays, channels, isa);
-    if (!reciprocals.empty()) {
-      run_spans(layout, x, y, parallel_for, isa, for_isa<&reciprocal_span>(isa),
-                [&](std::int64_t c) {
-                  return reciprocals[static_cast<std::size_t>(c)];
-                });
+    Reciprocals reciprocals(arrays, channels, isa);
+    if (reciprocals.usable()) {
+      reciprocals.check_products(layout.outer * layout.inner, isa);
+      const auto run = [by_product = for_isa<&reciprocal_span<true>>(isa),
+                        by_quotient = for_isa<&reciprocal_span<false>>(isa)](
+                           const float* from, float* to, std::int64_t n,
+                           const Reciprocals::Channel& channel) {
+        (channel.by_product ? by_product : by_quotient)(from, to, n,
+                                                        channel.grid);
+      };
+      run_spans(layout, x, y, parallel_for, isa, run,
+                [&](std::int64_t c) { return reciprocals.at(c); });
       return;
     }
   }

@@ -16,9 +16,6 @@
 
 namespace aimetpp::kernels::cpu {
 
-// Elements below which another thread does not pay.
-constexpr std::int64_t kGrain = 16384;
-
 template <QuantMode mode_, typename Stored_, typename Compute_>
 struct Variant {
   static constexpr QuantMode kMode = mode_;

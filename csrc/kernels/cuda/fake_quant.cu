@@ -116,6 +116,61 @@ void launch_transform(const QuantCall& call, const Stored* x, Stored* y,
   }
 }
 
+// ------------------------------------------------------------- input gradient
+
+template <typename Compute, typename Stored, int width>
+__device__ void input_gradient_packs(const QuantCall& call, const Stored* grad,
+                                     const Stored* x, Stored* dx,
+                                     std::int64_t packs) {
+  using P = Pack<Stored, width>;
+  const auto* grads = reinterpret_cast<const P*>(grad);
+  const auto* sources = reinterpret_cast<const P*>(x);
+  auto* targets = reinterpret_cast<P*>(dx);
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+       i < packs; i += step) {
+    P pack = grads[i];
+    const P values = sources[i];
+    for (int k = 0; k < width; ++k) {
+      const AffineGrid<Compute> grid =
+          channel_grid<Compute>(call, channel_of(call.layout, i * width + k));
+      const auto element = aimetpp::gradient<QuantMode::fake_quantize>(
+          load<Compute>(pack.values[k]), load<Compute>(values.values[k]), grid);
+      pack.values[k] = store<Stored>(element.x);
+    }
+    targets[i] = pack;
+  }
+}
+
+template <typename Stored, int width>
+__global__ void __launch_bounds__(kThreads)
+    input_gradient_kernel(QuantCall call, const Stored* grad, const Stored* x,
+                          Stored* dx, std::int64_t packs) {
+  if (computes_in_double<Stored>(call)) {
+    input_gradient_packs<double, Stored, width>(call, grad, x, dx, packs);
+  } else {
+    input_gradient_packs<float, Stored, width>(call, grad, x, dx, packs);
+  }
+}
+
+template <typename Stored>
+void launch_input_gradient(const QuantCall& call, const Stored* grad,
+                           const Stored* x, Stored* dx, cudaStream_t stream) {
+  constexpr int kWidth = kPackWidth<Stored>;
+  const std::int64_t numel = call.layout.numel();
+  if (numel % kWidth == 0 && is_pack_aligned(grad) && is_pack_aligned(x) &&
+      is_pack_aligned(dx)) {
+    const std::int64_t packs = numel / kWidth;
+    input_gradient_kernel<Stored, kWidth>
+        <<<grid_stride_blocks(packs), kThreads, 0, stream>>>(call, grad, x, dx,
+                                                             packs);
+  } else {
+    input_gradient_kernel<Stored, 1>
+        <<<grid_stride_blocks(numel), kThreads, 0, stream>>>(call, grad, x, dx,
+                                                             numel);
+  }
+}
+
 // ------------------------------------------------------------------- gradient
 
 // How the elements are cut into CUDA blocks, each of which makes one partial
@@ -317,6 +372,17 @@ void gradient(const QuantCall& call, const void* grad, const void* x, void* dx,
         call, static_cast<const Stored*>(grad), static_cast<const Stored*>(x),
         static_cast<Stored*>(dx), dmin, dmax, static_cast<Sums*>(workspace),
         stream);
+  });
+}
+
+void input_gradient(const QuantCall& call, const void* grad, const void* x,
+                    void* dx, CUstream_st* stream) {
+  if (call.layout.numel() == 0) return;
+  with_storage<QuantMode::fake_quantize>(call, [&](auto, auto stored) {
+    using Stored = decltype(stored);
+    launch_input_gradient(call, static_cast<const Stored*>(grad),
+                          static_cast<const Stored*>(x),
+                          static_cast<Stored*>(dx), stream);
   });
 }
 

@@ -78,6 +78,13 @@ struct Problem {
     return dx;
   }
 
+  [[nodiscard]] std::vector<float> input_gradient(Isa isa,
+                                                  const ParallelFor& parallel) {
+    std::vector<float> dx(x.size());
+    cpu::input_gradient(call, grad.data(), x.data(), dx.data(), parallel, isa);
+    return dx;
+  }
+
   std::array<std::int64_t, 2> grid = {0, 15};
   std::vector<float> x, grad, min, max;
   QuantCall call;
@@ -165,6 +172,10 @@ TEST(FakeQuantKernel, BitsDoNotDependOnTheInstructionSetOrTheThreads) {
           const ParallelFor parallel = in_ranges_of(size);
           EXPECT_TRUE(same_bits(problem.transform(isa, parallel), y));
           EXPECT_TRUE(same_bits(problem.gradient(isa, parallel), gradients));
+          if (mode != QuantMode::fake_quantize) continue;
+          std::vector<float> dx = gradients;
+          dx.resize(problem.x.size());
+          EXPECT_TRUE(same_bits(problem.input_gradient(isa, parallel), dx));
         }
       }
     }
@@ -187,8 +198,77 @@ TEST(FakeQuantKernel, EveryInstructionSetTakesSpecialValuesAlike) {
     const auto y = problem.transform(Isa::portable, serial_for);
     EXPECT_TRUE(std::isnan(y[40]) && std::isnan(y[331]));
     EXPECT_EQ(y[3] > y[20], true) << "infinities saturate at their own ends";
+    const auto dx = problem.input_gradient(Isa::portable, serial_for);
+    problem.x[40] = problem.x[331] = 0;  // their terms would hide all others
+    const auto gradients = problem.gradient(Isa::portable, serial_for);
+    for (const Isa isa : supported_isas()) {
+      EXPECT_TRUE(same_bits(problem.gradient(isa, serial_for), gradients));
+      problem.x[40] = problem.x[331] = NAN;
+      EXPECT_TRUE(same_bits(problem.transform(isa, serial_for), y));
+      EXPECT_TRUE(same_bits(problem.input_gradient(isa, serial_for), dx));
+      const auto sums = problem.gradient(isa, serial_for);
+      EXPECT_TRUE(std::isnan(sums[333]) && std::isnan(sums[334]));
+      problem.x[40] = problem.x[331] = 0;
+    }
+  }
+}
+
+TEST(FakeQuantKernel, GradientsOfTinyValuesDoNotDependOnTheInstructionSet) {
+  // Each sum is one term of full precision: the ratio of a tiny x to the scale,
+  // whose last bit must be the division's.
+  std::mt19937 random(5);
+  std::uniform_real_distribution<float> mantissa(1.0f, 2.0f);
+  for (int trial = 0; trial < 3000; ++trial) {
+    Problem problem({1, 1, 16}, QuantMode::fake_quantize);
+    std::fill(problem.x.begin(), problem.x.end(), 0.0f);
+    problem.x[static_cast<std::size_t>(trial % 16)] =
+        std::ldexp(mantissa(random), -trial % 150);
+    std::fill(problem.grad.begin(), problem.grad.end(), 1e30f);
+    problem.min = {-mantissa(random)};
+    problem.max = {mantissa(random)};
+    problem.call.min = problem.min.data();
+    problem.call.max = problem.max.data();
+    const auto gradients = problem.gradient(Isa::portable, serial_for);
+    for (const Isa isa : supported_isas()) {
+      ASSERT_TRUE(same_bits(problem.gradient(isa, serial_for), gradients))
+          << trial;
+    }
+  }
+}
+
+TEST(FakeQuantKernel, WhatIsOutsideEverywhereOrNowhereSumsAlike) {
+  for (const float factor : {0.1f, 100.0f}) {
+    Problem problem({1, 2, 5000}, QuantMode::fake_quantize);
+    for (float& value : problem.x) value *= factor;
+    const auto gradients = problem.gradient(Isa::portable, serial_for);
+    for (const Isa isa : supported_isas()) {
+      EXPECT_TRUE(same_bits(problem.gradient(isa, serial_for), gradients));
+    }
+  }
+}
+
+TEST(FakeQuantKernel, GridsOfManyBitsAndOddScalesDoNotDependOnTheIsa) {
+  struct Case {
+    std::int64_t qmax;
+    float min, max;
+  };
+  for (const Case& odd : {Case{65535, -3.1f, 2.9f}, Case{(1 << 20) - 1, -1, 1},
+                          Case{255, -1e30f, 1e30f}, Case{255, 0, 1e-9f},
+                          Case{255, -3e7f, 2e8f}, Case{1, -1, 1}}) {
+    Problem problem({1, 1, 1111}, QuantMode::fake_quantize);
+    problem.grid[1] = odd.qmax;
+    problem.min = {odd.min};
+    problem.max = {odd.max};
+    problem.call.min = problem.min.data();
+    problem.call.max = problem.max.data();
+    for (float& value : problem.x) value *= odd.max;
+    const auto y = problem.transform(Isa::portable, serial_for);
+    const auto gradients = problem.gradient(Isa::portable, serial_for);
+    const auto dx = problem.input_gradient(Isa::portable, serial_for);
     for (const Isa isa : supported_isas()) {
       EXPECT_TRUE(same_bits(problem.transform(isa, serial_for), y));
+      EXPECT_TRUE(same_bits(problem.gradient(isa, serial_for), gradients));
+      EXPECT_TRUE(same_bits(problem.input_gradient(isa, serial_for), dx));
     }
   }
 }
@@ -212,6 +292,10 @@ TEST(FakeQuantKernel, SixteenBitGradientsAreThoseOfTheirValues) {
     for (std::size_t i = 0; i < x.size(); ++i) {
       ASSERT_EQ(dx[i].bits, cpu::to_half(expected[i]).bits) << i;
     }
+    std::vector<Half> alone(x.size());
+    cpu::input_gradient(problem.call, grad.data(), x.data(), alone.data(),
+                        in_ranges_of(2000), isa);
+    EXPECT_EQ(std::memcmp(alone.data(), dx.data(), 2 * dx.size()), 0);
     for (std::size_t c = 0; c < 3; ++c) {
       EXPECT_EQ(dmin[c], expected[x.size() + c]);
       EXPECT_EQ(dmax[c], expected[x.size() + 3 + c]);

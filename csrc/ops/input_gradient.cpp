@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The gradient of fake_quantize to x alone, where the range is not trained: no
+// sums, and on the CPU no divisions.
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+
+#include <string>
+
+#include "ops/fake_quant_call.h"
+#include "ops/parallel.h"
+
+namespace aimetpp::ops {
+namespace {
+
+constexpr QuantMode kMode = QuantMode::fake_quantize;
+using OptionalAxis = std::optional<std::int64_t>;
+
+// `dx`: like x, or `upstream` itself.
+void run_cpu(const PreparedCall& prepared, const at::Tensor& upstream,
+             const at::Tensor& dx) {
+  kernels::cpu::input_gradient(prepared.call, upstream.const_data_ptr(),
+                               prepared.x.const_data_ptr(),
+                               dx.mutable_data_ptr(), at_parallel_for);
+}
+
+PreparedCall checked(const at::Tensor& grad, const QuantArguments& arguments) {
+  PreparedCall prepared = prepare(kMode, arguments);
+  check_grad(kMode, grad, arguments.x);
+  check_grid_values(kMode, prepared.grid);
+  return prepared;
+}
+
+at::Tensor input_gradient_cpu(const at::Tensor& grad, const at::Tensor& x,
+                              const at::Tensor& min, const at::Tensor& max,
+                              const at::Tensor& grid, bool symmetric,
+                              OptionalAxis channel_axis) {
+  const PreparedCall prepared =
+      checked(grad, {x, min, max, grid, symmetric, channel_axis});
+  const at::Tensor dx = empty_result(prepared.x);
+  run_cpu(prepared, laid_out_as(grad, prepared.x), dx);
+  return dx;
+}
+
+void input_gradient_inplace_cpu(const at::Tensor& grad, const at::Tensor& x,
+                                const at::Tensor& min, const at::Tensor& max,
+                                const at::Tensor& grid, bool symmetric,
+                                OptionalAxis channel_axis) {
+  const PreparedCall prepared =
+      checked(grad, {x, min, max, grid, symmetric, channel_axis});
+  const at::Tensor upstream = laid_out_as(grad, prepared.x);
+  run_cpu(prepared, upstream, upstream);
+  if (!upstream.is_same(grad)) grad.copy_(upstream);
+}
+
+at::Tensor input_gradient_meta(const at::Tensor& grad, const at::Tensor& x,
+                               const at::Tensor& min, const at::Tensor& max,
+                               const at::Tensor& grid, bool symmetric,
+                               OptionalAxis channel_axis) {
+  check_arguments(kMode, {x, min, max, grid, symmetric, channel_axis});
+  check_grad(kMode, grad, x);
+  return at::empty_like(x);
+}
+
+void input_gradient_inplace_meta(const at::Tensor& grad, const at::Tensor& x,
+                                 const at::Tensor& min, const at::Tensor& max,
+                                 const at::Tensor& grid, bool symmetric,
+                                 OptionalAxis channel_axis) {
+  check_arguments(kMode, {x, min, max, grid, symmetric, channel_axis});
+  check_grad(kMode, grad, x);
+}
+
+TORCH_LIBRARY_FRAGMENT(aimetpp, m) {
+  const std::string arguments =
+      "Tensor x, Tensor min, Tensor max, Tensor grid, bool symmetric, "
+      "int? channel_axis=None)";
+  const auto define = [&m](const std::string& schema) {
+    m.def(schema.c_str(), {at::Tag::pt2_compliant_tag});
+  };
+  define("fake_quantize_input_gradient(Tensor grad, " + arguments +
+         " -> Tensor");
+  // The gradient to x takes the place of `grad`.
+  define("fake_quantize_input_gradient_(Tensor(a!) grad, " + arguments +
+         " -> ()");
+}
+
+TORCH_LIBRARY_IMPL(aimetpp, CPU, m) {
+  m.impl("fake_quantize_input_gradient", &input_gradient_cpu);
+  m.impl("fake_quantize_input_gradient_", &input_gradient_inplace_cpu);
+}
+
+TORCH_LIBRARY_IMPL(aimetpp, Meta, m) {
+  m.impl("fake_quantize_input_gradient", &input_gradient_meta);
+  m.impl("fake_quantize_input_gradient_", &input_gradient_inplace_meta);
+}
+
+}  // namespace
+}  // namespace aimetpp::ops
