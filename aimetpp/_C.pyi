@@ -244,6 +244,36 @@ def canonical_kind(name: str) -> str: ...
 def read_graph(
     ir: object, calls: list[Call], sites: list[Site], num_inputs: int
 ) -> OpGraph: ...
+
+class OnnxValue:
+    def __init__(
+        self,
+        name: str,
+        origin: str,
+        is_floating: bool,
+        shape: list[int] | None,
+        number: float | None,
+    ) -> None: ...
+
+class OnnxNode:
+    def __init__(
+        self,
+        name: str,
+        op_type: str,
+        inputs: list[int],
+        outputs: list[int],
+        captured: list[int],
+        numbers: dict[str, int],
+        equation: str,
+        masks: list[MaskFacts],
+    ) -> None: ...
+
+def read_onnx_graph(
+    values: list[OnnxValue],
+    nodes: list[OnnxNode],
+    inputs: list[int],
+    outputs: list[int],
+) -> tuple[OpGraph, list[tuple[int, int]]]: ...
 def foldable_batch_norms(graph: OpGraph) -> list[tuple[int, int]]: ...
 def forward_foldable_batch_norms(graph: OpGraph) -> list[tuple[int, int]]: ...
 def following_activation(graph: OpGraph, op: int) -> Activation: ...

@@ -7,8 +7,6 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from aimetpp.amp.metric_identity import plain_name
 from aimetpp.common.inference import inference
 
@@ -27,9 +25,7 @@ def check_callback(callback: Any, argument: str) -> Callable[[Any], Any]:
     return callback
 
 
-def score_of(
-    callback: Callable[[Any], Any], model: torch.nn.Module, argument: str
-) -> float:
+def score_of(callback: Callable[[Any], Any], model: Any, argument: str) -> float:
     """What a callback says of the model.
 
     Raises:

@@ -17,7 +17,7 @@ from aimetpp.amp.arguments import check_cost
 from aimetpp.amp.candidates import candidate_text
 from aimetpp.amp.evaluator import SimEvaluator
 from aimetpp.amp.progress import Progress
-from aimetpp.amp.quantizer_groups import QuantizerGroup
+from aimetpp.amp.quantizer_groups import NamedGroup
 from aimetpp.amp.results import AlphaPoint
 from aimetpp.amp.simulation import Simulation
 from aimetpp.common.files import atomic_write
@@ -184,7 +184,7 @@ def export_alphas(
 
 def alpha_points(
     measured: Sequence[MeasuredAlpha],
-    groups: Sequence[QuantizerGroup],
+    groups: Sequence[NamedGroup],
     candidates: Sequence[Any],
     memory_of: Callable[[Sequence[int]], dict[str, float]],
 ) -> list[AlphaPoint]:

@@ -27,6 +27,106 @@ from aimetpp.common.inference import inference
 ForwardFn = Callable[[torch.nn.Module, Any], Any]
 
 
+class Metric:
+    """Compares a model with itself in full precision, batch by batch."""
+
+    def __init__(
+        self,
+        metric: str,
+        make: Callable[[], Accumulator],
+        data_loader: Iterable[Any],
+        forward_fn: ForwardFn | None,
+        sim: Any,
+        num_samples: int | None,
+        output_index: int | None,
+    ) -> None:
+        self.metric = metric
+        self._make = make
+        self._data_loader = data_loader
+        self._forward_fn = forward_fn
+        self._sim = sim
+        self._num_samples = num_samples
+        self._output_index = output_index
+        self._batches: list[Any] | None = None
+        # Float outputs by batch, and the state of the weights that made them.
+        self._references: list[Any] = []
+        self._weights: Any = None
+
+    def metric_identity(self) -> tuple[Any, ...]:
+        """What tells this metric from another one; reads the samples."""
+        return (
+            self.metric,
+            self._forward_fn,
+            self._make,
+            self._output_index,
+            self._samples(),
+        )
+
+    def __call__(self, model: Any) -> float:
+        sim = self._sim or getattr(model, "_aimetpp_sim", lambda: None)()
+        if sim is None:
+            raise RuntimeError(
+                f"{self.metric}: the model belongs to no QuantizationSimModel; give "
+                "the simulation as the first argument"
+            )
+        accumulator = self._make()
+        with inference(model):
+            references = self._reference_outputs(sim, model)
+            for batch, reference in zip(self._samples(), references, strict=True):
+                output = self._outputs(sim, model, batch)
+                accumulator.add(reference, output, self._labels(sim, batch))
+        return accumulator.score()
+
+    def _samples(self) -> list[Any]:
+        if self._batches is None:
+            batches = self._loaded_batches()
+            self._batches = list(first_samples(batches, self._num_samples))
+            if not self._batches:
+                raise ValueError(f"{self.metric}: the data loader has no batches")
+        return self._batches
+
+    def _loaded_batches(self) -> Iterable[Any]:
+        return self._data_loader
+
+    def _reference_outputs(self, sim: Any, model: Any) -> list[Any]:
+        """Outputs in full precision, on the CPU; computed again for other weights."""
+        weights = self._state_of_weights(model)
+        if weights != self._weights:
+            with sim.quantizers_off():
+                self._references = [
+                    [t.cpu() for t in self._outputs(sim, model, batch)]
+                    for batch in self._samples()
+                ]
+            self._weights = weights
+        return self._references
+
+    def _state_of_weights(self, model: Any) -> Any:
+        return [
+            (name, tensor.data_ptr(), tensor._version)
+            for name, tensor in itertools.chain(
+                model.named_parameters(), model.named_buffers()
+            )
+            if "_quantizers." not in name
+        ]
+
+    def _outputs(self, sim: Any, model: Any, batch: Any) -> list[torch.Tensor]:
+        output = _tensors(self._forward(sim, model, batch))
+        if self._output_index is None:
+            return output
+        if self._output_index >= len(output):
+            raise ValueError(
+                f"output_index must be below {len(output)}, the number of the model's "
+                f"outputs, got {self._output_index}"
+            )
+        return [output[self._output_index]]
+
+    def _forward(self, sim: Any, model: Any, batch: Any) -> Any:
+        return run_batch(model, sim.dummy_input, batch, self._forward_fn)
+
+    def _labels(self, sim: Any, batch: Any) -> Any:
+        return split_batch(sim.dummy_input, batch)[1]
+
+
 class EvalCallbackFactory:
     """Makes evaluation callbacks from a data loader.
 
@@ -48,6 +148,8 @@ class EvalCallbackFactory:
             `output_index` not an int.
         ValueError: `output_index` is negative.
     """
+
+    _metric_class: type[Metric] = Metric
 
     def __init__(
         self,
@@ -199,7 +301,7 @@ class EvalCallbackFactory:
             )
         if num_samples is not None and num_samples < 1:
             raise ValueError(f"{name}: num_samples must be positive, got {num_samples}")
-        metric = _Metric(
+        metric = self._metric_class(
             f"{name} over {num_samples or 'all'} samples",
             make,
             self._data_loader,
@@ -211,95 +313,6 @@ class EvalCallbackFactory:
         return CallbackFunc(metric)
 
 
-class _Metric:
-    """Compares a model with itself in full precision, batch by batch."""
-
-    def __init__(
-        self,
-        metric: str,
-        make: Callable[[], Accumulator],
-        data_loader: Iterable[Any],
-        forward_fn: ForwardFn | None,
-        sim: Any,
-        num_samples: int | None,
-        output_index: int | None,
-    ) -> None:
-        self.metric = metric
-        self._make = make
-        self._data_loader = data_loader
-        self._forward_fn = forward_fn
-        self._sim = sim
-        self._num_samples = num_samples
-        self._output_index = output_index
-        self._batches: list[Any] | None = None
-        # Float outputs by batch, and the state of the weights that made them.
-        self._references: list[Any] = []
-        self._weights: Any = None
-
-    def metric_identity(self) -> tuple[Any, ...]:
-        """What tells this metric from another one; reads the samples."""
-        return (
-            self.metric,
-            self._forward_fn,
-            self._make,
-            self._output_index,
-            self._samples(),
-        )
-
-    def __call__(self, model: torch.nn.Module) -> float:
-        sim = self._sim or getattr(model, "_aimetpp_sim", lambda: None)()
-        if sim is None:
-            raise RuntimeError(
-                f"{self.metric}: the model belongs to no QuantizationSimModel; give "
-                "the simulation as the first argument"
-            )
-        accumulator = self._make()
-        with inference(model):
-            references = self._reference_outputs(sim, model)
-            for batch, reference in zip(self._samples(), references, strict=True):
-                output = self._outputs(sim, model, batch)
-                accumulator.add(reference, output, _labels(sim, batch))
-        return accumulator.score()
-
-    def _samples(self) -> list[Any]:
-        if self._batches is None:
-            self._batches = list(first_samples(self._data_loader, self._num_samples))
-            if not self._batches:
-                raise ValueError(f"{self.metric}: the data loader has no batches")
-        return self._batches
-
-    def _reference_outputs(self, sim: Any, model: torch.nn.Module) -> list[Any]:
-        """Outputs in full precision, on the CPU; computed again for other weights."""
-        weights = [
-            (name, tensor.data_ptr(), tensor._version)
-            for name, tensor in itertools.chain(
-                model.named_parameters(), model.named_buffers()
-            )
-            if "_quantizers." not in name
-        ]
-        if weights != self._weights:
-            with sim.quantizers_off():
-                self._references = [
-                    [t.cpu() for t in self._outputs(sim, model, batch)]
-                    for batch in self._samples()
-                ]
-            self._weights = weights
-        return self._references
-
-    def _outputs(
-        self, sim: Any, model: torch.nn.Module, batch: Any
-    ) -> list[torch.Tensor]:
-        output = _tensors(run_batch(model, sim.dummy_input, batch, self._forward_fn))
-        if self._output_index is None:
-            return output
-        if self._output_index >= len(output):
-            raise ValueError(
-                f"output_index must be below {len(output)}, the number of the model's "
-                f"outputs, got {self._output_index}"
-            )
-        return [output[self._output_index]]
-
-
 def check_output_index(index: Any, where: str) -> None:
     """Raises a TypeError for no int, a ValueError for a negative one."""
     if index is None:
@@ -308,10 +321,6 @@ def check_output_index(index: Any, where: str) -> None:
         raise TypeError(f"{where}: output_index must be an int or None, got {index!r}")
     if index < 0:
         raise ValueError(f"{where}: output_index must be at least 0, got {index}")
-
-
-def _labels(sim: Any, batch: Any) -> Any:
-    return split_batch(sim.dummy_input, batch)[1]
 
 
 def _tensors(output: Any) -> list[torch.Tensor]:

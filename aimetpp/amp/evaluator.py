@@ -131,7 +131,7 @@ class SimEvaluator:
         self._state.apply(self.precisions(phase, assignment))
         start = time.monotonic()
         self.evaluations[phase] += 1
-        score = score_of(self._callbacks[phase], self._sim.model, PHASES[phase])
+        score = score_of(self._callbacks[phase], self._sim.runner, PHASES[phase])
         self.seconds[phase] += time.monotonic() - start
         if not math.isnan(score):  # the engine says what it belongs to
             self._cache.put(phase, assignment, score)

@@ -8,7 +8,7 @@ C++ (`csrc/groups`); here they have names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,32 +22,26 @@ from aimetpp.common.precision import precision_name
 _INPUT_MARK = "_input_quantizer_idx_"
 
 
-@dataclass(frozen=True)
-class QuantizerGroup:
-    """The names of a group's quantizers.
+class NamedGroup:
+    """A group as the names of its quantizers, of whichever front.
 
     Attributes:
-        input_quantizers: "<call>_input_quantizer_idx_<i>", such as
-            "conv1_input_quantizer_idx_0".
-        output_quantizers: "<call>": "conv1", "relu:1" (second call),
-            "layer1.0/add_0" (functional op).
-        parameter_quantizers: "<module>.<param>", such as "conv1.weight".
-        supported_kernel_ops: names of the ops whose supported kernels restrict it.
-        sites: ids of all its sites. A quantizer that stands at several sites is
-            named once for each.
+        parameter_quantizers: names of the quantizers of parameters.
+        sites: ids of all its sites.
     """
 
-    input_quantizers: tuple[str, ...] = ()
-    output_quantizers: tuple[str, ...] = ()
-    parameter_quantizers: tuple[str, ...] = ()
-    supported_kernel_ops: tuple[str, ...] = ()
-    sites: tuple[int, ...] = field(default=(), compare=False)
+    parameter_quantizers: tuple[str, ...]
+    sites: tuple[int, ...]
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """Names of activations' quantizers, the one that names the group first."""
+        raise NotImplementedError
 
     @property
     def name(self) -> str:
         """Its activation's name, else that of its first parameter."""
-        names = self.output_quantizers + self.input_quantizers
-        return (names or self.parameter_quantizers or ("",))[0]
+        return (*self.activations, *self.parameter_quantizers, "")[0]
 
     def __str__(self) -> str:
         params = self.parameter_quantizers
@@ -56,16 +50,8 @@ class QuantizerGroup:
         return f"{self.name} + {', '.join(params)}"
 
     def to_list(self) -> list[tuple[str, str]]:
-        """(kind, name) of every quantizer; kind is "input", "output" or "weight"."""
-        return [
-            *(("input", name) for name in self.input_quantizers),
-            *(("output", name) for name in self.output_quantizers),
-            *(("weight", name) for name in self.parameter_quantizers),
-        ]
-
-    def get_input_quantizer_modules(self) -> tuple[str, ...]:
-        """Names of the calls whose inputs the group quantizes."""
-        return tuple(name.rpartition(_INPUT_MARK)[0] for name in self.input_quantizers)
+        """(kind, name) of every quantizer."""
+        raise NotImplementedError
 
     def get_active_quantizers(
         self, name_to_quantizer_dict: Mapping[str, Any]
@@ -96,8 +82,7 @@ class QuantizerGroup:
         Raises:
             RuntimeError: quantizers of one kind differ in precision.
         """
-        activations = self.input_quantizers + self.output_quantizers
-        activation = self._common(name_to_quantizer_dict, activations)
+        activation = self._common(name_to_quantizer_dict, self.activations)
         param = self._common(name_to_quantizer_dict, self.parameter_quantizers)
         first = (None, None) if activation is None else half_of(activation)
         return (first,) if param is None else (first, half_of(param))
@@ -127,13 +112,50 @@ class QuantizerGroup:
                 "set_quantizers_to_candidate: name_to_quantizer_dict must come from "
                 f"find_quantizer_group, got {type(name_to_quantizer_dict).__name__}"
             )
-        names = [self.input_quantizers + self.output_quantizers]
-        names.append(self.parameter_quantizers)
         changes = {}
-        for half, group in zip(candidate, names, strict=False):
+        halves = (self.activations, self.parameter_quantizers)
+        for half, group in zip(candidate, halves, strict=False):
             for name in group:
                 changes[name] = precision_name(half, "candidate")
         name_to_quantizer_dict.set_precisions(changes)
+
+
+@dataclass(frozen=True)
+class QuantizerGroup(NamedGroup):
+    """The names of a group's quantizers.
+
+    Attributes:
+        input_quantizers: "<call>_input_quantizer_idx_<i>", such as
+            "conv1_input_quantizer_idx_0".
+        output_quantizers: "<call>": "conv1", "relu:1" (second call),
+            "layer1.0/add_0" (functional op).
+        parameter_quantizers: "<module>.<param>", such as "conv1.weight".
+        supported_kernel_ops: names of the ops whose supported kernels restrict it.
+        sites: ids of all its sites. A quantizer that stands at several sites is
+            named once for each.
+    """
+
+    input_quantizers: tuple[str, ...] = ()
+    output_quantizers: tuple[str, ...] = ()
+    parameter_quantizers: tuple[str, ...] = ()
+    supported_kernel_ops: tuple[str, ...] = ()
+    sites: tuple[int, ...] = field(default=(), compare=False)
+
+    def to_list(self) -> list[tuple[str, str]]:
+        """(kind, name) of every quantizer; kind is "input", "output" or "weight"."""
+        return [
+            *(("input", name) for name in self.input_quantizers),
+            *(("output", name) for name in self.output_quantizers),
+            *(("weight", name) for name in self.parameter_quantizers),
+        ]
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        return self.output_quantizers + self.input_quantizers
+
+    def get_input_quantizer_modules(self) -> tuple[str, ...]:
+        """Names of the calls whose inputs the group quantizes."""
+        return tuple(name.rpartition(_INPUT_MARK)[0] for name in self.input_quantizers)
 
 
 class QuantizerDict(dict[str, torch.nn.Module]):
@@ -182,7 +204,7 @@ def site_label(graph: Any, site: int) -> tuple[str, str]:
 class GroupMembers:
     """A group with the placement indices of those of its quantizers that are on."""
 
-    group: QuantizerGroup
+    group: NamedGroup
     native: _C.QuantizerGroup
     activation_quantizers: list[int]
     param_quantizers: list[int]
@@ -193,8 +215,33 @@ class GroupMembers:
         return self.activation_quantizers + self.param_quantizers
 
 
-def build_members(sim: Simulation) -> list[GroupMembers]:
-    """The groups of a simulation in graph order, quantizers that are off left out."""
+def _name_group(
+    graph: _C.OpGraph, sites: list[int], kernel_ops: tuple[str, ...]
+) -> QuantizerGroup:
+    names: dict[str, list[str]] = {"input": [], "output": [], "weight": []}
+    for site in sites:
+        kind, name = site_label(graph, site)
+        names[kind].append(name)
+    return QuantizerGroup(
+        input_quantizers=tuple(names["input"]),
+        output_quantizers=tuple(names["output"]),
+        parameter_quantizers=tuple(names["weight"]),
+        supported_kernel_ops=kernel_ops,
+        sites=tuple(sites),
+    )
+
+
+def build_members(
+    sim: Simulation,
+    name_group: Callable[..., NamedGroup] = _name_group,
+) -> list[GroupMembers]:
+    """The groups of a simulation in graph order, quantizers that are off left out.
+
+    Args:
+        sim: the simulation.
+        name_group: called as `name_group(graph, sites, kernel_ops)` with the ids of a
+            group's sites and the names of the ops whose kernels restrict it.
+    """
     precisions = sim.precisions()
     found = []
     for native in _C.build_groups(sim.graph, sim.placement):
@@ -209,22 +256,13 @@ def build_members(sim: Simulation) -> list[GroupMembers]:
             for index in activations + params
             for site in sim.placement.quantizers[index].sites
         ]
-        names: dict[str, list[str]] = {"input": [], "output": [], "weight": []}
-        for site in sites:
-            kind, name = site_label(sim.graph, site)
-            names[kind].append(name)
-        group = QuantizerGroup(
-            input_quantizers=tuple(names["input"]),
-            output_quantizers=tuple(names["output"]),
-            parameter_quantizers=tuple(names["weight"]),
-            supported_kernel_ops=tuple(sim.graph.ops[op].name for op in native.ops),
-            sites=tuple(sites),
-        )
+        kernel_ops = tuple(sim.graph.ops[op].name for op in native.ops)
+        group = name_group(sim.graph, sites, kernel_ops)
         found.append(GroupMembers(group, native, activations, params))
     return found
 
 
-def find_quantizer_group(sim: Simulation) -> tuple[QuantizerDict, list[QuantizerGroup]]:
+def find_quantizer_group(sim: Simulation) -> tuple[QuantizerDict, list[Any]]:
     """The quantizer groups of a simulation.
 
     Args:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aimetpp.amp.candidates import candidate_text
-from aimetpp.amp.quantizer_groups import QuantizerGroup
+from aimetpp.amp.quantizer_groups import NamedGroup
 from aimetpp.common.files import atomic_write
 from aimetpp.common.text import json_number
 
@@ -34,9 +34,9 @@ class ParetoPoint:
 
     cost: float
     score: float
-    assignment: Mapping[QuantizerGroup, Any]
+    assignment: Mapping[NamedGroup, Any]
     dominated: bool
-    group: QuantizerGroup | None = None
+    group: NamedGroup | None = None
     candidate: Any = None
     weight_bytes: float = 0.0
     activation_bytes: float = 0.0
@@ -63,7 +63,7 @@ class AlphaPoint:
     score: float
     convert_cost: float
     cost: float
-    assignment: Mapping[QuantizerGroup, Any]
+    assignment: Mapping[NamedGroup, Any]
     within_budget: bool = True
     gap: float = 0.0
     weight_bytes: float = 0.0
@@ -82,7 +82,7 @@ class Sensitivity:
             against the baseline.
     """
 
-    group: QuantizerGroup
+    group: NamedGroup
     candidate: Any
     score: float
     bit_ops_reduction: float
@@ -120,10 +120,10 @@ class SearchSummary:
     chosen_alpha: float | None = None
 
 
-class ParetoList(list[tuple[float, float, QuantizerGroup, Any]]):
+class ParetoList(list[tuple[float, float, NamedGroup, Any]]):
     """The evaluated points of the walk, in its order; the baseline is not one.
 
-    Each is a tuple (relative bit-ops, score, QuantizerGroup, candidate).
+    Each is a tuple (relative bit-ops, score, NamedGroup, candidate).
 
     Attributes:
         points: every evaluated ParetoPoint: the baseline first, then the walk, then

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from aimetpp import _C
-from aimetpp.amp.quantizer_groups import GroupMembers, QuantizerGroup
+from aimetpp.amp.quantizer_groups import GroupMembers, NamedGroup
 from aimetpp.amp.simulation import Simulation
 
 
@@ -77,7 +77,7 @@ def without_pinned(sim: Simulation, groups: list[GroupMembers]) -> list[GroupMem
 
 def reading_groups(
     sim: Simulation, groups: list[GroupMembers], op_types: Any
-) -> dict[QuantizerGroup, list[int]]:
+) -> dict[NamedGroup, list[int]]:
     """The groups with a quantizer of what ops of some types read: input or parameter.
 
     Args:
@@ -96,7 +96,7 @@ def reading_groups(
         raise TypeError(f"op_types must be a list of op types, got {op_types!r}")
     group_of = {index: m.group for m in groups for index in m.quantizers}
     missing = set(op_types)
-    found: dict[QuantizerGroup, list[int]] = {}
+    found: dict[NamedGroup, list[int]] = {}
     for index, op in enumerate(sim.graph.ops):
         names = {op.onnx_type, op.kind} & set(op_types)
         missing -= names
@@ -119,14 +119,14 @@ def reading_groups(
 
 def _matched(
     sim: Simulation, groups: list[GroupMembers], items: Any, argument: str
-) -> set[QuantizerGroup]:
-    single = isinstance(items, str | torch.nn.Module | QuantizerGroup)
+) -> set[NamedGroup]:
+    single = isinstance(items, str | torch.nn.Module | NamedGroup)
     if not single and not isinstance(items, Iterable):
         raise TypeError(
             f"{argument} must be a list of modules, names or groups, got "
             f"{type(items).__name__}"
         )
-    found: set[QuantizerGroup] = set()
+    found: set[NamedGroup] = set()
     for item in [items] if single else items:
         matches = {m.group for m in groups if _matches(sim, m.group, item, argument)}
         if not matches:
@@ -137,11 +137,12 @@ def _matched(
     return found
 
 
-def _matches(sim: Simulation, group: QuantizerGroup, item: Any, argument: str) -> bool:
-    if isinstance(item, QuantizerGroup):
+def _matches(sim: Simulation, group: NamedGroup, item: Any, argument: str) -> bool:
+    if isinstance(item, NamedGroup):
         return group == item
     if isinstance(item, torch.nn.Module):
-        names = [name for name, module in sim.model.named_modules() if module is item]
+        modules: Any = getattr(sim.model, "named_modules", tuple)()
+        names = [name for name, module in modules if module is item]
         if not names:
             raise ValueError(
                 f"{argument}: not a module of sim.model: {_describe(item)}"

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-
 from aimetpp import _C
 
 
@@ -20,10 +18,14 @@ class Simulation(Protocol):
     A quantizer's index is its place in `placement.quantizers`.
     """
 
-    model: torch.nn.Module
+    model: Any
     graph: _C.OpGraph
     placement: _C.Placement
     dummy_input: Any
+
+    @property
+    def runner(self) -> Any:
+        """What callbacks are called with: the model, or a session that runs it."""
 
     @property
     def quantizers_by_index(self) -> Sequence[Any]:

@@ -5,13 +5,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
 
 @contextlib.contextmanager
-def inference(model: torch.nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients; each module's training flag is put back."""
+def inference(model: Any) -> Iterator[None]:
+    """Eval mode and no gradients; each module's training flag is put back.
+
+    Nothing, where the model is no module of PyTorch.
+    """
+    if not isinstance(model, torch.nn.Module):
+        yield
+        return
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

@@ -289,7 +289,7 @@ def export_onnx(
 
 
 def onnx_files(
-    sim: QuantizationSimModel,
+    sim: Any,
     exported: QdqModel,
     target: Path,
     version: str,

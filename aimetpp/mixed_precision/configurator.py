@@ -60,9 +60,12 @@ class MixedPrecisionConfigurator:
                     f"got {type(sim).__name__}"
                 )
         self._sim = sim
-        self._names = NameBook(sim)
+        self._names = self._make_name_book(sim)
         self._requests: list[_C.Request] = []
         self._origin = ""  # of the requests being read from a file
+
+    def _make_name_book(self, sim: Any) -> Any:
+        return NameBook(sim)
 
     # -- requests -------------------------------------------------------------
 

@@ -69,23 +69,15 @@ class _Entry:
 
 
 class QuantizerBank:
-    """Makes the quantizers of a placement and puts them into the model's slots.
+    """Makes the quantizers of a placement and puts them into their slots.
 
-    What is in the slots is the truth: a user may set one to None.
+    What is in the slots is the truth: a user may set one to None. Subclasses say where
+    the slots are.
     """
 
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        graph: _C.OpGraph,
-        placement: _C.Placement,
-        tracer: Tracer,
-        scheme: str,
-    ) -> None:
-        self._modules = dict(model.named_modules())
+    def __init__(self, graph: _C.OpGraph, placement: _C.Placement, scheme: str) -> None:
         # Each look at an attribute of the graph copies its whole list.
         self._calls, self._sites = graph.calls, graph.sites
-        self._param_reads = tracer.param_reads
         self._shapes = {p.site: tuple(p.shape) for op in graph.ops for p in op.params}
         self.entries: list[_Entry] = []
         for spec in placement.quantizers:
@@ -123,40 +115,10 @@ class QuantizerBank:
         return quantizer.to(device)
 
     def _device_of(self, site: int) -> torch.device:
-        module = self._modules[self._calls[self._sites[site].call].module]
-        nearest = itertools.chain(module.parameters(), self._modules[""].parameters())
-        tensor = next(nearest, None)
-        return torch.device("cpu") if tensor is None else tensor.device
+        raise NotImplementedError
 
     def _slots_of(self, site: int) -> list[Slot]:
-        record = self._sites[site]
-        call = self._calls[record.call]
-        module = self._modules[call.module]
-        assert isinstance(module, BaseQuantizationMixin)
-        if call.functional:
-            container = module.functional_quantizers
-            if record.kind == "param":
-                read = self._param_reads[site]
-                key = functional_key(call.type, call.ordinal, "input", read.slot)
-                return [Slot(site, container, key, self._modules[read.module], read)]
-            key = functional_key(call.type, call.ordinal, record.kind, record.slot)
-            return [Slot(site, container, key)]
-        assert isinstance(module, QuantizationMixin)
-        first_input = call.ordinal * module._aimetpp.num_inputs
-        if site in self._param_reads:  # another module's parameter, as an argument
-            read = self._param_reads[site]
-            key = str(first_input + read.slot)
-            owner = self._modules[read.module]
-            return [Slot(site, module.input_quantizers, key, owner, read)]
-        if record.kind == "param":
-            key = record.param
-            read = ParamRead(0, call.module, key)
-            return [Slot(site, module.param_quantizers, key, module, read)]
-        if record.kind == "input":
-            index = first_input + record.slot
-            return [Slot(site, module.input_quantizers, str(index))]
-        index = call.ordinal * module._aimetpp.num_outputs + record.slot
-        return [Slot(site, module.output_quantizers, str(index))]
+        raise NotImplementedError
 
     def replace_integer(self, index: int, quantizer: QuantizeDequantize) -> None:
         """Puts another integer quantizer in the place of an entry's, and on.
@@ -254,6 +216,58 @@ class QuantizerBank:
                 integer.reset()
             else:
                 integer.statistics = None
+
+
+class ModuleBank(QuantizerBank):
+    """The quantizers of a PyTorch model, which stand in its quantized modules."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        graph: _C.OpGraph,
+        placement: _C.Placement,
+        tracer: Tracer,
+        scheme: str,
+    ) -> None:
+        self._modules = dict(model.named_modules())
+        self._param_reads = tracer.param_reads
+        super().__init__(graph, placement, scheme)
+
+    def _device_of(self, site: int) -> torch.device:
+        module = self._modules[self._calls[self._sites[site].call].module]
+        nearest = itertools.chain(module.parameters(), self._modules[""].parameters())
+        tensor = next(nearest, None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    def _slots_of(self, site: int) -> list[Slot]:
+        record = self._sites[site]
+        call = self._calls[record.call]
+        module = self._modules[call.module]
+        assert isinstance(module, BaseQuantizationMixin)
+        if call.functional:
+            container = module.functional_quantizers
+            if record.kind == "param":
+                read = self._param_reads[site]
+                key = functional_key(call.type, call.ordinal, "input", read.slot)
+                return [Slot(site, container, key, self._modules[read.module], read)]
+            key = functional_key(call.type, call.ordinal, record.kind, record.slot)
+            return [Slot(site, container, key)]
+        assert isinstance(module, QuantizationMixin)
+        first_input = call.ordinal * module._aimetpp.num_inputs
+        if site in self._param_reads:  # another module's parameter, as an argument
+            read = self._param_reads[site]
+            key = str(first_input + read.slot)
+            owner = self._modules[read.module]
+            return [Slot(site, module.input_quantizers, key, owner, read)]
+        if record.kind == "param":
+            key = record.param
+            read = ParamRead(0, call.module, key)
+            return [Slot(site, module.param_quantizers, key, module, read)]
+        if record.kind == "input":
+            index = first_input + record.slot
+            return [Slot(site, module.input_quantizers, str(index))]
+        index = call.ordinal * module._aimetpp.num_outputs + record.slot
+        return [Slot(site, module.output_quantizers, str(index))]
 
     def borrowed_params(
         self,

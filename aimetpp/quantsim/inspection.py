@@ -1,50 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a person sees of a simulation: sites, explanations, the printed report."""
+"""What a person sees of a simulated PyTorch model: modules, quantizers, memory."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from aimetpp import _C
 from aimetpp.nn.runtime import ModuleRecord
 from aimetpp.nn.wrap import BaseQuantizationMixin, QuantizationMixin, kept_weight_bytes
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
+from aimetpp.quantsim.sites import Explanation, Site, SiteMethods
 
-if TYPE_CHECKING:
-    from aimetpp.quantsim.bank import QuantizerBank
-    from aimetpp.quantsim.simulation import QuantizationSimModel
-
-
-@dataclass(frozen=True)
-class Site:
-    """One place where a tensor can be quantized.
-
-    Attributes:
-        id: its number, as in the graph.
-        kind: "input", "output" or "param".
-        module: dotted name of the module ("" is the root); for a functional op the
-            module that calls it.
-        call: ordinal of the call, for a functional op among its kind in the module.
-        op: aten base name without underscore ("conv2d", "add").
-        name: unique: "conv1", "relu:1" (second call), "layer1.0/add_0",
-            "conv1.input.0", "conv1.weight".
-        source: "file.py:line" of the call.
-        quantizer: what stands there now, or None.
-    """
-
-    id: int
-    kind: str
-    module: str
-    call: int
-    op: str
-    name: str
-    source: str
-    quantizer: torch.nn.Module | None
+__all__ = ["Explanation", "InspectionMethods", "Site"]
 
 
 def _bytes(tensors: Iterable[torch.Tensor], counted: set[int]) -> int:
@@ -58,101 +27,11 @@ def _bytes(tensors: Iterable[torch.Tensor], counted: set[int]) -> int:
     return total
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """Why a site, or a module's sites, are quantized or not.
-
-    Attributes:
-        site: the site's name, or the module's.
-        enabled: True where the config gave it, or one of its sites, a quantizer.
-        rules: (section, rule, effect) in the order in which they were applied.
-        parts: of a module: the explanation of each of its sites.
-        state: what stands there now: "quantized, int8, symmetric", or why there is
-            nothing: "not quantized: on the grid of relu1".
-    """
-
-    site: str
-    enabled: bool
-    rules: list[tuple[str, str, str]]
-    parts: tuple[Explanation, ...] = ()
-    state: str = ""
-
-    def __str__(self) -> str:
-        lines = [f"{self.site}: {self.state}"]
-        if self.parts:
-            return "\n".join(lines + [str(part) for part in self.parts])
-        lines += [f"  {s}: {rule}: {effect}" for s, rule, effect in self.rules]
-        return "\n".join(lines)
-
-
-def list_sites(sim: InspectionMethods) -> list[Site]:
-    """The sites of a simulation in graph order."""
-    graph, placement = sim.graph, sim.placement
-    standing = {
-        slot.site: slot.get() for entry in sim._bank.entries for slot in entry.slots
-    }
-    sites: dict[int, Site] = {}
-    for op in graph.ops:
-        if op.call < 0:
-            continue
-        ids = [*op.input_sites, *(p.site for p in op.params), *op.output_sites]
-        for site_id in ids:
-            if site_id < 0 or site_id in sites:
-                continue
-            record = graph.sites[site_id]
-            call = graph.calls[record.call]
-            on = placement.quantizer_of_site[site_id] >= 0
-            sites[site_id] = Site(
-                id=site_id,
-                kind=record.kind,
-                module=call.module,
-                call=call.ordinal,
-                op=op.kind,
-                name=graph.site_name(site_id),
-                source=call.source or op.source,
-                quantizer=standing.get(site_id) if on else None,
-            )
-    return list(sites.values())
-
-
-def _state(quantizer: torch.nn.Module | None) -> str:
-    if quantizer is None:
-        return "-"
-    text = str(quantizer.extra_repr())
-    if isinstance(quantizer, QuantizeDequantize):
-        low, high = quantizer.get_min(), quantizer.get_max()
-        if low is not None and high is not None:
-            text += f", range [{low.min().item():.4g}, {high.max().item():.4g}]"
-    return text
-
-
-def report(sim: InspectionMethods) -> str:
-    """A table of every call and what is quantized around it."""
-    sites = list_sites(sim)
-    on = [site for site in sites if site.quantizer is not None]
-    lines = [
-        f"QuantizationSimModel of {type(sim.model).__name__}: {len(on)} of "
-        f"{len(sites)} sites quantized by {len(sim._bank.entries)} quantizers, config "
-        f"{sim.config_name}, scheme {sim.quant_scheme}",
-        f"{'site':<40} {'op':<16} quantizer",
-    ]
-    shown = (
-        site for site in sites if site.quantizer is not None or site.kind == "output"
-    )
-    lines += [f"{s.name:<40} {s.op:<16} {_state(s.quantizer)}" for s in shown]
-    return "\n".join(lines)
-
-
-class InspectionMethods:
+class InspectionMethods(SiteMethods):
     """The part of QuantizationSimModel that only looks."""
 
     model: torch.nn.Module
-    graph: _C.OpGraph
-    placement: _C.Placement
-    quant_scheme: str
-    config_name: str
     _config_text: str
-    _bank: QuantizerBank
 
     @property
     def untraced_ops(self) -> str:
@@ -170,10 +49,6 @@ class InspectionMethods:
         for module in self.model.modules():
             if isinstance(module, BaseQuantizationMixin):
                 yield module._aimetpp
-
-    def sites(self) -> list[Site]:
-        """Every site of the model, in graph order."""
-        return list_sites(self)
 
     def explain(self, site_or_module: Site | str | torch.nn.Module) -> Explanation:
         """Which rule of which config section turned a site on or off.
@@ -218,20 +93,6 @@ class InspectionMethods:
             rules = [("graph", "reachability", effect)]
         return Explanation(name or "the model", on > 0, rules, parts, state)
 
-    def _explain(self, site: Site) -> Explanation:
-        index = self.placement.quantizer_of_site[site.id]
-        if index >= 0:
-            state = "not quantized: turned off since the simulation was built"
-            if site.quantizer is not None:
-                state = f"quantized, {site.quantizer.extra_repr()}"
-        else:
-            state = "not quantized"
-            cover = _C.quantizer_covering(self.graph, self.placement, site.id)
-            if cover >= 0:
-                state += f": on the grid of {self._bank.entries[cover].label}"
-        rules = self.placement.rules(site.id)
-        return Explanation(site.name, index >= 0, rules, (), state)
-
     @property
     def functional_quantizers(self) -> dict[str, torch.nn.Module | None]:
         """Output quantizers of functional ops, by site name."""
@@ -257,17 +118,6 @@ class InspectionMethods:
         for name, module in self.model.named_modules():
             if isinstance(module, QuantizerBase):
                 yield name, module
-
-    def quantizer_groups(self) -> list[Any]:
-        """The quantizer groups that automatic mixed precision searches over."""
-        from aimetpp.amp.quantizer_groups import find_quantizer_group
-
-        return find_quantizer_group(cast("QuantizationSimModel", self))[1]
-
-    def bit_ops(self) -> float:
-        """Bit-operations of one sample: sum of MACs x activation x param bits."""
-        model = _C.build_cost_model(self.graph, self.placement)
-        return float(model.bit_ops(self._bank.precisions()))
 
     def memory_report(self) -> dict[str, int]:
         """Bytes that the simulation holds, by kind.
@@ -321,6 +171,3 @@ class InspectionMethods:
             if statistics is not None:
                 digest.update(statistics.to_bytes())
         return digest.hexdigest()
-
-    def __str__(self) -> str:
-        return report(self)

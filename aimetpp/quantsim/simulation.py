@@ -30,10 +30,11 @@ from aimetpp.quantization import QuantizerBase
 from aimetpp.quantization.base import keep_masked
 from aimetpp.quantsim import tracing, wrapping
 from aimetpp.quantsim.artifacts import ArtifactMethods
-from aimetpp.quantsim.bank import QuantizerBank, Slot
+from aimetpp.quantsim.bank import ModuleBank, Slot
 from aimetpp.quantsim.exclusion import ExclusionMethods
 from aimetpp.quantsim.inspection import InspectionMethods
 from aimetpp.quantsim.pinning import PinningMethods
+from aimetpp.quantsim.precisions import PrecisionMethods
 from aimetpp.quantsim.replay import warn_of_other_paths
 from aimetpp.quantsim.training import TrainingMethods
 
@@ -59,6 +60,7 @@ class _SimReference:
 
 class QuantizationSimModel(
     InspectionMethods,
+    PrecisionMethods,
     ExclusionMethods,
     PinningMethods,
     TrainingMethods,
@@ -147,7 +149,7 @@ class QuantizationSimModel(
         self.output_structure = traced.output_structure
         wrapping.settle(self.model, traced.tracer)
         self.placement = _C.place_quantizers(self.graph, config, activation, param)
-        self._bank = QuantizerBank(
+        self._bank = ModuleBank(
             self.model, self.graph, self.placement, traced.tracer, self.quant_scheme
         )
         self._pinned = set()
@@ -183,6 +185,11 @@ class QuantizationSimModel(
             "sim.model.state_dict() and sim.save_precision_profile(path), and load "
             "them into a simulation built anew"
         )
+
+    @property
+    def runner(self) -> torch.nn.Module:
+        """What callbacks are called with: the model."""
+        return self.model
 
     # -- calibration --------------------------------------------------------
 
@@ -224,88 +231,7 @@ class QuantizationSimModel(
                 stacklevel=2,
             )
 
-    def uncalibrated(self) -> list[str]:
-        """Names of the quantizers that are on and have no range yet."""
-        return [
-            entry.label
-            for entry in self._bank.entries
-            if (current := entry.current()) is not None and not current.is_initialized()
-        ]
-
-    def is_calibrated(self) -> bool:
-        """True where every quantizer that is on can run."""
-        return not self.uncalibrated()
-
-    def set_percentile_value(self, percentile_value: float) -> None:
-        """The percentile, 50 to 100, that the "percentile" scheme cuts at. Calibrated
-        ranges follow at once; those set by hand, loaded or trained stay.
-
-        Raises:
-            TypeError: not a number.
-            ValueError: outside that range, or another scheme.
-        """
-        if isinstance(percentile_value, bool | str | bytes):
-            raise TypeError(
-                f"percentile must be a number, got {type(percentile_value).__name__}"
-            )
-        if not 50 <= percentile_value <= 100:
-            raise ValueError(
-                f"percentile must be between 50 and 100, got {percentile_value}"
-            )
-        if self.quant_scheme != "percentile":
-            raise ValueError(
-                "set_percentile_value has no effect with quant_scheme "
-                f"{self.quant_scheme!r}; use quant_scheme='percentile'"
-            )
-        for entry in self._bank.entries:
-            integer = entry.integer
-            is_calibrated = integer.follows_statistics()
-            integer.percentile = float(percentile_value)
-            if is_calibrated:
-                integer.restore_range()
-
-    # -- precisions ---------------------------------------------------------
-
-    @property
-    def quantizers_by_index(self) -> list[QuantizerBase]:
-        """One quantizer per entry of the placement, on or off."""
-        return self._bank.modules()
-
-    def precisions(self) -> list[str]:
-        """The precision of each placement entry: "int8", "fp16", "fp32" for off."""
-        return self._bank.precisions()
-
-    def apply_precisions(self, precisions: list[str]) -> None:
-        """Sets the precision of every placement entry. Ranges of new bit-widths come
-        from kept statistics, those of parameters that changed since from what they
-        hold now; a range that was set by hand, loaded or trained keeps its ends.
-
-        Raises:
-            ValueError: a wrong count, or an unknown precision.
-        """
-        if len(precisions) != len(self._bank.entries):
-            raise ValueError(
-                f"apply_precisions: {len(self._bank.entries)} precisions are required, "
-                f"got {len(precisions)}"
-            )
-        parsed = [_C.parse_precision(precision) for precision in precisions]
-        for index, precision in enumerate(parsed):
-            if self._bank.precision(index) != precision:
-                self._bank.set_precision(index, precision)
-
-    @contextlib.contextmanager
-    def undone_on_error(self) -> Iterator[None]:
-        """An exception that leaves the context takes precisions, ranges and pins back
-        to what they were on entering.
-        """
-        restore = self._bank.snapshot()
-        pinned = set(self._pinned)
-        try:
-            yield
-        except BaseException:
-            restore()
-            self._pinned = pinned
-            raise
+    # -- other ways to run ------------------------------------------------------
 
     @contextlib.contextmanager
     def quantizers_off(self) -> Iterator[None]:

@@ -46,6 +46,9 @@ int channel_axis_of(const OpGraph& graph, const Op& op,
     const bool slopes = op.onnx_type == "PRelu" && param.shape.front() > 1;
     return slopes ? 0 : kNone;
   }
+  if (param.channel_axis != kNone) {
+    return param.channel_axis;
+  }
   if (const int left = left_operand(op.kind); left != kNone) {
     const bool is_functional =
         op.call != kNone && graph.calls[op.call].functional;

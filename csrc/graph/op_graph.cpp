@@ -107,6 +107,7 @@ std::string Site::param_name() const {
 }
 
 std::string Call::name() const {
+  if (!label.empty()) return label;
   if (functional) return module + "/" + type + "_" + std::to_string(ordinal);
   // The root has no dotted name; where it is itself a leaf, it is the only one.
   const std::string& base = module.empty() ? type : module;
@@ -115,6 +116,7 @@ std::string Call::name() const {
 
 std::string OpGraph::site_name(int site) const {
   const Site& s = sites.at(site);
+  if (!s.label.empty()) return s.label;
   std::string call = calls.at(s.call).name();
   if (s.kind == SiteKind::param) return call + "." + s.param;
   if (s.kind == SiteKind::output && s.slot == 0) return call;

@@ -29,9 +29,10 @@ struct AIMETPP_API Call {
   bool functional = false;  // an operation outside any leaf module
   std::string type;         // class name of the module, or the function's name
   std::string source;       // "file.py:line" of the call; may be empty
+  std::string label = {};   // a name of its own, as an ONNX node has
 
-  // "conv1", "relu:1" (second call), "layer1.0/add_0", "/add_0" in the root;
-  // the class name for a root that is itself a leaf.
+  // The label; without one "conv1", "relu:1" (second call), "layer1.0/add_0",
+  // "/add_0" in the root; the class name for a root that is itself a leaf.
   [[nodiscard]] std::string name() const;
 };
 
@@ -60,7 +61,8 @@ struct AIMETPP_API Site {
   // names it by its path in the model, and rows of it by their indices:
   // "encoder.attn.in_proj_weight[0:64]".
   std::string param;
-  MaskFacts mask = {};  // of an input that is added to another one
+  MaskFacts mask = {};     // of an input that is added to another one
+  std::string label = {};  // a name of its own, as an ONNX tensor has
 
   // The name in its module: "weight", "in_proj_weight".
   [[nodiscard]] std::string param_name() const;
@@ -107,6 +109,8 @@ struct Param {
   // Which parameter of the model it is: two calls of one module, or two modules
   // with tied weights, read the same number at sites of their own.
   int parameter = kNone;
+  // The axis of its output channels, where the op's kind does not tell.
+  int channel_axis = kNone;
 };
 
 struct Op {
@@ -146,8 +150,8 @@ struct AIMETPP_API OpGraph {
   std::vector<int> model_outputs;  // tensor indices, in flattened order
   std::int64_t batch = 1;          // samples in the traced example
 
-  // Unique: "conv1" (output 0), "lstm.output.1", "conv1.input.0",
-  // "conv1.weight".
+  // The site's label; without one, unique: "conv1" (output 0),
+  // "lstm.output.1", "conv1.input.0", "conv1.weight".
   [[nodiscard]] std::string site_name(int site) const;
   // The op that made the call to which the site belongs; kNone if it never ran.
   [[nodiscard]] int op_of_site(int site) const;

@@ -23,6 +23,7 @@
 #include "mixed/resolver.h"
 #include "python/convert.h"
 #include "python/masks.h"
+#include "python/onnx.h"
 #include "python/quantized_call.h"
 #include "python/search.h"
 #include "python/statistics.h"
@@ -356,6 +357,7 @@ PYBIND11_MODULE(_C, m) {
   });
   aimetpp::python::bind_trace(m);
   aimetpp::python::bind_graph(m);
+  aimetpp::python::bind_onnx(m);
   aimetpp::python::bind_folds(m);
   aimetpp::python::bind_config(m);
   aimetpp::python::bind_quantizer(m);

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""QuantizationSimModel: an ONNX model that computes as quantized hardware would."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import onnx
+import torch
+
+from aimetpp import _C
+from aimetpp.common.configs import find_config
+from aimetpp.common.defs import CallbackFunc, QuantizationDataType, QuantScheme
+from aimetpp.common.precision import precision_name
+from aimetpp.common.text import shortened
+from aimetpp.onnx.bank import OnnxBank
+from aimetpp.onnx.quantized_graph import find_spots
+from aimetpp.onnx.reading import example_feeds, load_model, read_model
+from aimetpp.onnx.runtime import SessionMaker, choose_providers
+from aimetpp.onnx.session import SimSession
+from aimetpp.quantization import QuantizerBase
+from aimetpp.quantsim.pinning import PinningMethods
+from aimetpp.quantsim.precisions import PrecisionMethods
+from aimetpp.quantsim.sites import Explanation, Site, SiteMethods
+
+
+class QuantizationSimModel(SiteMethods, PrecisionMethods, PinningMethods):
+    """Simulates a quantized version of an ONNX model.
+
+    Every tensor that a node makes, every model input and every stored tensor that a
+    node reads is a site, named as the tensor; the config says which are quantized.
+    `session` runs the model, as onnxruntime's session does, with quantization noise.
+
+    Args:
+        model: an onnx.ModelProto, which is copied, or the path of a file, whose
+            external data is read. Any opset that onnxruntime runs; below 11 it is
+            converted to 11.
+        dummy_input: an example input with which the model is run once, for shapes: a
+            dict by input name, an array or tensor, or a list of them in the order of
+            the inputs; None: random numbers, with 1 for every open size.
+        quant_scheme: how calibration chooses ranges: a QuantScheme, or "min_max"
+            (the default), "tf", "tf_enhanced", "percentile", "mse".
+        rounding_mode: "nearest", half to even; there is no other.
+        default_param_bw, default_activation_bw: bit-widths, 2 to 32.
+        use_symmetric_encodings: False: activations are symmetric where the config says
+            so, which is the place to ask for it.
+        use_cuda: run on CUDA; None: where this onnxruntime has it.
+        device: which CUDA device.
+        config_file: path or shipped name; None: "default" (per-channel weights).
+        default_data_type: QuantizationDataType.int, or .float with 16 bits.
+        user_onnx_libs: libraries of custom ops, to be registered with onnxruntime.
+        path: a folder for temporary files, which only models of more than 2 GiB need.
+        param_type, activation_type: a precision such as aimetpp.onnx.int8 or "int16",
+            in place of the bit-width and data type.
+        providers: onnxruntime's execution providers, in place of `use_cuda`.
+
+    Attributes:
+        model: the model, with a name for every node.
+        session: runs the simulation: get_inputs(), get_outputs(), run(names, feeds).
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        TypeError: an argument of the wrong type.
+        ValueError: a bit-width, scheme, config or option with a wrong value; a model
+            that is quantized already; a dummy input that does not fit it.
+        FileNotFoundError: no such model or config.
+    """
+
+    _bank: OnnxBank
+
+    def __init__(
+        self,
+        model: onnx.ModelProto | str | os.PathLike[str],
+        dummy_input: Any = None,
+        quant_scheme: QuantScheme | str | None = None,
+        rounding_mode: str = "nearest",
+        default_param_bw: int = 8,
+        default_activation_bw: int = 8,
+        use_symmetric_encodings: bool = False,
+        use_cuda: bool | None = None,
+        device: int = 0,
+        config_file: str | os.PathLike[str] | None = None,
+        default_data_type: QuantizationDataType = QuantizationDataType.int,
+        user_onnx_libs: Sequence[str] | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        param_type: Any = None,
+        activation_type: Any = None,
+        providers: Sequence[Any] | None = None,
+    ) -> None:
+        if rounding_mode != "nearest":
+            raise ValueError(
+                f'rounding_mode must be "nearest" (half to even), got {rounding_mode!r}'
+            )
+        if use_symmetric_encodings:
+            raise ValueError(
+                "use_symmetric_encodings: symmetric activations are asked for in the "
+                'config, by "is_symmetric" of defaults.ops'
+            )
+        activation, param = (
+            precision_name(
+                (bitwidth, default_data_type) if asked is None else asked, argument
+            )
+            for asked, bitwidth, argument in (
+                (activation_type, default_activation_bw, "default_activation_bw"),
+                (param_type, default_param_bw, "default_param_bw"),
+            )
+        )
+        self.quant_scheme = QuantScheme.parse(quant_scheme)
+        config_path = find_config(config_file)
+        self._config_text = config_path.read_text(encoding="utf-8")
+        self.config_name = config_path.stem
+        config = _C.parse_quant_config(self._config_text, str(config_path))
+        maker = SessionMaker(
+            choose_providers(providers, use_cuda, device),
+            tuple(user_onnx_libs or ()),
+            None if path is None else os.fspath(path),
+        )
+        self.model = load_model(model)
+        self.dummy_input = example_feeds(self.model, dummy_input)
+        reading = read_model(self.model, self.dummy_input, maker)
+        self.reading = reading
+        self.graph = reading.graph
+        self.placement = _C.place_quantizers(self.graph, config, activation, param)
+        self.spots = find_spots(self.model, reading, self.placement)
+        self._bank = OnnxBank(
+            self.graph, self.placement, self.quant_scheme, self.spots, reading.constants
+        )
+        self._pinned = set()
+        self.excluded_layers: list[str] = []  # what encodings files tell
+        self.session = SimSession(self.model, reading, self.spots, self._bank, maker)
+
+    @property
+    def runner(self) -> SimSession:
+        """What callbacks are called with: the session."""
+        return self.session
+
+    # -- calibration --------------------------------------------------------
+
+    def compute_encodings(
+        self,
+        forward_pass_callback: Callable[..., Any],
+        forward_pass_callback_args: Any = None,
+    ) -> None:
+        """Calibrates: runs data through the model and sets every quantizer's range.
+
+        While the callback runs, activations are not quantized but observed, and
+        weights are quantized. What is observed is kept, so that a later change of
+        bit-width needs no data.
+
+        Args:
+            forward_pass_callback: called as `callback(session)`, or
+                `callback(session, args)` where args are given or it takes two.
+            forward_pass_callback_args: its second argument.
+
+        Raises:
+            TypeError: the callback is not callable.
+            ValueError: a NaN reached a quantizer; the message names it.
+        """
+        if not callable(forward_pass_callback):
+            raise TypeError(
+                "compute_encodings: forward_pass_callback must be callable, got "
+                f"{type(forward_pass_callback).__name__}"
+            )
+        callback = CallbackFunc(forward_pass_callback, forward_pass_callback_args)
+        self._bank.calibrate_params()
+        with contextlib.ExitStack() as stack:
+            for index in dict.fromkeys(s.quantizer for s in self.spots.activations):
+                quantizer = self._bank.entries[index].current()
+                if quantizer is not None:
+                    stack.enter_context(quantizer.compute_encodings())
+            with self.session.observing():
+                callback(self.session)
+        self._bank.forget_unobserved()
+        missing = self.uncalibrated()
+        if missing:
+            warnings.warn(
+                f"compute_encodings: no data reached {len(missing)} quantizers, which "
+                f"stay uncalibrated: {shortened(missing)}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    @contextlib.contextmanager
+    def quantizers_off(self) -> Iterator[None]:
+        """Within the context `session` computes in full precision."""
+        with self.session.quantizers_off():
+            yield
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        filename_prefix: str,
+        *,
+        encoding_version: str | None = None,
+        export_int32_bias: bool | None = None,
+    ) -> None:
+        """Writes `<prefix>.onnx` (QDQ) and `<prefix>.encodings`, keyed by tensors, into
+        the folder `path`. Tensors keep their names.
+
+        Args:
+            path: the folder; made if missing.
+            filename_prefix: file name without suffix.
+            encoding_version: "0.6.1", "1.0.0" (default) or "2.0.0".
+            export_int32_bias: False leaves biases in float; None: they are 32-bit
+                integers; True: those have encodings in files of every version.
+
+        Raises:
+            RuntimeError: a quantizer is not calibrated.
+            ValueError: a precision that ONNX cannot express.
+            OSError: the folder cannot be written; nothing is left behind.
+        """
+        from aimetpp.onnx.export import export
+
+        export(
+            self,
+            path,
+            filename_prefix,
+            encoding_version=encoding_version,
+            export_int32_bias=export_int32_bias,
+        )
+
+    def quantizer_groups(self) -> list[Any]:
+        """The quantizer groups that automatic mixed precision searches over."""
+        from aimetpp.onnx.amp.quantizer_groups import find_quantizer_group
+
+        return find_quantizer_group(self)[1]
+
+    # -- looking inside -----------------------------------------------------
+
+    @property
+    def input_structure(self) -> dict[str, int]:
+        """The index of each model input, by name."""
+        return {value.name: i for i, value in enumerate(self.model.graph.input)}
+
+    @property
+    def output_structure(self) -> dict[str, int]:
+        """The index of each model output, by name."""
+        return {value.name: i for i, value in enumerate(self.model.graph.output)}
+
+    def explain(self, site_or_name: Site | str) -> Explanation:
+        """Which rule of which config section turned a site on or off.
+
+        Args:
+            site_or_name: a Site; the name of a tensor; or that of a node, for all
+                its sites.
+
+        Raises:
+            TypeError: something else.
+            ValueError: no such tensor or node.
+        """
+        if isinstance(site_or_name, Site):
+            return self._explain(site_or_name)
+        if not isinstance(site_or_name, str):
+            raise TypeError(
+                "explain: a Site or a name is required, got "
+                f"{type(site_or_name).__name__}"
+            )
+        sites, calls, records = self.sites(), self.graph.calls, self.graph.sites
+        found = [site for site in sites if site.name == site_or_name] or [
+            s for s in sites if calls[records[s.id].call].name == site_or_name
+        ]
+        if not found:
+            raise ValueError(f"explain: no tensor or node is named {site_or_name!r}")
+        parts = tuple(self._explain(site) for site in found)
+        if len(parts) == 1:
+            return parts[0]
+        on = sum(part.enabled for part in parts)
+        rules = [rule for part in parts for rule in part.rules]
+        state = f"{on} of {len(parts)} sites quantized"
+        return Explanation(site_or_name, on > 0, rules, parts, state)
+
+    def named_quantizers(self) -> Iterator[tuple[str, QuantizerBase]]:
+        """(tensor's name, quantizer) of every quantizer that is on."""
+        for entry in self._bank.entries:
+            quantizer = entry.current()
+            if quantizer is not None:
+                yield entry.label, quantizer
+
+    @property
+    def qc_quantize_op_dict(self) -> dict[str, torch.nn.Module | None]:
+        """The quantizer of every tensor that has one, None where it is off."""
+        found: dict[str, torch.nn.Module | None] = {}
+        for spot in (*self.spots.activations, *self.spots.params):
+            found[spot.tensor] = self._bank.entries[spot.quantizer].current()
+        return found
+
+    def fingerprint(self) -> str:
+        """SHA-256 of model, config, scheme and calibration statistics."""
+        digest = hashlib.sha256(self.model.SerializeToString(deterministic=True))
+        for text in (self.graph.to_text(), self._config_text, self.quant_scheme):
+            digest.update(text.encode())
+        for entry in self._bank.entries:
+            if entry.integer.statistics is not None:
+                digest.update(entry.integer.statistics.to_bytes())
+        return digest.hexdigest()
