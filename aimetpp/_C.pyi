@@ -154,6 +154,22 @@ class FrontPoint:
     assignment: list[int]
     dominated: bool
 
+class SkippedStep:
+    relative_bit_ops: float
+    group: int
+    candidate: int
+    lowest: float
+    highest: float
+
+class SearchOptions:
+    def __init__(
+        self,
+        allowed_drop: float | None,
+        algo: int,
+        reverse: bool = False,
+        max_steps: int | None = None,
+    ) -> None: ...
+
 class SearchResult:
     fp32_score: float
     baseline_score: float
@@ -162,6 +178,7 @@ class SearchResult:
     sensitivities: list[Sensitivity]
     walk: list[FrontPoint]
     points: list[FrontPoint]
+    skipped: list[SkippedStep]
     chosen: int
     final_assignment: list[int]
     target: float
@@ -316,12 +333,11 @@ def build_table_cost_model(
 def build_memory_model(graph: OpGraph, placement: Placement) -> MemoryModel: ...
 def greedy_search(
     problem: SearchProblem,
-    allowed_drop: float | None,
-    algo: int,
-    reverse: bool,
+    options: SearchOptions,
     evaluate: Callable[[str, list[int]], float],
     progress: Callable[[str, int, int], None] | None = None,
     known: Callable[[str, list[int]], float | None] | None = None,
+    prepare: Callable[[str, list[list[int]]], None] | None = None,
 ) -> SearchResult: ...
 def narrowing_search(
     problem: SearchProblem,
@@ -332,6 +348,13 @@ def narrowing_search(
     progress: Callable[[str, int, int], None] | None = None,
     known: Callable[[str, list[int]], float | None] | None = None,
 ) -> SearchResult: ...
+def count_evaluations(
+    problem: SearchProblem, options: SearchOptions
+) -> dict[str, tuple[int, int]]: ...
+def list_evaluations(problem: SearchProblem, phase: str) -> list[list[int]]: ...
+def count_reference_evaluations(
+    problem: SearchProblem, options: SearchOptions
+) -> dict[str, tuple[int, int]]: ...
 def find_convert_points(graph: OpGraph, placement: Placement) -> list[ConvertPoint]: ...
 def convert_cost(
     points: Sequence[ConvertPoint],

@@ -63,7 +63,9 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/mixed/test_resolution_report.cpp
   tests/cpp/mixed/test_resolver.cpp
   tests/cpp/mixed/test_resolver_placement.cpp
+  tests/cpp/mixed/test_search_counts.cpp
   tests/cpp/mixed/test_search_space.cpp
+  tests/cpp/mixed/test_walk_search.cpp
   tests/cpp/quantizer/test_encoding.cpp
   tests/cpp/quantizer/test_extremes.cpp
   tests/cpp/quantizer/test_golden.cpp

@@ -16,6 +16,7 @@ from aimetpp.amp.results import ParetoList
 from aimetpp.amp.simulation import Simulation
 from aimetpp.common.amp.utils import AMPSearchAlgo
 from aimetpp.common.files import make_writable_folder
+from aimetpp.common.shared_work import process_group_size
 from aimetpp.common.text import shortened
 
 
@@ -75,6 +76,39 @@ def check_cost(cost: Any, where: str) -> None:
         raise TypeError(f"{where} must be a number, got {type(cost).__name__}")
     if not 0 <= cost < math.inf:
         raise ValueError(f"{where} must be finite and not negative, got {cost}")
+
+
+def check_max_evaluations(most: Any) -> int | None:
+    """Points of the walk to evaluate; None for all.
+
+    Raises:
+        TypeError: not a whole number.
+        ValueError: less than 1.
+    """
+    if most is None:
+        return None
+    if isinstance(most, bool) or not isinstance(most, int):
+        raise TypeError(f"max_evaluations must be a whole number or None, got {most!r}")
+    if most < 1:
+        raise ValueError(f"max_evaluations must be 1 or more, got {most}")
+    return most
+
+
+def check_distributed(distributed: Any) -> bool:
+    """Whether ranks share the evaluations; None: where there are several.
+
+    Raises:
+        TypeError: not True, False or None.
+        ValueError: True, but there is no process group of several.
+    """
+    if distributed is None:
+        return process_group_size() > 1
+    if check_flag(distributed, "distributed") and process_group_size() < 2:
+        raise ValueError(
+            "distributed=True needs more than one rank: start the script with "
+            "torchrun, or call torch.distributed.init_process_group"
+        )
+    return bool(distributed)
 
 
 def check_algo(algo: Any) -> AMPSearchAlgo:

@@ -12,14 +12,19 @@ import json
 import os
 import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aimetpp.common.files import atomic_write
+from aimetpp.common.files import atomic_write, one_writer_at_a_time
 from aimetpp.common.text import json_number
 
 _VERSION = 1
 Key = tuple[str, tuple[int, ...]]  # phase, assignment
+
+
+def _lines(raw: bytes) -> list[str]:
+    return raw.decode("utf-8", errors="replace").splitlines(keepends=True)
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -54,10 +59,21 @@ class EvaluationCache:
             values. Another fingerprint in the file means that its scores are of no
             use.
         clean_start: forget what is there.
+        opened_at: None: open the journal. Else another process of the same search has,
+            when it had this many bytes, and may be writing to it since: what it had
+            then is read.
+
+    Raises:
+        RuntimeError: the fingerprint is another one than that of the process that has
+            opened the journal.
     """
 
     def __init__(
-        self, folder: Path | None, fingerprint: dict[str, Any], clean_start: bool
+        self,
+        folder: Path | None,
+        fingerprint: dict[str, Any],
+        clean_start: bool,
+        opened_at: int | None = None,
     ) -> None:
         self._scores: dict[Key, float] = {}
         self._in_memory = folder is None
@@ -67,6 +83,9 @@ class EvaluationCache:
         self._header = {"version": _VERSION, "fingerprint": fingerprint}
         # As it reads back from a file: lists for tuples, strings for keys.
         self._header = json.loads(json.dumps(self._header))
+        if opened_at is not None:
+            self._join(opened_at)
+            return
         folder.mkdir(parents=True, exist_ok=True)
         rewrite = True
         if self.path.exists() and not clean_start:
@@ -80,13 +99,28 @@ class EvaluationCache:
 
     def put(self, phase: str, assignment: list[int], score: float) -> None:
         """Keeps a score; where there is a folder it is on the disk on return."""
-        self._scores[phase, tuple(assignment)] = score
+        self.remember(phase, assignment, score)
         if self._in_memory:
             return
-        with open(self.path, "a", encoding="utf-8") as file:
+        with (
+            open(self.path, "a", encoding="utf-8") as file,
+            one_writer_at_a_time(file),
+        ):
             file.write(_line(_record(phase, assignment, score)))
             file.flush()
             os.fsync(file.fileno())
+
+    def remember(self, phase: str, assignment: Sequence[int], score: float) -> None:
+        """Keeps a score that another process has put on the disk."""
+        self._scores[phase, tuple(assignment)] = score
+
+    def size(self) -> int:
+        """Bytes of the journal."""
+        return self.path.stat().st_size
+
+    def count(self, phase: str) -> int:
+        """Scores of a phase."""
+        return sum(key[0] == phase for key in self._scores)
 
     def __len__(self) -> int:
         return len(self._scores)
@@ -95,10 +129,22 @@ class EvaluationCache:
         records = [_record(p, list(a), score) for (p, a), score in self._scores.items()]
         atomic_write(self.path, "".join(map(_line, [self._header, *records])))
 
+    def _join(self, opened_at: int) -> None:
+        with open(self.path, "rb") as file:
+            lines = _lines(file.read(opened_at))
+        changed = _difference(_parse(lines[0]), self._header)
+        if changed:
+            raise RuntimeError(
+                f"{self.path}: every rank must search with the same model and "
+                f"arguments; this one has other {', '.join(changed)} than the rank "
+                "that began"
+            )
+        for line in lines[1:]:
+            self.remember(*_fields(_parse(line)))
+
     def _load(self) -> bool:
         """Reads the journal; False where it must be written anew."""
-        raw = self.path.read_bytes().decode("utf-8", errors="replace")
-        lines = raw.splitlines(keepends=True)
+        lines = _lines(self.path.read_bytes())
         try:
             header = _parse(lines[0] if lines else "")
         except ValueError as error:

@@ -72,7 +72,21 @@ def parse_convert_costs(costs: Any, used: Sequence[str]) -> ConvertTable:
     return table
 
 
-def measure_alphas(
+def reduce_convert_ops(
+    sim: Simulation,
+    problem: _C.SearchProblem,
+    costs: ConvertTable,
+    start: Sequence[int],
+    evaluator: SimEvaluator,
+    progress: Progress | None,
+) -> list[MeasuredAlpha]:
+    """Phase 3 from an assignment on: a solution for each alpha, and its score."""
+    points = _C.find_convert_points(sim.graph, sim.placement)
+    solutions = _C.reduce_convert_ops(problem, points, costs, start, ALPHAS)
+    return _measure(solutions, evaluator, progress)
+
+
+def _measure(
     solutions: Sequence[_C.ConvertSolution],
     evaluator: SimEvaluator,
     progress: Progress | None,

@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import torch
 
 from aimetpp.amp.cache import EvaluationCache
 from aimetpp.amp.callbacks import score_of
+from aimetpp.amp.progress import Progress
 from aimetpp.amp.quantizer_groups import GroupMembers
 from aimetpp.amp.simulation import Simulation
+from aimetpp.common.shared_work import SharedWork
+from aimetpp.common.text import json_number
 
 PHASES = {
     "sensitivity": "eval_callback_for_phase1",
@@ -81,6 +87,9 @@ class SimEvaluator:
         candidates: (activation, param) precision names.
         callbacks: by phase.
         cache: of scores.
+        work: shared with other ranks; None: all is evaluated here.
+        progress: told of evaluations that are made before they are asked for one by
+            one: phase, done, expected.
     """
 
     def __init__(
@@ -91,6 +100,8 @@ class SimEvaluator:
         candidates: list[tuple[str, str]],
         callbacks: dict[str, Callable[[Any], Any]],
         cache: EvaluationCache,
+        work: SharedWork | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._sim = sim
         self._state = state
@@ -98,6 +109,9 @@ class SimEvaluator:
         self._candidates = candidates
         self._callbacks = callbacks
         self._cache = cache
+        self._work = work
+        self._progress = progress
+        self._finished = dict.fromkeys(PHASES, 0)
         self.evaluations = dict.fromkeys(PHASES, 0)
         self.seconds = dict.fromkeys(PHASES, 0.0)
 
@@ -120,22 +134,86 @@ class SimEvaluator:
         return precisions
 
     def evaluate(self, phase: str, assignment: list[int]) -> float:
-        """The score, from the cache or the callback."""
+        """The score, from the cache, the callback or another rank."""
         known = self._cache.get(phase, assignment)
-        if known is not None:
-            return known
-        measured = self._cache.get(_SAME_METRIC.get(phase, phase), assignment)
-        if measured is not None:
-            self._cache.put(phase, assignment, measured)
-            return measured
-        self._state.apply(self.precisions(phase, assignment))
-        start = time.monotonic()
-        self.evaluations[phase] += 1
-        score = score_of(self._callbacks[phase], self._sim.runner, PHASES[phase])
-        self.seconds[phase] += time.monotonic() - start
+        if known is None:
+            (known,) = self._measure_all(phase, [assignment])
+        return known
+
+    def time(self, phase: str, assignment: list[int]) -> float:
+        """Seconds of an evaluation, which is made again where its score is known."""
+        if self._cache.get(phase, assignment) is None:
+            before = self.seconds[phase]
+            self.evaluate(phase, assignment)
+            return self.seconds[phase] - before
+        return float(self._call(phase, assignment)[1])
+
+    @property
+    def num_ranks(self) -> int:
+        """Processes that share the evaluations."""
+        return 1 if self._work is None else self._work.size
+
+    @property
+    def device(self) -> torch.device:
+        """Of the model."""
+        parameter = next(self._sim.model.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    def count_known(self, phase: str) -> int:
+        """Scores of a phase in the cache."""
+        return self._cache.count(phase)
+
+    def prepare(self, phase: str, assignments: list[list[int]]) -> None:
+        """Puts the scores of all of them into the cache, where ranks share the work."""
+        if self._work is None:
+            return
+        wanted = [a for a in assignments if self._cache.get(phase, a) is None]
+        total = self._finished[phase] + len(wanted)
+        scores = self._measure_all(phase, wanted)
+        for done in range(self._finished[phase], total):
+            if self._progress is not None:
+                self._progress(phase, done, total)
+            next(scores)
+
+    def _measure_all(self, phase: str, assignments: list[list[int]]) -> Iterator[float]:
+        """Scores that are not in the cache, in any order; then they are."""
+        if self._work is None:
+            for assignment in assignments:
+                yield self._take(phase, self._measure(phase, assignment))
+            return
+        keys = [f"{phase} {assignment}" for assignment in assignments]
+        for index, text in self._work.obtain_all(
+            keys, lambda index: json.dumps(self._measure(phase, assignments[index]))
+        ):
+            measured = json.loads(text)
+            score = self._take(phase, measured)
+            if not math.isnan(score):
+                self._cache.remember(phase, assignments[index], score)
+            yield score
+
+    def _take(self, phase: str, measured: dict[str, float]) -> float:
+        self._finished[phase] += 1
+        self.evaluations[phase] += int(measured["calls"])
+        self.seconds[phase] += measured["seconds"]
+        return float(measured["score"])
+
+    def _measure(self, phase: str, assignment: list[int]) -> dict[str, Any]:
+        """Score, calls of the callback, seconds in it; the score is in the journal."""
+        score = self._cache.get(_SAME_METRIC.get(phase, phase), assignment)
+        calls, seconds = 0, 0.0
+        if score is None:
+            score, seconds = self._call(phase, assignment)
+            calls = 1
         if not math.isnan(score):  # the engine says what it belongs to
             self._cache.put(phase, assignment, score)
-        return score
+        return {"score": json_number(score), "calls": calls, "seconds": seconds}
+
+    def _call(self, phase: str, assignment: list[int]) -> tuple[float, float]:
+        """Score and seconds."""
+        self._state.apply(self.precisions(phase, assignment))
+        start = time.monotonic()
+        score = score_of(self._callbacks[phase], self._sim.runner, PHASES[phase])
+        return score, time.monotonic() - start
 
     def known(self, phase: str, assignment: list[int]) -> float | None:
         """The score if it is in the cache."""

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aimetpp import _C
 from aimetpp.amp.arguments import (
     ResultsFolderError,
     check_algo,
+    check_distributed,
     check_drop,
     check_flag,
+    check_max_evaluations,
     check_sim,
     ensure_calibrated,
     prepare_folder,
@@ -23,38 +26,42 @@ from aimetpp.amp.arguments import (
 from aimetpp.amp.cache import EvaluationCache
 from aimetpp.amp.callbacks import check_callback
 from aimetpp.amp.candidates import as_candidate, parse_candidates
+from aimetpp.amp.collect import collect_result
 from aimetpp.amp.convert_ops import (
     ALPHAS,
     MeasuredAlpha,
-    alpha_points,
     best_alpha,
     export_alphas,
-    measure_alphas,
     parse_convert_costs,
-    write_alpha_files,
+    reduce_convert_ops,
 )
 from aimetpp.amp.cost_table import parse_cost_table
+from aimetpp.amp.estimate import SearchEstimate, estimate_search
 from aimetpp.amp.evaluation import EvalCallbackFactory
 from aimetpp.amp.evaluator import PHASES, SimEvaluator, SimState
+from aimetpp.amp.journal import open_journal
 from aimetpp.amp.metric_identity import metric_name
 from aimetpp.amp.progress import Progress, progress_reporter
 from aimetpp.amp.quantizer_groups import GroupMembers, build_members
-from aimetpp.amp.report import write_pages
-from aimetpp.amp.results import (
-    ParetoList,
-    ParetoPoint,
-    SearchSummary,
-    Sensitivity,
-    info_list,
-    with_phase3_points,
-    write_json_files,
-)
+from aimetpp.amp.result_files import write_results
+from aimetpp.amp.results import ParetoList, SearchSummary
 from aimetpp.amp.selection import select_groups, without_pinned
 from aimetpp.amp.simulation import Simulation
 from aimetpp.common.amp.utils import AMPSearchAlgo
-from aimetpp.common.files import sole_user
+from aimetpp.common.shared_work import SharedWork, join_ranks
 
 __all__ = ["EvalCallbackFactory", "GreedyMixedPrecisionAlgo", "ResultsFolderError"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one run works with, while the results folder is its own."""
+
+    problem: _C.SearchProblem
+    state: SimState
+    evaluator: SimEvaluator
+    progress: Progress | None
+    work: SharedWork | None
 
 
 class GreedyMixedPrecisionAlgo:
@@ -93,15 +100,15 @@ class GreedyMixedPrecisionAlgo:
         progress: Any = None,
         max_evaluations: int | None = None,
         memory_budget: int | None = None,
+        distributed: bool | None = None,
     ) -> None:
         del dummy_input  # shapes and MACs are those that the simulation traced
         del phase1_optimize  # calibration is never repeated, so both are the same
         check_sim(sim)
-        refuse_unavailable(
-            max_evaluations=max_evaluations is not None,
-            memory_budget=memory_budget is not None,
-        )
+        refuse_unavailable(memory_budget=memory_budget is not None)
         self._sim = sim
+        self._max_evaluations = check_max_evaluations(max_evaluations)
+        self._distributed = check_distributed(distributed)
         if convert_op_reduction is None:
             convert_op_reduction = self.ENABLE_CONVERT_OP_REDUCTION
         self._reduce = check_flag(convert_op_reduction, "convert_op_reduction")
@@ -126,6 +133,7 @@ class GreedyMixedPrecisionAlgo:
             check_callback(forward_pass_callback, "forward_pass_callback")
         self._progress = progress
         progress_reporter(progress)  # its errors come now
+        self._estimate: SearchEstimate | None = None
         self._clean_start = check_flag(clean_start, "clean_start")
         self._members = without_pinned(
             sim, select_groups(sim, self._find_members(sim), include, exclude)
@@ -162,97 +170,157 @@ class GreedyMixedPrecisionAlgo:
             TypeError: a drop that is not a number; a callback's result that is none.
             ValueError: an unknown algorithm; no candidate that all groups support.
             RuntimeError: a score that is NaN; the message names phase, group and
-                candidate. Another run uses the results folder.
+                candidate. Another run uses the results folder. Ranks search with
+                different models or arguments.
         """
         drop = check_drop(allowed_accuracy_drop)
-        algo = check_algo(search_algo)
-        if self._folder is None:
-            return self._search(drop, algo, None)
-        cache_folder = self._folder / ".cache"
-        cache_folder.mkdir(exist_ok=True)
-        with sole_user(cache_folder / "lock", f"results_dir {str(self._folder)!r}"):
-            return self._search(drop, algo, cache_folder)
+        options = self._options(drop, search_algo)
+        with self._session() as session:
+            return self._search(drop, options, session)
 
-    def _search(
-        self, drop: float | None, algo: AMPSearchAlgo, cache_folder: Path | None
-    ) -> ParetoList:
+    def estimate(
+        self,
+        allowed_accuracy_drop: float | None,
+        search_algo: AMPSearchAlgo = AMPSearchAlgo.Binary,
+    ) -> SearchEstimate:
+        """Evaluations, time and memory of `run` with these arguments, by phase.
+
+        Evaluates a few settings, whose scores are in the results folder then; a `run`
+        that follows does not evaluate them again, and its progress bar shows the
+        estimate beside the time that has passed. The simulation is left as it was.
+
+        Args:
+            allowed_accuracy_drop: as in `run`.
+            search_algo: as in `run`.
+
+        Raises:
+            Exception: as `run`.
+        """
+        drop = check_drop(allowed_accuracy_drop)
+        options = self._options(drop, search_algo)
+        with self._session() as session:
+            self._estimate = estimate_search(
+                session.problem,
+                options,
+                session.evaluator,
+                len(ALPHAS) - 1 if self._reduce else 0,
+                profile=drop is None,
+            )
+            session.state.restore()
+        return self._estimate
+
+    def _options(
+        self, drop: float | None, search_algo: AMPSearchAlgo
+    ) -> _C.SearchOptions:
+        return _C.SearchOptions(
+            drop, int(check_algo(search_algo)), self._reverse, self._max_evaluations
+        )
+
+    def _estimated_seconds(self) -> dict[str, float] | None:
+        return None if self._estimate is None else self._estimate.seconds_most
+
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[Session]:
+        """The results folder is this search's, the simulation put back at an error."""
+        # Without a folder there is no journal to share, and each rank searches alone.
+        shares = self._distributed and self._folder is not None
+        work = join_ranks("amp") if shares else None
         state = SimState(self._sim)
         try:
-            fingerprint = {} if cache_folder is None else self._fingerprint(state)
-            cache = EvaluationCache(cache_folder, fingerprint, self._clean_start)
-            self._clean_start = False  # a second run goes on from the first
-            evaluator = SimEvaluator(
-                self._sim,
-                state,
-                self._members,
-                self._candidates,
-                self._callbacks,
-                cache,
-            )
-            with progress_reporter(self._progress) as progress:
+            with (
+                self._open_scores(state, work) as cache,
+                progress_reporter(
+                    self._progress,
+                    self._estimated_seconds(),
+                    bars=work is None or work.rank == 0,
+                ) as progress,
+            ):
+                self._clean_start = False  # what follows goes on from this one
                 problem = _C.SearchProblem(
                     self._candidates,
                     self._search_groups(),
                     self._cost_model,
                     state.precisions,
                 )
-                found = self._find(problem, drop, algo, evaluator, progress)
-                alphas = self._reduce_convert_ops(problem, found, evaluator, progress)
-            final = found.final_assignment
-            best = best_alpha(alphas, found.target) if alphas else None
-            if best is not None:
-                final = best.solution.assignment
-            evaluator.finish(final)
-            result = self._collect(found, evaluator, alphas, best)
-            warn_of_infinity(result, drop)
-            if self._folder is not None:
-                self._write(self._folder, result, found, evaluator, final)
-            if alphas and self._folder is not None:
-                export_alphas(self._sim, self._folder, alphas, evaluator)
-                evaluator.finish(final)
+                evaluator = SimEvaluator(
+                    self._sim,
+                    state,
+                    self._members,
+                    self._candidates,
+                    self._callbacks,
+                    cache,
+                    work,
+                    progress,
+                )
+                yield Session(problem, state, evaluator, progress, work)
         except BaseException:
             state.restore()
             raise
+
+    def _open_scores(
+        self, state: SimState, work: SharedWork | None
+    ) -> contextlib.AbstractContextManager[EvaluationCache]:
+        if self._folder is None:
+            return contextlib.nullcontext(EvaluationCache(None, {}, True))
+        fingerprint = self._fingerprint(state)
+        return open_journal(self._folder, fingerprint, self._clean_start, work)
+
+    def _search(
+        self, drop: float | None, options: _C.SearchOptions, session: Session
+    ) -> ParetoList:
+        problem, evaluator = session.problem, session.evaluator
+        found = self._find(drop, options, session)
+        alphas = []
+        if self._reduce and found.stop_reason != "target_unreachable":
+            alphas = reduce_convert_ops(
+                self._sim,
+                problem,
+                self._convert_costs,
+                found.final_assignment,
+                evaluator,
+                session.progress,
+            )
+        final = found.final_assignment
+        best = best_alpha(alphas, found.target) if alphas else None
+        if best is not None:
+            final = best.solution.assignment
+        evaluator.finish(final)
+        result = self._collect(found, evaluator, alphas, best, problem, options)
+        warn_of_infinity(result, drop)
+
+        def write() -> str:
+            if self._folder is None:
+                return "nothing to write"
+            before = evaluator.precisions("front", found.points[0].assignment)
+            after = evaluator.precisions("front", final)
+            write_results(
+                self._folder, result, self._sim, self._searched, before, after
+            )
+            if alphas:
+                export_alphas(self._sim, self._folder, alphas, evaluator)
+                evaluator.finish(final)
+            return "written"
+
+        if session.work is None:
+            write()
+        else:
+            session.work.obtain("files", write)
         self.result = result
         return result
 
     def _find(
-        self,
-        problem: _C.SearchProblem,
-        drop: float | None,
-        algo: AMPSearchAlgo,
-        evaluator: SimEvaluator,
-        progress: Progress | None,
+        self, drop: float | None, options: _C.SearchOptions, session: Session
     ) -> _C.SearchResult:
         """Phases 1 and 2; another search overrides this."""
+        del drop  # `options` has it
         return _C.greedy_search(
-            problem,
-            drop,
-            int(algo),
-            self._reverse,
-            evaluator.evaluate,
-            progress,
-            evaluator.known,
+            session.problem,
+            options,
+            session.evaluator.evaluate,
+            session.progress,
+            session.evaluator.known,
+            session.evaluator.prepare,
         )
-
-    def _reduce_convert_ops(
-        self,
-        problem: _C.SearchProblem,
-        found: _C.SearchResult,
-        evaluator: SimEvaluator,
-        progress: Progress | None,
-    ) -> list[MeasuredAlpha]:
-        """Phase 3, on what phase 2 has chosen."""
-        if not self._reduce or found.stop_reason == "target_unreachable":
-            return []
-        solutions = _C.reduce_convert_ops(
-            problem,
-            _C.find_convert_points(self._sim.graph, self._sim.placement),
-            self._convert_costs,
-            found.final_assignment,
-            ALPHAS,
-        )
-        return measure_alphas(solutions, evaluator, progress)
 
     def _supported_candidates(self, use_all: bool) -> list[list[int]]:
         graph, placement = self._sim.graph, self._sim.placement
@@ -298,9 +366,9 @@ class GreedyMixedPrecisionAlgo:
         evaluator: SimEvaluator,
         measured: list[MeasuredAlpha],
         best: MeasuredAlpha | None,
+        problem: _C.SearchProblem,
+        options: _C.SearchOptions,
     ) -> ParetoList:
-        as_tuples = [as_candidate(candidate) for candidate in self._candidates]
-
         def memory_of(assignment: Sequence[int]) -> dict[str, float]:
             precisions = evaluator.precisions("front", list(assignment))
             return {
@@ -308,79 +376,23 @@ class GreedyMixedPrecisionAlgo:
                 "activation_bytes": self._memory.activation_bytes(precisions),
             }
 
-        def point_of(point: _C.FrontPoint) -> ParetoPoint:
-            step = point.group >= 0
-            return ParetoPoint(
-                cost=point.relative_bit_ops,
-                score=point.score,
-                assignment={
-                    group: as_tuples[index]
-                    for group, index in zip(self.groups, point.assignment, strict=True)
-                },
-                dominated=point.dominated,
-                group=self.groups[point.group] if step else None,
-                candidate=as_tuples[point.candidate] if step else None,
-                **memory_of(point.assignment),
-            )
-
-        points = [point_of(point) for point in found.points]
-        first_step = len(points) - len(found.walk)
-        end_of_walk = len(points)
-        alphas = alpha_points(measured, self.groups, as_tuples, memory_of)
-        chosen = found.chosen
-        if best is not None:
-            points = with_phase3_points(points, alphas)
-            final = alphas[measured.index(best)].assignment
-            chosen = next(
-                i for i, point in enumerate(points) if point.assignment == final
-            )
         baseline = evaluator.precisions("front", found.points[0].assignment)
-        return ParetoList(
-            walk=points[first_step:end_of_walk],
-            points=points,
-            chosen=points[chosen] if chosen > 0 else None,
-            alphas=alphas,
-            sensitivities=[
-                Sensitivity(
-                    self.groups[item.group],
-                    as_tuples[item.candidate],
-                    item.score,
-                    item.bit_ops_reduction,
-                )
-                for item in found.sensitivities
-            ],
-            summary=SearchSummary(
-                fp32_score=found.fp32_score,
-                baseline_score=found.baseline_score,
-                final_score=found.final_score if best is None else best.score,
-                baseline_candidate=as_tuples[found.baseline_candidate],
+        reference = _C.count_reference_evaluations(problem, options)
+        return collect_result(
+            found,
+            self.groups,
+            [as_candidate(candidate) for candidate in self._candidates],
+            memory_of,
+            measured,
+            best,
+            SearchSummary(
                 baseline_bit_ops=self._bit_ops.bit_ops(baseline),
                 baseline_cost=self._cost_model.cost(baseline),
-                stop_reason=found.stop_reason,
                 evaluations=evaluator.evaluations,
+                reference_evaluations={p: most for p, (_, most) in reference.items()},
                 seconds=evaluator.seconds,
+                estimated_seconds=self._estimated_seconds(),
+                num_ranks=evaluator.num_ranks,
                 num_groups=len(self.groups),
-                chosen_alpha=None if best is None else best.solution.alpha,
             ),
         )
-
-    def _write(
-        self,
-        folder: Path,
-        result: ParetoList,
-        found: _C.SearchResult,
-        evaluator: SimEvaluator,
-        final_assignment: list[int],
-    ) -> None:
-        baseline = evaluator.precisions("front", found.points[0].assignment)
-        final = evaluator.precisions("front", final_assignment)
-        quantizers = self._sim.placement.quantizers
-        info = info_list(
-            result,
-            before=[baseline[index] for index in self._searched],
-            after=[final[index] for index in self._searched],
-            kinds=[quantizers[index].kind for index in self._searched],
-        )
-        write_json_files(folder, result, info)
-        write_alpha_files(folder, result.alphas, result.summary.chosen_alpha)
-        write_pages(folder, result, self._sim)

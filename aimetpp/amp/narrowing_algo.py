@@ -7,11 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aimetpp import _C
-from aimetpp.amp.evaluator import SimEvaluator
-from aimetpp.amp.mixed_precision_algo import GreedyMixedPrecisionAlgo
-from aimetpp.amp.progress import Progress
+from aimetpp.amp.mixed_precision_algo import GreedyMixedPrecisionAlgo, Session
 from aimetpp.amp.simulation import Simulation
-from aimetpp.common.amp.utils import AMPSearchAlgo
 
 
 class NarrowingAlgo(GreedyMixedPrecisionAlgo):
@@ -58,20 +55,15 @@ class NarrowingAlgo(GreedyMixedPrecisionAlgo):
                 )
 
     def _find(
-        self,
-        problem: _C.SearchProblem,
-        drop: float | None,
-        algo: AMPSearchAlgo,
-        evaluator: SimEvaluator,
-        progress: Progress | None,
+        self, drop: float | None, options: _C.SearchOptions, session: Session
     ) -> _C.SearchResult:
-        del algo  # the walk goes one step at a time
+        del options  # the walk goes one step at a time
         return _C.narrowing_search(
-            problem,
+            session.problem,
             drop,
             self._skip_breaking,
             self._max_narrowed,
-            evaluator.evaluate,
-            progress,
-            evaluator.known,
+            session.evaluator.evaluate,
+            session.progress,
+            session.evaluator.known,
         )

@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from aimetpp.amp.candidates import candidate_text
 from aimetpp.amp.quantizer_groups import NamedGroup
-from aimetpp.common.files import atomic_write
-from aimetpp.common.text import json_number
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,28 @@ class Sensitivity:
     bit_ops_reduction: float
 
 
-@dataclass
+@dataclass(frozen=True)
+class SkippedPoint:
+    """A step of the walk that was not evaluated.
+
+    Attributes:
+        cost: as in ParetoPoint.
+        group: the group that the step would have moved.
+        candidate: to which.
+        lowest: score of the nearest evaluated point on the narrower side; -inf
+            without one.
+        highest: on the wider side. Where the score falls along the walk, that of this
+            step lies between the two.
+    """
+
+    cost: float
+    group: NamedGroup
+    candidate: Any
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True)
 class SearchSummary:
     """Numbers of a search that its list does not hold.
 
@@ -101,20 +119,27 @@ class SearchSummary:
         baseline_cost: the same, or in units of the user's cost table.
         stop_reason: "complete", "target_met_by_all_narrow", "target_unreachable" or
             "nothing_to_narrow".
-        evaluations: calls of the callbacks, by phase.
-        seconds: spent in them, by phase.
+        evaluations: calls of the callbacks, by phase, on all ranks.
+        reference_evaluations: by phase, how many AIMET's search makes at most for the
+            same question.
+        seconds: spent in the callbacks, by phase, on all ranks.
+        estimated_seconds: by phase, at most, of `estimate`; None without one.
+        num_ranks: processes that shared the evaluations.
         num_groups: groups searched.
         chosen_alpha: of phase 3; None without it.
     """
 
-    fp32_score: float
-    baseline_score: float
-    final_score: float
-    baseline_candidate: Any
-    baseline_bit_ops: float
-    stop_reason: str
+    fp32_score: float = math.nan
+    baseline_score: float = math.nan
+    final_score: float = math.nan
+    baseline_candidate: Any = None
+    baseline_bit_ops: float = 0.0
+    stop_reason: str = ""
     evaluations: dict[str, int] = field(default_factory=dict)
+    reference_evaluations: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    estimated_seconds: dict[str, float] | None = None
+    num_ranks: int = 1
     num_groups: int = 0
     baseline_cost: float = 0.0
     chosen_alpha: float | None = None
@@ -133,6 +158,7 @@ class ParetoList(list[tuple[float, float, NamedGroup, Any]]):
             the cheapest of all. With phase 3, its choice.
         sensitivities: of phase 1, the least sensitive first; empty where the search
             ended before it.
+        skipped: the SkippedPoints of the walk, in its order.
         summary: the numbers below and a few more.
         fp32_score, baseline_score, final_score, evaluations, stop_reason: as in
             SearchSummary; `evaluations` is the sum over the phases.
@@ -148,6 +174,7 @@ class ParetoList(list[tuple[float, float, NamedGroup, Any]]):
         sensitivities: Sequence[Sensitivity],
         summary: SearchSummary,
         alphas: Sequence[AlphaPoint] = (),
+        skipped: Sequence[SkippedPoint] = (),
     ) -> None:
         super().__init__(
             (point.cost, point.score, point.group, point.candidate)
@@ -159,6 +186,7 @@ class ParetoList(list[tuple[float, float, NamedGroup, Any]]):
         self.sensitivities = list(sensitivities)
         self.summary = summary
         self.alphas = list(alphas)
+        self.skipped = list(skipped)
 
     @property
     def fp32_score(self) -> float:
@@ -227,9 +255,12 @@ def format_pareto_table(result: ParetoList) -> str:
             f"{point.weight_bytes:13,.0f}  {point.activation_bytes:13,.0f}  "
             f"{names[id(point)]:<{width}}  {point_candidate(point, result)}".rstrip()
         )
+    if result.skipped:
+        lines.append(f"   {len(result.skipped)} points of the walk were not evaluated")
     lines.append(
         f"* chosen, d dominated; full precision scores {result.fp32_score:.4f}; "
-        f"{result.stop_reason}; {result.evaluations} evaluations"
+        f"{result.stop_reason}; {result.evaluations} evaluations "
+        f"(AIMET: up to {sum(result.summary.reference_evaluations.values())})"
     )
     return "\n".join(lines)
 
@@ -291,72 +322,3 @@ def format_sensitivity_table(result: ParetoList) -> str:
             f"{candidate_text(item.candidate)}"
         )
     return "\n".join(lines)
-
-
-def info_list(
-    result: ParetoList,
-    before: Sequence[str],
-    after: Sequence[str],
-    kinds: Sequence[str],
-) -> list[list[Any]]:
-    """(name, value) pairs of `amp_info_list.json`.
-
-    Args:
-        result: of the search.
-        before: precision of every searched quantizer at the baseline.
-        after: the same in the final setting.
-        kinds: "param" or another kind, of each of them.
-    """
-    summary = result.summary
-    pairs: list[list[Any]] = [
-        ["fp32 accuracy", json_number(result.fp32_score)],
-        ["baseline candidate", candidate_text(summary.baseline_candidate)],
-        ["baseline accuracy", json_number(result.baseline_score)],
-        ["final score", json_number(result.final_score)],
-        ["final relative bitops", result.chosen.cost if result.chosen else 1.0],
-        ["stop reason", result.stop_reason],
-        ["quantizer groups", summary.num_groups],
-        ["Phase1 Time", summary.seconds.get("sensitivity", 0.0) / 60],
-        ["Phase2 Time", summary.seconds.get("front", 0.0) / 60],
-        ["phase1 eval count", summary.evaluations.get("sensitivity", 0)],
-        ["phase2 eval count", summary.evaluations.get("front", 0)],
-    ]
-    if summary.chosen_alpha is not None:
-        pairs.append(["phase3 alpha", summary.chosen_alpha])
-        pairs.append(["Phase3 Time", summary.seconds.get("convert", 0.0) / 60])
-        pairs.append(["phase3 eval count", summary.evaluations.get("convert", 0)])
-    param = [kind == "param" for kind in kinds]
-    flipped = [a != b for a, b in zip(before, after, strict=True)]
-    for label, wanted in (
-        ("act_quantizers", [not p for p in param]),
-        ("param_quantizers", param),
-        ("quantizers", [True] * len(param)),
-    ):
-        total = sum(wanted)
-        count = sum(f and w for f, w in zip(flipped, wanted, strict=True))
-        pairs.append([f"percentage_{label}_flipped", 100 * count / max(total, 1)])
-        pairs.append([f"count_{label}_flipped", count])
-        pairs.append([f"total_{label}", total])
-    return pairs
-
-
-def write_json_files(folder: Path, result: ParetoList, info: list[list[Any]]) -> None:
-    """Writes `pareto_list.json` and `amp_info_list.json`, each whole or not at all.
-
-    A row of `pareto_list.json` is [relative bit-ops, score, [[kind, name], ...],
-    candidate].
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    rows = [
-        [
-            cost,
-            json_number(score),
-            [list(pair) for pair in group.to_list()],
-            candidate_text(candidate),
-        ]
-        for cost, score, group, candidate in result
-    ]
-    atomic_write(folder / "pareto_list.json", json.dumps(rows, indent=1) + "\n")
-    atomic_write(folder / "amp_info_list.json", json.dumps(info, indent=1) + "\n")

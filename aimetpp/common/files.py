@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, TextIO
 
 
 def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
@@ -75,17 +76,79 @@ def sole_user(path: Path, what: str) -> Iterator[None]:
         RuntimeError: another process, or another call in this one, holds it.
     """
     with open(path, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise RuntimeError(
-                f"{what} is in use by another run (process {file.read().strip()})"
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        _take(file, fcntl.LOCK_EX, what)
+        _sign(file, f"process {os.getpid()}")
         yield
+
+
+class CrewLock:
+    """A lock that the processes of one crew hold together, and nobody else meanwhile.
+
+    Args:
+        path: the lock's file; made if missing, and left there.
+        what: what is locked, for the error.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        self._what = what
+
+    def __enter__(self) -> CrewLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def take_first(self, crew: str) -> None:
+        """For the first of a crew, which has a name that no other crew has.
+
+        Raises:
+            RuntimeError: somebody holds it.
+        """
+        _take(self._file, fcntl.LOCK_EX, self._what)
+        _sign(self._file, crew)
+        fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def join(self, crew: str) -> None:
+        """For the others, while one of the crew holds it.
+
+        Raises:
+            RuntimeError: somebody else holds it; or the first one sees another file.
+        """
+        _take(self._file, fcntl.LOCK_SH, self._what)
+        self._file.seek(0)
+        holder = self._file.read().strip()
+        if holder != crew:
+            raise RuntimeError(
+                f"{self._what} must be one folder that all ranks see; in the one that "
+                f"this rank sees, the lock is of {holder or 'nobody'}, not of {crew}"
+            )
+
+
+def _take(file: TextIO, mode: int, what: str) -> None:
+    try:
+        fcntl.flock(file, mode | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        raise RuntimeError(
+            f"{what} is in use by another run ({file.read().strip()})"
+        ) from error
+
+
+def _sign(file: TextIO, holder: str) -> None:
+    file.truncate(0)
+    file.write(f"{holder}\n")
+    file.flush()
+
+
+@contextlib.contextmanager
+def one_writer_at_a_time(file: IO[str]) -> Iterator[None]:
+    """Waits until no other process writes to an open file in such a context."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _mode_for(target: Path) -> int:

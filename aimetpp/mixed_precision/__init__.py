@@ -5,6 +5,7 @@ from aimetpp.mixed_precision.auto import L2Target, Top1Target, auto_mixed_precis
 from aimetpp.mixed_precision.choose import (
     choose_fast_mixed_precision,
     choose_mixed_precision,
+    estimate_mixed_precision,
 )
 from aimetpp.mixed_precision.configurator import MixedPrecisionConfigurator, Precision
 
@@ -16,4 +17,5 @@ __all__ = [
     "auto_mixed_precision",
     "choose_fast_mixed_precision",
     "choose_mixed_precision",
+    "estimate_mixed_precision",
 ]

@@ -13,7 +13,7 @@ from aimetpp.amp.callbacks import check_callback
 from aimetpp.amp.candidates import parse_candidates
 from aimetpp.amp.evaluation import EvalCallbackFactory, ForwardFn
 from aimetpp.amp.narrowing_algo import NarrowingAlgo
-from aimetpp.amp.quantizer_groups import QuantizerGroup, build_members
+from aimetpp.amp.quantizer_groups import NamedGroup, build_members
 from aimetpp.amp.results import ParetoList
 from aimetpp.amp.selection import reading_groups, select_groups
 from aimetpp.common.precision import Precision
@@ -218,7 +218,7 @@ def _metric(
 
 def _groups_of_ops(
     sim: Any, op_types: Sequence[str], include: Any, exclude: Any
-) -> list[QuantizerGroup]:
+) -> list[NamedGroup]:
     selected = select_groups(sim, build_members(sim), include, exclude)
     reading = reading_groups(sim, selected, op_types)
     return [members.group for members in selected if members.group in reading]

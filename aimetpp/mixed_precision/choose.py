@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from aimetpp.amp.estimate import SearchEstimate
 from aimetpp.amp.mixed_precision_algo import (
     EvalCallbackFactory,
     GreedyMixedPrecisionAlgo,
@@ -38,6 +39,7 @@ def choose_mixed_precision(
     progress: Any = None,
     max_evaluations: int | None = None,
     memory_budget: int | None = None,
+    distributed: bool | None = None,
 ) -> ParetoList:
     """Finds the cheapest precision of each quantizer group within an accuracy drop.
 
@@ -101,9 +103,17 @@ def choose_mixed_precision(
             QuantizerGroups.
         exclude: leave these out; they keep their precision.
         progress: None shows a bar on a terminal, True always, False never; or a
-            callable(phase, done, total).
-        max_evaluations: not available in this version.
+            callable(phase, done, total), see docs/amp.md.
+        max_evaluations: how many points of the walk phase 2 evaluates at most; None
+            for all that the algorithm wants. Without an allowed drop the points are
+            spread so that the curve is known best: first the narrowest, then again
+            and again the one in the middle of the largest gap in cost x score. The
+            others are in the result's `skipped`.
         memory_budget: not available in this version.
+        distributed: share the evaluations with the other ranks of torch.distributed.
+            Each rank calls this with the same arguments and gets the same result, that
+            of a single process. None: where there is more than one rank. A callback
+            that communicates with other ranks needs False.
 
     Returns:
         The evaluated points of the walk as (relative bit-ops, score, group,
@@ -137,8 +147,64 @@ def choose_mixed_precision(
         progress=progress,
         max_evaluations=max_evaluations,
         memory_budget=memory_budget,
+        distributed=distributed,
     )
     return algo.run(allowed_accuracy_drop, amp_search_algo)
+
+
+def estimate_mixed_precision(
+    sim: Any,
+    dummy_input: Any,
+    candidates: Any,
+    eval_callback_for_phase1: Callable[[Any], Any],
+    eval_callback_for_phase2: Callable[[Any], Any],
+    allowed_accuracy_drop: float | None,
+    results_dir: str | os.PathLike[str],
+    clean_start: bool,
+    forward_pass_callback: Callable[[Any], Any] | None,
+    *,
+    amp_search_algo: AMPSearchAlgo = AMPSearchAlgo.Binary,
+    **options: Any,
+) -> SearchEstimate:
+    """Evaluations, minutes and memory of `choose_mixed_precision`, before it runs.
+
+    A few settings are evaluated to be timed. Their scores stay in `results_dir`: call
+    `choose_mixed_precision` with the same arguments and `clean_start=False`, and
+    nothing is evaluated twice. The simulation is left as it was, but
+    calibrated where it was not.
+
+    Args:
+        sim: as in `choose_mixed_precision`.
+        dummy_input: as in `choose_mixed_precision`.
+        candidates: as in `choose_mixed_precision`.
+        eval_callback_for_phase1: as in `choose_mixed_precision`.
+        eval_callback_for_phase2: as in `choose_mixed_precision`.
+        allowed_accuracy_drop: as in `choose_mixed_precision`.
+        results_dir: as in `choose_mixed_precision`.
+        clean_start: as in `choose_mixed_precision`.
+        forward_pass_callback: as in `choose_mixed_precision`.
+        amp_search_algo: as in `choose_mixed_precision`.
+        **options: the other keyword arguments of `choose_mixed_precision`.
+
+    Returns:
+        The estimate by phase; `print` shows a table, with the number of evaluations
+        that AIMET's search would make.
+
+    Raises:
+        Exception: as `choose_mixed_precision`.
+    """
+    algo = GreedyMixedPrecisionAlgo(
+        sim,
+        dummy_input,
+        candidates,
+        eval_callback_for_phase1,
+        eval_callback_for_phase2,
+        results_dir,
+        clean_start,
+        forward_pass_callback,
+        **options,
+    )
+    return algo.estimate(allowed_accuracy_drop, amp_search_algo)
 
 
 def choose_fast_mixed_precision(

@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
+#include "core/error.h"
 #include "mixed/search_run.h"
+#include "mixed/walk_search.h"
 
 namespace aimetpp::mixed {
 namespace {
@@ -25,9 +28,8 @@ class Engine : private SearchRun {
   void turn_walk_around();
   double step_score(int step);
   void search_steps();
-  [[nodiscard]] int next_step(int good, double good_score, int bad,
-                              double bad_score) const;
   void collect_walk();
+  void list_skipped(const std::vector<bool>& evaluated);
   [[nodiscard]] int cheapest_in_target() const;
   SearchResult end(const char* stop_reason, bool may_choose = true);
 
@@ -73,64 +75,73 @@ double Engine::step_score(int step) {
                    candidate_name(point.candidate));
 }
 
-// The step to look at between the one known to meet the target and the one
-// known to miss it.
-int Engine::next_step(int good, double good_score, int bad,
-                      double bad_score) const {
-  const int middle = good + (bad - good) / 2;
-  if (options_.algo == SearchAlgo::binary) return middle;
-  const double share = (good_score - target_) / (good_score - bad_score);
-  if (!std::isfinite(share)) return middle;
-  return std::clamp(good + static_cast<int>(share * (bad - good)), good + 1,
-                    bad - 1);
-}
-
+// Counted from the baseline, whatever the direction of the walk.
 void Engine::search_steps() {
   const int count = static_cast<int>(steps_.size());
-  const bool profile = !options_.allowed_drop.has_value();
-  if (profile || options_.algo == SearchAlgo::brute_force) {
-    expect(Phase::front, count);
-    for (int step = 0; step < count; ++step) {
-      const bool meets = step_score(step) >= target_;
-      if (!profile && meets == options_.reverse) return;
-    }
-    return;
-  }
-  // Counted from the baseline, whatever the direction of the walk.
-  const auto score_at = [&](int narrowings) {
-    return step_score(options_.reverse ? count - 1 - narrowings : narrowings);
+  const auto step_of = [&](int narrowings) {
+    return options_.reverse ? count - 1 - narrowings : narrowings;
   };
-  expect(Phase::front, 1 + static_cast<int>(std::log2(count)));
-  int good = -1;  // the baseline
-  double good_score = result_.baseline_score;
-  int bad = count - 1;
-  double bad_score = score_at(bad);
-  if (bad_score >= target_) return;
-  while (bad - good > 1) {
-    const int middle = next_step(good, good_score, bad, bad_score);
-    const double value = score_at(middle);
-    if (value >= target_) {
-      good = middle;
-      good_score = value;
-    } else {
-      bad = middle;
-      bad_score = value;
-    }
+  Walk walk;
+  walk.baseline_score = result_.baseline_score;
+  for (int narrowings = 0; narrowings < count; ++narrowings) {
+    walk.costs.push_back(steps_[step_of(narrowings)].relative_bit_ops);
   }
+  walk.score = [&](int narrowings) { return step_score(step_of(narrowings)); };
+  walk.announce = [&](const std::vector<int>& all) {
+    std::vector<Assignment> assignments;
+    for (const int narrowings : all) {
+      assignments.push_back(steps_[step_of(narrowings)].assignment);
+    }
+    evaluator_.prepare(Phase::front, assignments);
+  };
+  const WalkOptions options = walk_options(options_, target_);
+  expect(Phase::front, count_steps(count, options).most);
+  search_walk(walk, options);
 }
 
 // The steps that have a score, from this run or an earlier one.
 void Engine::collect_walk() {
-  for (FrontPoint& step : steps_) {
+  std::vector<bool> evaluated(steps_.size(), true);
+  for (std::size_t index = 0; index < steps_.size(); ++index) {
+    FrontPoint& step = steps_[index];
     const auto found = scores_[1].find(step.assignment);
     if (found != scores_[1].end()) {
       step.score = found->second;
     } else {
       const auto known = evaluator_.known(Phase::front, step.assignment);
-      if (!known || std::isnan(*known)) continue;
+      if (!known || std::isnan(*known)) {
+        evaluated[index] = false;
+        continue;
+      }
       step.score = *known;
     }
     result_.walk.push_back(step);
+  }
+  list_skipped(evaluated);
+}
+
+void Engine::list_skipped(const std::vector<bool>& evaluated) {
+  constexpr double kNone = -std::numeric_limits<double>::infinity();
+  const std::size_t count = steps_.size();
+  // Scores of the evaluated steps nearest before and after each, by index.
+  std::vector<double> before(count);
+  std::vector<double> after(count);
+  double nearest = options_.reverse ? kNone : result_.baseline_score;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (evaluated[i]) nearest = steps_[i].score;
+    before[i] = nearest;
+  }
+  nearest = options_.reverse ? result_.baseline_score : kNone;
+  for (std::size_t i = count; i-- > 0;) {
+    if (evaluated[i]) nearest = steps_[i].score;
+    after[i] = nearest;
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    if (evaluated[i]) continue;
+    const FrontPoint& step = steps_[i];
+    result_.skipped.push_back({step.relative_bit_ops, step.group,
+                               step.candidate, std::min(before[i], after[i]),
+                               std::max(before[i], after[i])});
   }
 }
 
@@ -184,6 +195,10 @@ SearchResult Engine::run() {
 SearchResult greedy_search(const SearchProblem& problem,
                            const SearchOptions& options, Evaluator& evaluator,
                            const ProgressFn& progress) {
+  if (options.max_steps < 1) {
+    raise_value_error("greedy_search: max_steps must be 1 or more, got ",
+                      options.max_steps);
+  }
   return Engine(problem, options, evaluator, progress).run();
 }
 

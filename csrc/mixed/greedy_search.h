@@ -38,6 +38,10 @@ class AIMETPP_API Evaluator {
                                       const Assignment& /*assignment*/) {
     return std::nullopt;
   }
+  // These will be asked for next, each of them, in this order. An evaluator
+  // that can measure several at once, or elsewhere, may do so now.
+  virtual void prepare(Phase /*phase*/,
+                       const std::vector<Assignment>& /*assignments*/) {}
 };
 
 struct SearchGroup {
@@ -71,6 +75,9 @@ struct SearchOptions {
   // force stops at the first that meets the target instead of the first that
   // misses it.
   bool reverse = false;
+  // Most steps of the walk to evaluate in phase 2 (mixed/walk_search.h says
+  // which); what an earlier run has left counts as evaluated.
+  int max_steps = std::numeric_limits<int>::max();
 };
 
 struct Sensitivity {
@@ -92,6 +99,17 @@ struct FrontPoint {
   bool dominated = false;
 };
 
+// A step of the walk that was not evaluated.
+struct SkippedStep {
+  double relative_bit_ops = 1;
+  int group = 0;
+  int candidate = 0;
+  // Scores of the evaluated neighbours, between which its own lies where the
+  // score falls along the walk; -infinity where nothing narrower was evaluated.
+  double lowest = 0;
+  double highest = 0;
+};
+
 struct SearchResult {
   double fp32_score = 0;
   double baseline_score = 0;
@@ -99,7 +117,8 @@ struct SearchResult {
   int baseline_candidate = 0;
   std::vector<Sensitivity> sensitivities;  // sorted, least sensitive first
   std::vector<FrontPoint> walk;            // evaluated steps, in walk order
-  std::vector<FrontPoint> points;  // every evaluated phase-2 point but FP32
+  std::vector<FrontPoint> points;    // every evaluated phase-2 point but FP32
+  std::vector<SkippedStep> skipped;  // in walk order
   int chosen = kOff;  // index in `points`; kOff: the baseline stays
   Assignment final_assignment;
   // Least phase-2 score that is within the allowed drop; -infinity without one.
@@ -110,7 +129,8 @@ struct SearchResult {
   int evaluations = 0;  // calls of Evaluator::evaluate
 };
 
-// Called before each evaluation: phase, evaluations done in it, expected total.
+// Called before each evaluation of what is not known yet: phase, evaluations
+// done in it, expected total.
 using ProgressFn = std::function<void(Phase, int, int)>;
 
 // Source: AIMET's automatic mixed precision guide (phases 1 and 2).

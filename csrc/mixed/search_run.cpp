@@ -31,7 +31,7 @@ double SearchRun::score(Phase phase, const Assignment& assignment,
   const auto index = static_cast<std::size_t>(phase);
   const auto found = scores_[index].find(assignment);
   if (found != scores_[index].end()) return found->second;
-  if (progress_) {
+  if (progress_ && !evaluator_.known(phase, assignment)) {
     progress_(phase, done_[index],
               std::max(expected_[index], done_[index] + 1));
   }
@@ -57,9 +57,9 @@ void SearchRun::expect(Phase phase, int more) {
 void SearchRun::score_ends() {
   result_.baseline_candidate = space_.baseline_candidate();
   expect(Phase::front, 2 + static_cast<int>(space_.moves().size()));
-  result_.fp32_score =
-      score(Phase::front, Assignment(problem_.groups.size(), kOff),
-            "the model in full precision");
+  const Assignment off(problem_.groups.size(), kOff);
+  evaluator_.prepare(Phase::front, {off, space_.baseline()});
+  result_.fp32_score = score(Phase::front, off, "the model in full precision");
   result_.baseline_score = score(
       Phase::front, space_.baseline(),
       "the baseline candidate " + candidate_name(result_.baseline_candidate));
@@ -104,6 +104,11 @@ void SearchRun::recall_sensitivities() {
 
 void SearchRun::measure_sensitivities() {
   expect(sensitivity_phase(), static_cast<int>(space_.moves().size()));
+  std::vector<Assignment> assignments;
+  for (const Move& move : space_.moves()) {
+    assignments.push_back(measured_at(move));
+  }
+  evaluator_.prepare(sensitivity_phase(), assignments);
   for (const Move& move : space_.moves()) {
     const double value =
         score(sensitivity_phase(), measured_at(move),

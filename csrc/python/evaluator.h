@@ -6,8 +6,11 @@
 #include <pybind11/stl.h>
 
 #include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "core/error.h"
 #include "mixed/greedy_search.h"
 
 namespace aimetpp::python {
@@ -16,12 +19,23 @@ inline const char* phase_name(mixed::Phase phase) {
   return phase == mixed::Phase::sensitivity ? "sensitivity" : "front";
 }
 
+inline mixed::Phase phase_of(const std::string& name) {
+  if (name == phase_name(mixed::Phase::sensitivity)) {
+    return mixed::Phase::sensitivity;
+  }
+  if (name == phase_name(mixed::Phase::front)) return mixed::Phase::front;
+  raise_value_error("phase must be sensitivity or front, got ", name);
+}
+
 // Exceptions of the callables pass through the engine unchanged.
 class PythonEvaluator : public mixed::Evaluator {
  public:
   PythonEvaluator(pybind11::function evaluate,
-                  std::optional<pybind11::function> known)
-      : evaluate_(std::move(evaluate)), known_(std::move(known)) {}
+                  std::optional<pybind11::function> known,
+                  std::optional<pybind11::function> prepare)
+      : evaluate_(std::move(evaluate)),
+        known_(std::move(known)),
+        prepare_(std::move(prepare)) {}
 
   double evaluate(mixed::Phase phase,
                   const mixed::Assignment& assignment) override {
@@ -35,9 +49,15 @@ class PythonEvaluator : public mixed::Evaluator {
         .cast<std::optional<double>>();
   }
 
+  void prepare(mixed::Phase phase,
+               const std::vector<mixed::Assignment>& assignments) override {
+    if (prepare_) (*prepare_)(phase_name(phase), assignments);
+  }
+
  private:
   pybind11::function evaluate_;
   std::optional<pybind11::function> known_;
+  std::optional<pybind11::function> prepare_;
 };
 
 // Empty where there is no callable.

@@ -4,9 +4,11 @@
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
 
+#include <map>
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "groups/quantizer_group.h"
@@ -16,6 +18,7 @@
 #include "mixed/greedy_search.h"
 #include "mixed/memory_model.h"
 #include "mixed/narrowing_search.h"
+#include "mixed/search_counts.h"
 #include "python/convert.h"
 #include "python/evaluator.h"
 
@@ -59,15 +62,32 @@ mixed::SearchProblem make_problem(std::vector<Candidate> candidates,
   return problem;
 }
 
+mixed::SearchOptions make_options(std::optional<double> allowed_drop, int algo,
+                                  bool reverse, std::optional<int> max_steps) {
+  mixed::SearchOptions options{allowed_drop, search_algo_of(algo), reverse};
+  if (max_steps) options.max_steps = *max_steps;
+  return options;
+}
+
 mixed::SearchResult greedy_search(const mixed::SearchProblem& problem,
-                                  std::optional<double> allowed_drop, int algo,
-                                  bool reverse, py::function evaluate,
+                                  const mixed::SearchOptions& options,
+                                  py::function evaluate,
                                   const std::optional<py::function>& progress,
-                                  std::optional<py::function> known) {
-  PythonEvaluator evaluator(std::move(evaluate), std::move(known));
-  return mixed::greedy_search(problem,
-                              {allowed_drop, search_algo_of(algo), reverse},
-                              evaluator, progress_of(progress));
+                                  std::optional<py::function> known,
+                                  std::optional<py::function> prepare) {
+  PythonEvaluator evaluator(std::move(evaluate), std::move(known),
+                            std::move(prepare));
+  return mixed::greedy_search(problem, options, evaluator,
+                              progress_of(progress));
+}
+
+// (least, most) by phase.
+std::map<std::string, std::pair<int, int>> by_phase(
+    const mixed::EvaluationCounts& counts) {
+  return {{phase_name(mixed::Phase::sensitivity),
+           {counts.sensitivity_least, counts.sensitivity_most}},
+          {phase_name(mixed::Phase::front),
+           {counts.front_least, counts.front_most}}};
 }
 
 mixed::SearchResult narrowing_search(
@@ -119,6 +139,76 @@ void bind_convert_ops(py::module_& m) {
         py::arg("alphas"));
 }
 
+void bind_search_results(py::module_& m) {
+  py::class_<mixed::Sensitivity>(m, "Sensitivity")
+      .def_readonly("group", &mixed::Sensitivity::group)
+      .def_readonly("candidate", &mixed::Sensitivity::candidate)
+      .def_readonly("score", &mixed::Sensitivity::score)
+      .def_readonly("bit_ops_reduction",
+                    &mixed::Sensitivity::bit_ops_reduction);
+  py::class_<mixed::FrontPoint>(m, "FrontPoint")
+      .def_readonly("relative_bit_ops", &mixed::FrontPoint::relative_bit_ops)
+      .def_readonly("score", &mixed::FrontPoint::score)
+      .def_readonly("group", &mixed::FrontPoint::group)
+      .def_readonly("candidate", &mixed::FrontPoint::candidate)
+      .def_readonly("assignment", &mixed::FrontPoint::assignment)
+      .def_readonly("dominated", &mixed::FrontPoint::dominated);
+  py::class_<mixed::SkippedStep>(m, "SkippedStep")
+      .def_readonly("relative_bit_ops", &mixed::SkippedStep::relative_bit_ops)
+      .def_readonly("group", &mixed::SkippedStep::group)
+      .def_readonly("candidate", &mixed::SkippedStep::candidate)
+      .def_readonly("lowest", &mixed::SkippedStep::lowest)
+      .def_readonly("highest", &mixed::SkippedStep::highest);
+  py::class_<mixed::SearchResult>(m, "SearchResult")
+      .def_readonly("fp32_score", &mixed::SearchResult::fp32_score)
+      .def_readonly("baseline_score", &mixed::SearchResult::baseline_score)
+      .def_readonly("final_score", &mixed::SearchResult::final_score)
+      .def_readonly("baseline_candidate",
+                    &mixed::SearchResult::baseline_candidate)
+      .def_readonly("sensitivities", &mixed::SearchResult::sensitivities)
+      .def_readonly("walk", &mixed::SearchResult::walk)
+      .def_readonly("points", &mixed::SearchResult::points)
+      .def_readonly("skipped", &mixed::SearchResult::skipped)
+      .def_readonly("chosen", &mixed::SearchResult::chosen)
+      .def_readonly("final_assignment", &mixed::SearchResult::final_assignment)
+      .def_readonly("target", &mixed::SearchResult::target)
+      .def_readonly("stop_reason", &mixed::SearchResult::stop_reason)
+      .def_readonly("evaluations", &mixed::SearchResult::evaluations);
+}
+
+void bind_searches(py::module_& m) {
+  py::class_<mixed::SearchOptions>(m, "SearchOptions")
+      .def(py::init(&make_options), py::arg("allowed_drop"), py::arg("algo"),
+           py::arg("reverse") = false, py::arg("max_steps") = py::none());
+  m.def("greedy_search", &greedy_search, py::arg("problem"), py::arg("options"),
+        py::arg("evaluate"), py::arg("progress") = py::none(),
+        py::arg("known") = py::none(), py::arg("prepare") = py::none());
+  m.def("narrowing_search", &narrowing_search, py::arg("problem"),
+        py::arg("allowed_drop"), py::arg("skip_breaking"),
+        py::arg("max_narrowed"), py::arg("evaluate"),
+        py::arg("progress") = py::none(), py::arg("known") = py::none());
+  m.def(
+      "count_evaluations",
+      [](const mixed::SearchProblem& problem,
+         const mixed::SearchOptions& options) {
+        return by_phase(mixed::count_evaluations(problem, options));
+      },
+      py::arg("problem"), py::arg("options"));
+  m.def(
+      "list_evaluations",
+      [](const mixed::SearchProblem& problem, const std::string& phase) {
+        return mixed::list_evaluations(problem, phase_of(phase));
+      },
+      py::arg("problem"), py::arg("phase"));
+  m.def(
+      "count_reference_evaluations",
+      [](const mixed::SearchProblem& problem,
+         const mixed::SearchOptions& options) {
+        return by_phase(mixed::count_reference_evaluations(problem, options));
+      },
+      py::arg("problem"), py::arg("options"));
+}
+
 }  // namespace
 
 void bind_search(py::module_& m) {
@@ -136,44 +226,11 @@ void bind_search(py::module_& m) {
         py::arg("placement"), py::arg("rows"));
   m.def("build_cost_model", &mixed::build_cost_model, py::arg("graph"),
         py::arg("placement"));
-  py::class_<mixed::Sensitivity>(m, "Sensitivity")
-      .def_readonly("group", &mixed::Sensitivity::group)
-      .def_readonly("candidate", &mixed::Sensitivity::candidate)
-      .def_readonly("score", &mixed::Sensitivity::score)
-      .def_readonly("bit_ops_reduction",
-                    &mixed::Sensitivity::bit_ops_reduction);
-  py::class_<mixed::FrontPoint>(m, "FrontPoint")
-      .def_readonly("relative_bit_ops", &mixed::FrontPoint::relative_bit_ops)
-      .def_readonly("score", &mixed::FrontPoint::score)
-      .def_readonly("group", &mixed::FrontPoint::group)
-      .def_readonly("candidate", &mixed::FrontPoint::candidate)
-      .def_readonly("assignment", &mixed::FrontPoint::assignment)
-      .def_readonly("dominated", &mixed::FrontPoint::dominated);
-  py::class_<mixed::SearchResult>(m, "SearchResult")
-      .def_readonly("fp32_score", &mixed::SearchResult::fp32_score)
-      .def_readonly("baseline_score", &mixed::SearchResult::baseline_score)
-      .def_readonly("final_score", &mixed::SearchResult::final_score)
-      .def_readonly("baseline_candidate",
-                    &mixed::SearchResult::baseline_candidate)
-      .def_readonly("sensitivities", &mixed::SearchResult::sensitivities)
-      .def_readonly("walk", &mixed::SearchResult::walk)
-      .def_readonly("points", &mixed::SearchResult::points)
-      .def_readonly("chosen", &mixed::SearchResult::chosen)
-      .def_readonly("final_assignment", &mixed::SearchResult::final_assignment)
-      .def_readonly("target", &mixed::SearchResult::target)
-      .def_readonly("stop_reason", &mixed::SearchResult::stop_reason)
-      .def_readonly("evaluations", &mixed::SearchResult::evaluations);
+  bind_search_results(m);
   py::class_<mixed::SearchProblem>(m, "SearchProblem")
       .def(py::init(&make_problem), py::arg("candidates"), py::arg("groups"),
            py::arg("cost_model"), py::arg("fixed_precisions"));
-  m.def("greedy_search", &greedy_search, py::arg("problem"),
-        py::arg("allowed_drop"), py::arg("algo"), py::arg("reverse"),
-        py::arg("evaluate"), py::arg("progress") = py::none(),
-        py::arg("known") = py::none());
-  m.def("narrowing_search", &narrowing_search, py::arg("problem"),
-        py::arg("allowed_drop"), py::arg("skip_breaking"),
-        py::arg("max_narrowed"), py::arg("evaluate"),
-        py::arg("progress") = py::none(), py::arg("known") = py::none());
+  bind_searches(m);
   bind_convert_ops(m);
 }
 

@@ -321,7 +321,7 @@ def test_progress_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     assert all(done < total for _, done, total in calls)
     assert capsys.readouterr().err == ""
     choose(make_sim(), tmp_path, progress=True)
-    assert "AMP phase 1" in capsys.readouterr().err
+    assert "phase 1, sensitivity" in capsys.readouterr().err
 
 
 def test_algo_runs_again_without_evaluating_again(tmp_path: Path) -> None:

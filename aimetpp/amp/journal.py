@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Opening the journal of a results folder, alone or with other ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aimetpp.amp.cache import EvaluationCache
+from aimetpp.common.files import CrewLock, sole_user
+from aimetpp.common.shared_work import SharedWork
+
+
+@contextlib.contextmanager
+def open_journal(
+    results: Path,
+    fingerprint: dict[str, Any],
+    clean_start: bool,
+    work: SharedWork | None,
+) -> Iterator[EvaluationCache]:
+    """The scores of a results folder, which is this search's while the context lasts.
+
+    Args:
+        results: the folder.
+        fingerprint: as in `EvaluationCache`.
+        clean_start: as in `EvaluationCache`.
+        work: of the ranks that search together. One of them opens the journal; the
+            others then have what it had.
+
+    Raises:
+        RuntimeError: another run uses the folder; ranks have different folders, models
+            or arguments.
+    """
+    folder = results / ".cache"
+    folder.mkdir(exist_ok=True)
+    what = f"results_dir {str(results)!r}"
+    if work is None:
+        with sole_user(folder / "lock", what):
+            yield EvaluationCache(folder, fingerprint, clean_start)
+        return
+    with work.taking_part(), CrewLock(folder / "lock", what) as lock:
+        mine: list[EvaluationCache] = []
+
+        def open_first() -> str:
+            lock.take_first(work.name)
+            mine.append(EvaluationCache(folder, fingerprint, clean_start))
+            return json.dumps([work.name, mine[0].size()])
+
+        crew, opened_at = json.loads(work.obtain("journal", open_first))
+        if not mine:
+            lock.join(crew)
+            mine.append(EvaluationCache(folder, fingerprint, False, opened_at))
+        yield mine[0]
