@@ -345,6 +345,7 @@ class frame:  # noqa: N801 - a context manager, used like a function
         if self.outermost:
             if not torch.compiler.is_compiling():
                 torch.backends.mha.set_fastpath_enabled(self.fast_path)
+                _C.release_scratch()
             STATE.mode = None
             context, STATE.context = STATE.context, None
             if context is not None and error[0] is None:

@@ -117,8 +117,8 @@ class KeptStatistics(AffineGrid):
             raise
         finally:
             self._observing = False
-        if self.statistics is None:
-            self.statistics = previous
+        if self.statistics is None or self.statistics.empty:
+            self.statistics = previous  # nothing came, or nothing but infinities
         else:
             # The same data again, as weights mostly are: nothing to search for.
             if self.statistics == previous:

@@ -45,6 +45,22 @@ class InspectionMethods(SiteMethods):
         for record in self._records():
             record.untraced = action
 
+    @property
+    def kept_weights(self) -> str:
+        """Which quantized weights are kept from one forward without gradients to the
+        next, on the CPU: "auto" those of calls that use each weight few times, where
+        quantizing again would take a visible part of the time; "all", which takes as
+        much memory as the weights; "none".
+        """
+        return next((record.weights.keep for record in self._records()), "auto")
+
+    @kept_weights.setter
+    def kept_weights(self, keep: str) -> None:
+        for record in self._records():
+            record.weights.keep = keep
+            if keep == "none":
+                record.weights.clear()
+
     def _records(self) -> Iterator[ModuleRecord]:
         for module in self.model.modules():
             if isinstance(module, BaseQuantizationMixin):

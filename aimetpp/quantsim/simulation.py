@@ -144,6 +144,7 @@ class QuantizationSimModel(
         except BaseException:
             self._unwrap_all(self.model)  # an in-place model is left as it was
             raise
+        _C.return_free_memory()  # of the trace
         self.graph = traced.graph
         self.input_structure = traced.input_structure
         self.output_structure = traced.output_structure

@@ -171,9 +171,6 @@ at::Tensor empty_range_grad(const at::Tensor& range_end) {
   return at::empty_like(range_end, at::MemoryFormat::Contiguous);
 }
 
-// Where that needs fresh memory of tens of megabytes, most of its cost would be
-// page faults: one for each 4 KiB, or for 2 MiB if the system may use huge
-// pages.
 at::Tensor empty_result(const at::Tensor& x) {
   at::Tensor result = at::empty_like(x);
 #if defined(__linux__)
@@ -226,6 +223,21 @@ void fake_quantize_inplace_cpu(const at::Tensor& x, const at::Tensor& min,
                           prepared.x.mutable_data_ptr(), at_parallel_for);
   write_back(prepared, x);
 }
+
+}  // namespace
+
+void fake_quantize_into(const at::Tensor& y, const at::Tensor& x,
+                        const at::Tensor& min, const at::Tensor& max,
+                        const at::Tensor& grid, bool symmetric,
+                        OptionalAxis channel_axis) {
+  const PreparedCall prepared = prepare(
+      QuantMode::fake_quantize, {x, min, max, grid, symmetric, channel_axis});
+  check_grid_values(QuantMode::fake_quantize, prepared.grid);
+  kernels::cpu::transform(prepared.call, prepared.x.const_data_ptr(),
+                          y.mutable_data_ptr(), at_parallel_for);
+}
+
+namespace {
 
 template <QuantMode mode>
 Gradients backward_cpu(const at::Tensor& grad, const at::Tensor& x,

@@ -37,6 +37,18 @@ AIMETPP_API void fake_quantize_(
     const at::Tensor& grid, bool symmetric,
     std::optional<std::int64_t> channel_axis = std::nullopt);
 
+// The same, written over y, which is x in sizes, strides and dtype but not in
+// memory; dense, both on the CPU. Nobody sees it: no dispatcher, no gradient.
+AIMETPP_API void fake_quantize_into(
+    const at::Tensor& y, const at::Tensor& x, const at::Tensor& min,
+    const at::Tensor& max, const at::Tensor& grid, bool symmetric,
+    std::optional<std::int64_t> channel_axis = std::nullopt);
+
+// A tensor like x for a result that is about to be written. Where that needs
+// fresh memory of tens of megabytes, most of its cost would be page faults: one
+// for each 4 KiB, or for 2 MiB if the system may use huge pages.
+[[nodiscard]] AIMETPP_API at::Tensor empty_result(const at::Tensor& x);
+
 // The integers of the grid, in x's floating dtype (which must be able to hold
 // them: float16 up to 2048, bfloat16 up to 256, float32 up to 2^24).
 AIMETPP_API at::Tensor quantize(

@@ -50,9 +50,6 @@ void write_back(const PreparedCall& prepared, const at::Tensor& x);
 [[nodiscard]] at::Tensor laid_out_as(const at::Tensor& tensor,
                                      const at::Tensor& model);
 
-// A tensor like x for a result that is about to be written, on the CPU.
-[[nodiscard]] at::Tensor empty_result(const at::Tensor& x);
-
 // That qmin < qmax; on the CPU, where the grid can be read without waiting.
 void check_grid_values(QuantMode mode, const at::Tensor& grid);
 

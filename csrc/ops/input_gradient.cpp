@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "ops/fake_quant.h"
 #include "ops/fake_quant_call.h"
 #include "ops/parallel.h"
 

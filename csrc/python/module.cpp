@@ -6,6 +6,10 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include <memory>
 #include <tuple>
 
@@ -60,8 +64,17 @@ graph::OpGraph read_graph(py::handle ir, std::vector<graph::Call> calls,
       std::move(sites), num_inputs);
 }
 
+// Gives free memory back to the system where the C library does not by itself:
+// a trace takes some 20 KiB for each node, most of it call stacks as text.
+void return_free_memory() {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
+}
+
 // What the tracer makes and read_graph takes.
 void bind_trace(py::module_& m) {
+  m.def("return_free_memory", &return_free_memory);
   py::class_<graph::Call>(m, "Call")
       .def(py::init([](std::string module, int ordinal, bool functional,
                        std::string type, std::string source) {

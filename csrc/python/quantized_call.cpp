@@ -203,6 +203,8 @@ class LeafScope {
     leaf_.set(running(), py::handle(Py_True));
   }
   ~LeafScope() {
+    // A leaf that runs on its own is no part of a forward that would do it.
+    if (PyList_GET_SIZE(frames_.ptr()) == 1) release_scratch();
     PyDict_SetItem(leaf_.dict().ptr(), running().get(), Py_False);
     PyList_SetSlice(frames_.ptr(), PyList_GET_SIZE(frames_.ptr()) - 1,
                     PyList_GET_SIZE(frames_.ptr()), nullptr);
@@ -300,7 +302,7 @@ py::object leaf_call(const py::object& leaf, const py::tuple& args,
   static const Name modules("_modules"), record("_aimetpp"),
       num_inputs("num_inputs"), num_outputs("num_outputs"),
       overwrites("overwrites"), input_quantizers("input_quantizers"),
-      output_quantizers("output_quantizers"), name("name");
+      output_quantizers("output_quantizers"), name("name"), weights("weights");
   const Attributes attributes(leaf);
   const Attributes known(attributes.at(record));
   const Event event(kCallEvent, known.at(name));
@@ -326,8 +328,10 @@ py::object leaf_call(const py::object& leaf, const py::tuple& args,
   return run_quantized(
       std::move(around), args, kwargs,
       [&](const py::tuple& entered) {
-        return call_python(leaf.attr("_aimetpp_original_forward"), entered,
-                           kwargs);
+        py::object result = call_python(leaf.attr("_aimetpp_original_forward"),
+                                        entered, kwargs);
+        known.at(weights).cast<WeightCache&>().note_result(result);
+        return result;
       },
       [&] { return python_side.leaf_call(leaf, args, kwargs, call); });
 }
@@ -381,15 +385,7 @@ void bind_quantized_call(py::module_& m) {
   m.def("functional_call", &functional_call, py::arg("function"),
         py::arg("args"), py::arg("kwargs"), py::arg("inputs"),
         py::arg("outputs"), py::arg("overwrites"), py::arg("name"));
-  py::class_<WeightCache>(m, "WeightCache")
-      .def(py::init<>())
-      .def("get", &WeightCache::get, py::arg("name"), py::arg("quantizer"),
-           py::arg("parameter"))
-      .def("clear", &WeightCache::clear)
-      .def_property_readonly("bytes", &WeightCache::bytes)
-      // A copy begins empty: what is kept is made again when it is used.
-      .def(py::pickle([](const WeightCache&) { return py::tuple(); },
-                      [](const py::tuple&) { return WeightCache(); }));
+  bind_weight_cache(m);
 }
 
 }  // namespace aimetpp::python

@@ -114,6 +114,11 @@ struct QuantizerView {
     const py::gil_scoped_release release;
     ops::fake_quantize_(x, min, max, grid, symmetric, channel_axis);
   }
+  void fake_quantize_into(const at::Tensor& y, const at::Tensor& x) const {
+    const Event event(kSiteEvent, label);
+    const py::gil_scoped_release release;
+    ops::fake_quantize_into(y, x, min, max, grid, symmetric, channel_axis);
+  }
 };
 
 inline bool has_hooks(const Attributes& module) {

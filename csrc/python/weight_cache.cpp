@@ -7,7 +7,11 @@
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 
+#include <utility>
+
+#include "core/error.h"
 #include "kernels/content_hash.h"
+#include "ops/fake_quant.h"
 #include "ops/parallel.h"
 
 namespace aimetpp::python {
@@ -33,12 +37,45 @@ std::vector<std::uint64_t> fingerprint(const QuantizerView& view) {
           static_cast<std::uint64_t>(view.channel_axis.value_or(-1))};
 }
 
+// Of a module whose call uses each element of a weight this many times (a
+// convolution at this many places of the batch, a linear layer on this many
+// rows), quantizing takes a few percent of the time at most.
+constexpr std::int64_t kManyUses = 128;
+
+constexpr std::pair<Keep, const char*> kKeepNames[] = {
+    {Keep::kAuto, "auto"}, {Keep::kAll, "all"}, {Keep::kNone, "none"}};
+
 bool same_layout(const at::Tensor& a, const at::Tensor& b) {
   return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() &&
          a.strides() == b.strides();
 }
 
+// Memory that is used again costs no page faults. Whoever still holds a tensor
+// in it has it for good.
+at::Storage& scratch() {
+  static auto* const storage = new at::Storage();  // outlives every module
+  return *storage;
+}
+
+at::Tensor scratch_like(const at::Tensor& x) {
+  at::Storage& memory = scratch();
+  const bool free = memory && memory.use_count() == 1;
+  if (free && memory.nbytes() >= x.nbytes()) {
+    at::Tensor tensor = at::detail::make_tensor<c10::TensorImpl>(
+        at::Storage(memory), c10::DispatchKeySet(c10::DispatchKey::CPU),
+        x.dtype());
+    tensor.unsafeGetTensorImpl()->set_sizes_and_strides(x.sizes(), x.strides());
+    return tensor;
+  }
+  memory = at::Storage();
+  at::Tensor tensor = ops::empty_result(x);
+  memory = tensor.storage();
+  return tensor;
+}
+
 }  // namespace
+
+void release_scratch() { scratch() = at::Storage(); }
 
 bool nobody_watches() {
   using c10::DispatchKey;
@@ -75,6 +112,12 @@ py::object WeightCache::get(const std::string& name, py::handle quantizer,
       !can_be_kept(view->max) || !can_be_kept(view->grid)) {
     return quantized(quantizer, parameter);
   }
+  if (!keeps(source)) {
+    entries_.erase(name);
+    const at::Tensor made = scratch_like(source);
+    view->fake_quantize_into(made, source);
+    return py::reinterpret_steal<py::object>(THPVariable_Wrap(made));
+  }
   const Event event(kSiteEvent, view->label);
   Entry& entry = entries_[name];
   const std::uint64_t content = hash_of(source);
@@ -88,9 +131,7 @@ py::object WeightCache::get(const std::string& name, py::handle quantizer,
     const at::NoGradGuard no_grad;
     if (fits && entry.quantized.use_count() == 1 &&
         entry.quantized.storage().use_count() == 1) {
-      entry.quantized.copy_(
-          source);  // memory that is there costs no page faults
-      view->fake_quantize_(entry.quantized);
+      view->fake_quantize_into(entry.quantized, source);
     } else {
       entry.quantized = view->fake_quantize(source);
     }
@@ -101,6 +142,40 @@ py::object WeightCache::get(const std::string& name, py::handle quantizer,
   return py::reinterpret_steal<py::object>(THPVariable_Wrap(entry.quantized));
 }
 
+bool WeightCache::keeps(const at::Tensor& parameter) const {
+  if (keep_ != Keep::kAuto) return keep_ == Keep::kAll;
+  // Each output channel has one row of the weight.
+  const std::int64_t rows = parameter.dim() > 0 ? parameter.size(0) : 1;
+  return result_size_ && *result_size_ < kManyUses * rows;
+}
+
+void WeightCache::note_result(py::handle result) {
+  PyObject* first = result.ptr();
+  if (PyTuple_Check(first) && PyTuple_GET_SIZE(first) > 0) {
+    first = PyTuple_GET_ITEM(first, 0);  // recurrent layers: (output, state)
+  }
+  const bool is_tensor = THPVariable_Check(first);
+  result_size_ = is_tensor ? THPVariable_Unpack(first).numel() : 0;
+}
+
+std::string WeightCache::keep() const {
+  for (const auto& [keep, name] : kKeepNames) {
+    if (keep == keep_) return name;
+  }
+  return "";
+}
+
+void WeightCache::set_keep(const std::string& keep) {
+  for (const auto& [value, name] : kKeepNames) {
+    if (keep == name) {
+      keep_ = value;
+      return;
+    }
+  }
+  raise_value_error(
+      "kept_weights must be \"auto\", \"all\" or \"none\", got \"", keep, "\"");
+}
+
 std::int64_t WeightCache::bytes() const {
   std::int64_t sum = 0;
   for (const auto& [name, entry] : entries_) {
@@ -109,6 +184,26 @@ std::int64_t WeightCache::bytes() const {
     }
   }
   return sum;
+}
+
+void bind_weight_cache(py::module_& m) {
+  m.def("release_scratch", &release_scratch);
+  py::class_<WeightCache>(m, "WeightCache")
+      .def(py::init<>())
+      .def("get", &WeightCache::get, py::arg("name"), py::arg("quantizer"),
+           py::arg("parameter"))
+      .def("note_result", &WeightCache::note_result, py::arg("result"))
+      .def("clear", &WeightCache::clear)
+      .def_property("keep", &WeightCache::keep, &WeightCache::set_keep)
+      .def_property_readonly("bytes", &WeightCache::bytes)
+      // A copy begins empty: what is kept is made again when it is used.
+      .def(py::pickle(
+          [](const WeightCache& cache) { return py::make_tuple(cache.keep()); },
+          [](const py::tuple& state) {
+            WeightCache cache;
+            cache.set_keep(state[0].cast<std::string>());
+            return cache;
+          }));
 }
 
 }  // namespace aimetpp::python

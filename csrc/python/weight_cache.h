@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,10 +14,18 @@
 
 namespace aimetpp::python {
 
+// Which quantized parameters a module keeps: those that cost time to make again
+// (kAuto), all, or none.
+enum class Keep { kAuto, kAll, kNone };
+
 // The quantized parameters of one module, by parameter name. An entry is valid
 // while the bytes of the parameter, of its range and of its grid are what they
 // were: version counters do not see writes through `parameter.data`, and what
 // is compared costs half of quantizing again.
+//
+// Kept parameters take as much memory as the parameters themselves, so by
+// default only those are kept that the module's call uses few times: elsewhere
+// the call takes so long that quantizing again is not noticed.
 class WeightCache {
  public:
   // quantizer(parameter); kept and reused where gradients are off, the tensors
@@ -24,6 +33,14 @@ class WeightCache {
   // for the parameter is dropped: it is about to be trained.
   py::object get(const std::string& name, py::handle quantizer,
                  py::handle parameter);
+
+  // A call of the module returned this: its size tells, for the next call, how
+  // often each element of a parameter is used.
+  void note_result(py::handle result);
+
+  // "auto", "all" or "none".
+  [[nodiscard]] std::string keep() const;
+  void set_keep(const std::string& keep);
 
   // Bytes of the tensors that are kept.
   [[nodiscard]] std::int64_t bytes() const;
@@ -36,8 +53,19 @@ class WeightCache {
     std::uint64_t content = 0;
     std::vector<std::uint64_t> encoding;
   };
+  // Whether what is made of `parameter` is to be kept.
+  [[nodiscard]] bool keeps(const at::Tensor& parameter) const;
+
   std::map<std::string, Entry> entries_;
+  Keep keep_ = Keep::kAuto;
+  std::optional<std::int64_t> result_size_;  // of the last call, in elements
 };
+
+// Frees the memory in which parameters that are not kept are quantized, one
+// after another, during a forward.
+void release_scratch();
+
+void bind_weight_cache(py::module_& m);
 
 // True where tensors are only what they are: gradients off, no tracer, no
 // torch_dispatch mode and no functorch transform that would see the ops run.

@@ -156,6 +156,7 @@ def test_memory_report_counts_every_kind(data: list[torch.Tensor]) -> None:
     assert report["statistics"] == report["derived_ranges"] == 0
     ranges = {id(q): q.min.numel() for q in sim.quantizers_by_index}
     assert report["quantizer_ranges"] == sum(8 * n + 16 for n in ranges.values())
+    sim.kept_weights = "all"
     calibrate(sim, data)
     calibrated = sim.memory_report()
     activations = sum(q.min.numel() == 1 for q in sim.quantizers_by_index)

@@ -21,6 +21,7 @@ def sim():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
     simulation = QuantizationSimModel(model, data(), default_param_bw=3)
+    simulation.kept_weights = "all"
     simulation.compute_encodings(lambda m: m(data()))
     with torch.no_grad():
         simulation.model(data())
@@ -114,6 +115,7 @@ def test_a_module_that_writes_into_its_weight_does_not_poison_the_next_call():
     x = data()
     sim = QuantizationSimModel(nn.Sequential(Clamps(8, 4)), x)
     with torch.no_grad():
+        sim.kept_weights = "all"
         sim.compute_encodings(lambda m: m(x))
         weight = sim.model[0].weight.clone()
         # The write goes to the quantized copy, so the weight stays as it is.
@@ -177,3 +179,79 @@ def test_bytes_and_release(sim):
     assert kept_weight_bytes(sim.model) == 0
     forward(sim)
     assert kept_weight_bytes(sim.model) == (8 * 6 + 6 * 3) * 4
+
+
+class Mixed(nn.Module):
+    """A convolution that uses each weight at 16 x 16 places, a linear layer on few
+    rows, a recurrent one.
+    """
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 6, 3, padding=1)
+        self.fc = nn.Linear(6, 5)
+        self.rnn = nn.GRU(5, 4, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(self.fc(self.conv(x).mean((2, 3)))[:, None])[0]
+
+
+def test_only_what_takes_time_to_make_again_is_kept():
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    sim = QuantizationSimModel(Mixed(), x)
+    sim.compute_encodings(lambda m: m(x))
+    assert sim.kept_weights == "auto"
+    results = {}
+    for keep in ("auto", "none", "all"):
+        sim.kept_weights = keep
+        with torch.no_grad():
+            results[keep] = [sim.model(x) for _ in range(3)]
+        on = {
+            name: kept(getattr(sim.model, name)) > 0 for name in ("conv", "fc", "rnn")
+        }
+        many = {"conv": keep == "all", "fc": keep != "none", "rnn": keep != "none"}
+        assert on == many, keep
+        assert all(torch.equal(y, results["auto"][0]) for y in results[keep])
+    assert copy.deepcopy(sim).kept_weights == "all"
+    assert sim.memory_report()["cached_weights"] == kept_weight_bytes(sim.model)
+    with pytest.raises(ValueError, match='"auto", "all" or "none", got "some"'):
+        sim.kept_weights = "some"
+
+
+def test_weights_that_are_not_kept_share_memory_only_when_nobody_holds_them():
+    class Holds(nn.Module):
+        """Three layers, the first of which gives its weight away."""
+
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.layers = nn.ModuleList(Giving(8, 8) for _ in range(3))
+
+        def forward(self, x):
+            weights = []
+            for layer in self.layers:
+                x, weight = layer(x)
+                weights.append(weight)
+            return x, weights
+
+    class Giving(nn.Linear):
+        def forward(self, x):
+            weight = self.weight
+            return nn.functional.linear(x, weight, self.bias), weight
+
+    sim = QuantizationSimModel(Holds(), data())
+    sim.compute_encodings(lambda m: m(data()))
+    sim.kept_weights = "none"
+    with torch.no_grad():
+        y, weights = sim.model(data())
+        again, _ = sim.model(data())
+    assert torch.equal(y, again)
+    for layer, weight in zip(sim.model.layers, weights, strict=True):
+        given = layer.param_quantizers["weight"](layer.weight)
+        quantizer = layer.output_quantizers[1]
+        assert torch.equal(weight, given if quantizer is None else quantizer(given))
+    with torch.no_grad():  # a leaf on its own: its weights' memory is not kept
+        layer = sim.model.layers[2]
+        alone = [layer(data())[0] for _ in range(2)]
+    assert torch.equal(*alone)
