@@ -7,6 +7,7 @@ from aimetpp import _loader
 
 _loader.load()
 
+from aimetpp._loader import cmake_prefix_path  # noqa: E402
 from aimetpp.adaround import Adaround, AdaroundParameters  # noqa: E402
 from aimetpp.amp.mixed_precision_algo import (  # noqa: E402
     EvalCallbackFactory,
@@ -50,6 +51,7 @@ __all__ = [
     "QuantizationDataType",
     "QuantizationSimModel",
     "apply_seq_mse",
+    "cmake_prefix_path",
     "choose_fast_mixed_precision",
     "choose_mixed_precision",
     "correct_bias",

@@ -28,6 +28,16 @@ def library_path() -> Path:
     return PACKAGE_DIR / "libaimetpp.so"
 
 
+def cmake_prefix_path() -> str:
+    """Returns CMake's search path for `find_package(Torch)` and, behind it,
+    `find_package(aimetpp)`, which gives C++ programs the target aimetpp::aimetpp:
+    libaimetpp, with the ops that exported TorchScript files call.
+
+    Two folders, separated as CMAKE_PREFIX_PATH wants it.
+    """
+    return f"{torch.utils.cmake_prefix_path};{PACKAGE_DIR}"
+
+
 def check_build(package_dir: Path, torch_version: str, torch_cuda: str | None) -> None:
     """Checks that the libraries in a folder were compiled for a PyTorch.
 
