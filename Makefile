@@ -27,7 +27,7 @@ COMMON_CMAKE_ARGS := -DAIMETPP_WERROR=$(if $(WERROR),ON,OFF) \
 TORCH_FREE := -G Ninja -DCMAKE_MAKE_PROGRAM=$(RUN)/ninja -DAIMETPP_TORCH=OFF \
   -DAIMETPP_CUDA=OFF $(COMMON_CMAKE_ARGS) $(CMAKE_ARGS)
 JOBS := $(or $(CMAKE_BUILD_PARALLEL_LEVEL),$(shell nproc))
-CPP_FILES = $(shell find csrc tests/cpp benchmarks -name '*.h' \
+CPP_FILES = $(shell find csrc tests/cpp benchmarks examples -name '*.h' \
   -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 setup: setup-demo

@@ -26,6 +26,7 @@ endfunction()
 
 set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/config/test_hardware_rules.cpp
+  tests/cpp/config/test_integer_biases.cpp
   tests/cpp/config/test_masks.cpp
   tests/cpp/config/test_placement.cpp
   tests/cpp/config/test_placement_properties.cpp

@@ -29,7 +29,7 @@ def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
     """
     target = Path(os.path.realpath(path))
     content = data.encode("utf-8") if isinstance(data, str) else data
-    if target.exists() and not (target.is_file() or target.is_dir()):
+    if is_special(target):
         with open(target, "wb", buffering=0) as special:
             special.write(content)
         return
@@ -51,6 +51,11 @@ def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
             os.unlink(name)
         raise
     _sync_folder(target.parent)
+
+
+def is_special(path: Path) -> bool:
+    """True for what exists and is neither a file nor a folder: a device, a pipe."""
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def make_writable_folder(folder: Path) -> None:

@@ -106,7 +106,9 @@ def _simulate(data: Digits, seed: int) -> QuantizationSimModel:
     )
     _say("Quantization simulation, calibrated on training images")
     images = data.train_images[:_NUM_CALIBRATION]
-    sim = QuantizationSimModel(model, images[:1], config_file="default_per_tensor")
+    sim = QuantizationSimModel(
+        model, images[:1], config_file="default_per_tensor", int32_bias=True
+    )
     sim.compute_encodings(lambda quantized: quantized(images))
     print(sim)
     return sim
@@ -182,8 +184,7 @@ def _fine_tune(sim: QuantizationSimModel, data: Digits, seed: int) -> None:
 def _export(sim: QuantizationSimModel, data: Digits, folder: Path) -> None:
     _say(f"Export to {folder}")
     example = data.test_images[:2]
-    # Biases as the simulation has them, so that outputs can be compared exactly.
-    sim.export(folder, "digits", example, dynamic_batch=True, export_int32_bias=False)
+    sim.export(folder, "digits", example, dynamic_batch=True)
     sim.export_torchscript(folder / "digits.torchscript.pt", example_inputs=example)
     sim.export_torchscript(
         folder / "digits_portable.torchscript.pt", portable=True, example_inputs=example

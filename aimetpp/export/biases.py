@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Biases as 32-bit integers, in steps of input scale x weight scale.
 
-Integer hardware adds them to its sums of products, which come in these steps. The
-simulation computes with the float bias: the difference is at most half a step, far
-below a step of the output's grid.
+Integer hardware adds them to its sums of products, which come in these steps. A
+simulation with `int32_bias` computes with the same numbers; another one with the float
+bias, at most half a step away.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+import torch
+from onnx import helper, numpy_helper
 
 from aimetpp.export.encodings import Encoding
 from aimetpp.export.graph_editor import GraphEditor, names_read_by
+from aimetpp.quantization.integer_bias import (
+    INT32_MAX,
+    INT32_MIN,
+    bias_integers,
+    bias_step,
+)
 
 # Layers with a bias of their own, at input 2. A MatMul has it in the Add behind it.
 _LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm"))
-_INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 
 
 def quantize_biases(
@@ -70,28 +75,28 @@ class _Biases:
             place = self._place_of_bias(node)
             if place is not None:
                 layer, slot = place
-                step = self._step(layer)
+                scales = self._scales(layer)
                 bias = self._editor.initializers.get(node.input[slot])
-                if step is not None and bias is not None:
-                    nodes.extend(self._quantize(node, slot, bias, step))
+                if scales is not None and bias is not None:
+                    nodes.extend(self._quantize(node, slot, bias, scales))
             nodes.append(node)
         del self._editor.graph.node[:]
         self._editor.graph.node.extend(nodes)
 
-    def _step(self, layer: onnx.NodeProto) -> np.ndarray | None:
-        """Input scale x weight scale: float32, one number, or one per channel."""
+    def _scales(
+        self, layer: onnx.NodeProto
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Of the layer's input and its weight."""
         source = self._on_grid.get(layer.input[0])
         weight = self._weights.get(self._behind_transpose(layer.input[1]))
         if source is None or weight is None or source.is_float or weight.is_float:
             return None
-        step = np.asarray(weight.scale, np.float32) * np.float32(source.scale[0])
+        if weight.blocks is not None:
+            return None
         attributes = {a.name: helper.get_attribute_value(a) for a in layer.attribute}
         if attributes.get("beta", 1.0) != 1.0 or attributes.get("alpha", 1.0) != 1.0:
             return None
-        if layer.op_type == "ConvTranspose" and step.size > 1:
-            # Its weight has the channels of one group, which all groups repeat.
-            step = np.tile(step, attributes.get("group", 1))
-        return step
+        return torch.tensor(source.scale[0]), torch.tensor(weight.scale)
 
     def _behind_transpose(self, name: str) -> str:
         while (node := self._producers.get(name)) and node.op_type == "Transpose":
@@ -112,34 +117,40 @@ class _Biases:
         return None
 
     def _quantize(
-        self, node: onnx.NodeProto, slot: int, bias: onnx.TensorProto, step: np.ndarray
+        self,
+        node: onnx.NodeProto,
+        slot: int,
+        bias: onnx.TensorProto,
+        scales: tuple[torch.Tensor, torch.Tensor],
     ) -> list[onnx.NodeProto]:
-        values = numpy_helper.to_array(bias)
-        fits = bias.data_type == TensorProto.FLOAT and step.size in (1, values.size)
-        if values.ndim != 1 or not fits:
+        values = torch.from_numpy(numpy_helper.to_array(bias).copy())
+        if values.dim() != 1 or values.dtype != torch.float32:
             return []
-        integers = np.rint(values.astype(np.float64) / step.astype(np.float64))
-        if np.abs(integers).max(initial=0) > _INT32_MAX:
+        step = bias_step(*scales, values.numel())
+        if step is None:
+            return []
+        integers = bias_integers(values, step)
+        if integers is None:
             return []
         encoding = Encoding(
             precision="int32",
             symmetric=True,
             scale=tuple(step.tolist()),
-            offset=(0,) * step.size,
-            qmin=_INT32_MIN,
-            qmax=_INT32_MAX,
-            channel_axis=0 if step.size > 1 else None,
+            offset=(0,) * step.numel(),
+            qmin=INT32_MIN,
+            qmax=INT32_MAX,
+            channel_axis=0 if step.numel() > 1 else None,
         )
         name = bias.name
         if (name, encoding) in self._made:
             node.input[slot] = self._made[name, encoding]
             return []
         stored = self._editor.add_initializer(
-            f"{name}_quantized", numpy_helper.from_array(integers.astype(np.int32))
+            f"{name}_quantized", numpy_helper.from_array(integers.int().numpy())
         )
+        shaped = step if step.numel() > 1 else step.reshape(())
         scale = self._editor.add_initializer(
-            f"{name}_scale",
-            numpy_helper.from_array(step if step.size > 1 else step.reshape(())),
+            f"{name}_scale", numpy_helper.from_array(shaped.numpy())
         )
         output = self._editor.unique_name(f"{name}_dequantized")
         node.input[slot] = self._made[name, encoding] = output

@@ -72,7 +72,7 @@ def _constant_factor(
 
 def _multiplied(encoding: Encoding, factor: float) -> Encoding:
     scale = tuple(float(np.float32(s * factor)) for s in encoding.scale)
-    return dataclasses.replace(encoding, scale=scale)
+    return dataclasses.replace(encoding, scale=scale, ends=())
 
 
 def _pads_with_zero(node: onnx.NodeProto) -> bool:

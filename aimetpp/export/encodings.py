@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,8 @@ class Encoding:
         qmin, qmax: ends of the integer grid, both included; 0 for the float formats.
         channel_axis: the axis of a per-channel encoding; None for others.
         blocks: of a block-wise encoding; None for others.
+        ends: min and max from which scale and offset follow, one each per scale; of an
+            encoding that is no quantizer's the ends of its grid.
     """
 
     precision: str
@@ -62,6 +64,13 @@ class Encoding:
     qmax: int = 0
     channel_axis: int | None = None
     blocks: Blocks | None = None
+    ends: tuple[tuple[float, ...], ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.ends:
+            pairs = list(zip(self.scale, self.offset, strict=True))
+            ends = [[s * (o + q) for s, o in pairs] for q in (self.qmin, self.qmax)]
+            object.__setattr__(self, "ends", tuple(map(tuple, ends)))
 
     @classmethod
     def of(cls, quantizer: torch.nn.Module, site: str) -> Encoding:
@@ -95,6 +104,7 @@ class Encoding:
                 else None
             ),
             blocks=quantizer.blocks,
+            ends=tuple(tuple(e.detach().flatten().tolist()) for e in quantizer.ends()),
         )
 
     @property

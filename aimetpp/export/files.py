@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from aimetpp.common.files import atomic_write
+from aimetpp.common.files import atomic_write, is_special
 
 
 def require_writable_folder(folder: Path) -> None:
@@ -35,24 +35,30 @@ def write_together(files: Mapping[Path, str | bytes]) -> None:
     """Writes all files, or changes none where one cannot be written.
 
     Each goes to a temporary file beside it first. They take their places only when all
-    are on the disk; where one then cannot, those before it give theirs back.
+    are on the disk; where one then cannot, those before it give theirs back. Links are
+    followed; what is neither a file nor a folder (a device) is written to last.
 
     Raises:
         OSError: a file cannot be written, or the disk is full.
     """
+    contents = {Path(os.path.realpath(path)): data for path, data in files.items()}
+    special = {path for path in contents if is_special(path)}
     suffix = f"{os.getpid()}"
-    staged = {path: path.with_name(f".{path.name}.{suffix}.staged") for path in files}
-    kept = {path: path.with_name(f".{path.name}.{suffix}.kept") for path in files}
+    paths = [path for path in contents if path not in special]
+    staged = {path: path.with_name(f".{path.name}.{suffix}.staged") for path in paths}
+    kept = {path: path.with_name(f".{path.name}.{suffix}.kept") for path in paths}
     replaced: list[Path] = []
     try:
-        for path, content in files.items():
-            atomic_write(staged[path], content)
-        for path in files:
+        for path, temporary in staged.items():
+            atomic_write(temporary, contents[path])
+        for path in paths:
             if path.is_file():
                 _keep(path, kept[path])
         for path, temporary in staged.items():
             os.replace(temporary, path)
             replaced.append(path)
+        for path in special:
+            atomic_write(path, contents[path])
     except BaseException:
         for path in replaced:
             if kept[path].exists():

@@ -3,24 +3,18 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from aimetpp.export.keys import activation_keys, param_key
 from aimetpp.quantization import QuantizeDequantize
 
 if TYPE_CHECKING:
     from aimetpp.quantsim import QuantizationSimModel
-
-# How far, in float32 neighbours, the ends of a range are moved to meet a scale.
-_MAX_NUDGE = 4
 
 
 @dataclass(frozen=True)
@@ -198,7 +192,7 @@ def load_encodings(
     for index, (_, leaf) in chosen.items():
         if leaf.scale:
             quantizer = sim._bank.entries[index].integer
-            _set_encoding(quantizer, leaf)
+            quantizer.set_encoding(leaf.scale, leaf.offset, leaf.symmetric)
             quantizer.allow_overwrite(allow_overwrite)
             if requires_grad is not None:
                 quantizer.min.requires_grad_(requires_grad)
@@ -212,60 +206,3 @@ def _check_channels(quantizer: QuantizeDequantize, key: str, leaf: _Leaf) -> Non
             f"load_encodings: {key} has {channels} channels, the file has "
             f"{len(leaf.scale)}"
         )
-
-
-def _set_encoding(quantizer: QuantizeDequantize, leaf: _Leaf) -> None:
-    # Kept statistics are of another calibration: a later change of the bit-width
-    # must start from the loaded range.
-    quantizer.statistics = None
-    quantizer.symmetric = leaf.symmetric
-    # An unsigned symmetric grid is one that starts at zero.
-    signed = leaf.symmetric and any(leaf.offset)
-    quantizer._set_grid(quantizer.bitwidth, signed)
-    scale = torch.tensor(leaf.scale, dtype=torch.float32)
-    start = torch.tensor(leaf.offset, dtype=torch.float64) * scale.double()
-    steps = int(quantizer.grid[1] - quantizer.grid[0])
-    low = start.to(torch.float32)
-    high = (start + steps * scale.double()).to(torch.float32)
-    _meet_scale(quantizer, low, high, scale)
-
-
-def _meet_scale(
-    quantizer: QuantizeDequantize,
-    low: torch.Tensor,
-    high: torch.Tensor,
-    scale: torch.Tensor,
-) -> None:
-    """Sets the range, moved by single float32 steps until it gives `scale`.
-
-    low, high and scale have one element per channel. The ends of the file's grid,
-    rounded to float32, may give a scale that is one unit in the last place off.
-    """
-    best_low, best_high = low.clone(), high.clone()
-    open_channels = torch.ones_like(scale, dtype=torch.bool)
-    for high_steps, low_steps in _nudges():
-        candidate_low, candidate_high = _moved(low, low_steps), _moved(high, high_steps)
-        quantizer.set_range(candidate_low, candidate_high)
-        got = quantizer.get_scale()
-        assert got is not None
-        met = open_channels & (got.detach().flatten().cpu() == scale)
-        best_low[met], best_high[met] = candidate_low[met], candidate_high[met]
-        open_channels &= ~met
-        if not open_channels.any():
-            break
-    quantizer.set_range(best_low, best_high)
-
-
-def _nudges() -> Sequence[tuple[int, int]]:
-    """Steps of (high, low), the smallest first."""
-    reach = range(-_MAX_NUDGE, _MAX_NUDGE + 1)
-    return sorted(itertools.product(reach, reach), key=lambda s: abs(s[0]) + abs(s[1]))
-
-
-def _moved(values: torch.Tensor, steps: int) -> torch.Tensor:
-    """`values` moved by that many representable numbers; zero stays."""
-    towards = torch.full_like(values, float("inf") if steps > 0 else float("-inf"))
-    moved = values
-    for _ in range(abs(steps)):
-        moved = torch.nextafter(moved, towards)
-    return torch.where(values == 0, values, moved)

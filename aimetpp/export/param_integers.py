@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,23 +24,24 @@ def per_onnx_block(
 
 
 def quantize_array(values: np.ndarray, encoding: Encoding) -> np.ndarray:
-    """The grid's integers of a parameter, in float32 arithmetic as the simulation."""
-    if encoding.blocks is not None:
-        return _quantize_blocks(values, encoding, encoding.blocks)
-    shape = [1] * values.ndim
-    if encoding.channel_axis is not None:
-        shape[encoding.channel_axis] = -1
-    scale = np.asarray(encoding.scale, dtype=np.float32).reshape(shape)
-    offset = np.asarray(encoding.offset, dtype=np.float32).reshape(shape)
-    steps = np.rint(values.astype(np.float32) / scale) - offset
-    integers = np.clip(steps, encoding.qmin, encoding.qmax).astype(np.int64)
-    return integers.reshape(values.shape)
+    """The grid's integers of a parameter, by the op that quantizes it in the
+    simulation. int64, of its shape.
 
-
-def _quantize_blocks(
-    values: np.ndarray, encoding: Encoding, blocks: Blocks
-) -> np.ndarray:
-    per_block = replace(encoding, blocks=None, channel_axis=0)
-    split = blocks.split(torch.from_numpy(np.array(values))).numpy()
-    integers = torch.from_numpy(quantize_array(split, per_block))
-    return blocks.join(integers, values.shape).numpy()
+    Args:
+        values: the parameter, in a floating type.
+        encoding: of the quantizer that it has.
+    """
+    # Half-precision types do not hold integers of 16 bits.
+    wide = values if values.dtype == np.float64 else values.astype(np.float32)
+    tensor = torch.from_numpy(np.array(wide))
+    blocks = encoding.blocks
+    axis = encoding.channel_axis
+    if blocks is not None:
+        tensor, axis = blocks.split(tensor), 0
+    low, high = (torch.tensor(end) for end in encoding.ends)
+    grid = torch.tensor([encoding.qmin, encoding.qmax])
+    is_signed = encoding.qmin < 0
+    integers = torch.ops.aimetpp.quantize(tensor, low, high, grid, is_signed, axis)
+    if blocks is not None:
+        integers = blocks.join(integers, values.shape)
+    return integers.numpy().astype(np.int64)

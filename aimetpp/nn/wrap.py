@@ -24,6 +24,7 @@ from aimetpp.nn.computed import (
     hide_weight_hooks,
     restore_weight_hooks,
 )
+from aimetpp.nn.integer_bias import IntegerBias
 from aimetpp.nn.off_path import called_alone, report_untraced
 from aimetpp.nn.runtime import (
     STATE,
@@ -306,6 +307,8 @@ def _kept_weights(model: torch.nn.Module) -> Iterator[_C.WeightCache]:
     for module in model.modules():
         if isinstance(module, QuantizationMixin):
             yield module._aimetpp.weights
+        elif isinstance(module, IntegerBias):
+            yield module.kept
 
 
 def kept_weight_bytes(model: torch.nn.Module) -> int:

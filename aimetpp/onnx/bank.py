@@ -73,7 +73,7 @@ class OnnxBank(QuantizerBank):
     def _device_of(self, site: int) -> torch.device:
         return torch.device("cpu")
 
-    def _slots_of(self, site: int) -> list[Slot]:
+    def slots_of(self, site: int) -> list[Slot]:
         tensor = self._param_of_site.get(site)
         return [_TensorSlot(site, self.container, str(site), tensor=tensor)]
 

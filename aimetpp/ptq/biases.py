@@ -18,6 +18,7 @@ from aimetpp.ptq.layerwise import (
     mean_output,
     quantized_layers,
     refresh_bias_range,
+    warn_of_functional_weights,
 )
 from aimetpp.ptq.reading import ReadModel
 from aimetpp.ptq.samples import Samples
@@ -111,6 +112,7 @@ def correct_biases(
     Returns:
         The names of the layers that were corrected.
     """
+    warn_of_functional_weights(sim, "correct_bias")
     read = ReadModel(model, sim.graph, {})
     layers = [
         layer

@@ -133,13 +133,18 @@ class Layer:
         return grouped.amax(axes).flatten()
 
 
+def is_layer(kind: str) -> bool:
+    """True for the ops that multiply by a weight and may add a bias."""
+    return kind.startswith(_TRANSPOSED) or kind in _KINDS
+
+
 def find_layer(read: ReadModel, op: int) -> Layer | None:
     """The layer that an op is; None where it is none whose parameters are known."""
     graph = read.graph
     node = graph.ops[op]
-    transposed = node.kind.startswith(_TRANSPOSED)
-    if not transposed and node.kind not in _KINDS:
+    if not is_layer(node.kind):
         return None
+    transposed = node.kind.startswith(_TRANSPOSED)
     module = read.module_of(op)
     functional = graph.calls[node.call].functional
     weights: list[tuple[str, torch.nn.Parameter]] = []

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +12,9 @@ from typing import Any
 
 import torch
 
+from aimetpp.common.text import shortened
 from aimetpp.nn.computed import weight_of
-from aimetpp.ptq.layers import Layer, find_layer
+from aimetpp.ptq.layers import Layer, find_layer, is_layer
 from aimetpp.ptq.reading import ReadModel
 from aimetpp.ptq.samples import Samples
 from aimetpp.quantization import QuantizeDequantize
@@ -79,6 +81,27 @@ def quantized_layers(sim: QuantizationSimModel) -> list[QuantizedLayer]:
         if isinstance(quantizer, QuantizeDequantize):
             found[name] = QuantizedLayer(name, layer, 1)
     return list(found.values())
+
+
+def warn_of_functional_weights(sim: QuantizationSimModel, who: str) -> None:
+    """Names the quantized weights that no module of its own multiplies by (`F.linear`,
+    packed attention projections): what works on modules leaves them as they are.
+    """
+    graph = sim.graph
+    left = [
+        graph.sites[param.site].param
+        for node in graph.ops
+        if node.call >= 0 and graph.calls[node.call].functional and is_layer(node.kind)
+        for param in node.params
+        if len(param.shape) > 1 and sim.placement.quantizer_of_site[param.site] >= 0
+    ]
+    if left:
+        warnings.warn(
+            f"{who}: works on the weights of modules; what functions read, stays "
+            f"as it is: {shortened(left)}",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def first_of_each_weight(layers: list[QuantizedLayer]) -> list[QuantizedLayer]:

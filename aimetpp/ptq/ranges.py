@@ -15,6 +15,7 @@ from aimetpp.ptq.layerwise import (
     first_of_each_weight,
     gather,
     quantized_layers,
+    warn_of_functional_weights,
 )
 from aimetpp.ptq.samples import Samples
 from aimetpp.quantsim import QuantizationSimModel
@@ -57,6 +58,7 @@ def search_ranges(
     Returns:
         The names of the layers.
     """
+    warn_of_functional_weights(sim, "apply_seq_mse")
     calibrate_params(sim.model)
     layers = [
         layer

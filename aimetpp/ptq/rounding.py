@@ -21,6 +21,7 @@ from aimetpp.ptq.layerwise import (
     first_of_each_weight,
     gather,
     quantized_layers,
+    warn_of_functional_weights,
 )
 from aimetpp.ptq.samples import Samples
 from aimetpp.quantization import QuantizeDequantize
@@ -150,6 +151,7 @@ def round_weights(
     Returns:
         The layers, whose weights are now on their grids.
     """
+    warn_of_functional_weights(sim, "apply_adaround")
     calibrate_params(sim.model)
     layers = first_of_each_weight(quantized_layers(sim))
     with activations_off(sim):

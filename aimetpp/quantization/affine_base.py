@@ -12,6 +12,7 @@ from aimetpp import _C
 from aimetpp.quantization.blocks import Blocks
 from aimetpp.quantization.kept_statistics import KeptStatistics
 from aimetpp.quantization.parameter_reference import ParameterReference
+from aimetpp.quantization.range_of_scale import range_of_scale
 
 
 class AffineQuantizerBase(KeptStatistics):
@@ -183,6 +184,42 @@ class AffineQuantizerBase(KeptStatistics):
         if (low > high).any():
             raise ValueError(f"{self._describe()}: min must not be above max")
         self._write_range(low, high)
+
+    def set_encoding(
+        self, scale: Sequence[float], offset: Sequence[int], symmetric: bool
+    ) -> None:
+        """Sets the grid by hand, at the bit-width that it has: scale and offset are
+        afterwards exactly these, as float32 numbers. Kept statistics go, so that a
+        later change of the bit-width starts from this range.
+
+        Args:
+            scale: one per range.
+            offset: one per range, of a grid that starts at 0: min / scale.
+            symmetric: of a symmetric grid; with all offsets 0 one without sign.
+
+        Raises:
+            ValueError: a wrong count, or a value that is not finite.
+        """
+        if len(scale) != self.min.numel() or len(offset) != self.min.numel():
+            raise ValueError(
+                f"{self._describe()}: {self.min.numel()} scales and offsets are "
+                f"required, got {len(scale)} and {len(offset)}"
+            )
+        self.statistics = None
+        self.symmetric = symmetric
+        self._set_grid(self._bitwidth, symmetric and any(offset))
+        wanted = torch.tensor(scale, dtype=torch.float32)
+        start = torch.tensor(offset, dtype=torch.float64) * wanted.double()
+        steps = int(self.grid[1] - self.grid[0])
+
+        def scale_of(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+            self.set_range(low, high)
+            got = self.get_scale()
+            assert got is not None
+            return got.detach().flatten().cpu()
+
+        end = start + steps * wanted.double()
+        self.set_range(*range_of_scale(start.float(), end.float(), wanted, scale_of))
 
     def _write_range(self, low: torch.Tensor, high: torch.Tensor) -> None:
         with torch.no_grad():

@@ -175,7 +175,8 @@ class ArtifactMethods:
                 return _Portable(quantizer)
             return quantizer
 
-        with self._bank.swapped(replace):
+        sim = cast("QuantizationSimModel", self)
+        with sim.constant_biases(), self._bank.swapped(replace):
             yield
 
     def save_encodings_to_json(

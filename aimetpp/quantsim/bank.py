@@ -85,7 +85,7 @@ class QuantizerBank:
                 graph.site_name(spec.sites[0]), spec.kind, self._make(spec, scheme)
             )
             entry.integer.label = entry.label
-            entry.slots = [slot for site in spec.sites for slot in self._slots_of(site)]
+            entry.slots = [slot for site in spec.sites for slot in self.slots_of(site)]
             self.entries.append(entry)
             self.set_precision(len(self.entries) - 1, spec.precision)
 
@@ -117,7 +117,8 @@ class QuantizerBank:
     def _device_of(self, site: int) -> torch.device:
         raise NotImplementedError
 
-    def _slots_of(self, site: int) -> list[Slot]:
+    def slots_of(self, site: int) -> list[Slot]:
+        """Where the quantizer of a site stands, whether it has one or not."""
         raise NotImplementedError
 
     def replace_integer(self, index: int, quantizer: QuantizeDequantize) -> None:
@@ -239,7 +240,7 @@ class ModuleBank(QuantizerBank):
         tensor = next(nearest, None)
         return torch.device("cpu") if tensor is None else tensor.device
 
-    def _slots_of(self, site: int) -> list[Slot]:
+    def slots_of(self, site: int) -> list[Slot]:
         record = self._sites[site]
         call = self._calls[record.call]
         module = self._modules[call.module]

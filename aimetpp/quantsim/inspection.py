@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,6 +13,9 @@ from aimetpp.nn.runtime import ModuleRecord
 from aimetpp.nn.wrap import BaseQuantizationMixin, QuantizationMixin, kept_weight_bytes
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
 from aimetpp.quantsim.sites import Explanation, Site, SiteMethods
+
+if TYPE_CHECKING:
+    from aimetpp.quantsim.bank import Slot
 
 __all__ = ["Explanation", "InspectionMethods", "Site"]
 
@@ -32,6 +36,8 @@ class InspectionMethods(SiteMethods):
 
     model: torch.nn.Module
     _config_text: str
+    _bias_slots: dict[int, Slot]
+    _int32_bias: bool
 
     @property
     def untraced_ops(self) -> str:
@@ -109,6 +115,10 @@ class InspectionMethods(SiteMethods):
             rules = [("graph", "reachability", effect)]
         return Explanation(name or "the model", on > 0, rules, parts, state)
 
+    def _bias_rounding(self, site: int) -> torch.nn.Module | None:
+        slot = self._bias_slots.get(site)
+        return None if slot is None else slot.get()
+
     @property
     def functional_quantizers(self) -> dict[str, torch.nn.Module | None]:
         """Output quantizers of functional ops, by site name."""
@@ -170,10 +180,14 @@ class InspectionMethods(SiteMethods):
         return {**report, "total": sum(report.values())}
 
     def fingerprint(self) -> str:
-        """SHA-256 of graph, weights, config, scheme and calibration statistics."""
+        """SHA-256 of graph, weights, config, scheme, calibration statistics and
+        whether biases are rounded.
+        """
         digest = hashlib.sha256()
         for text in (self.graph.to_text(), self._config_text, self.quant_scheme):
             digest.update(text.encode())
+        if self._int32_bias:
+            digest.update(b"int32 biases")
         own = {id(p) for _, q in self.named_quantizers() for p in q.parameters()}
         for name, parameter in self.model.state_dict(keep_vars=True).items():
             if not isinstance(parameter, torch.Tensor) or "_quantizers." in name:

@@ -33,6 +33,7 @@ from aimetpp.quantsim.artifacts import ArtifactMethods
 from aimetpp.quantsim.bank import ModuleBank, Slot
 from aimetpp.quantsim.exclusion import ExclusionMethods
 from aimetpp.quantsim.inspection import InspectionMethods
+from aimetpp.quantsim.integer_biases import IntegerBiasMethods
 from aimetpp.quantsim.pinning import PinningMethods
 from aimetpp.quantsim.precisions import PrecisionMethods
 from aimetpp.quantsim.replay import warn_of_other_paths
@@ -64,6 +65,7 @@ class QuantizationSimModel(
     ExclusionMethods,
     PinningMethods,
     TrainingMethods,
+    IntegerBiasMethods,
     ArtifactMethods,
 ):
     """Simulates a quantized version of a model.
@@ -83,6 +85,7 @@ class QuantizationSimModel(
         in_place: quantize `model` itself instead of a deep copy.
         config_file: path or shipped name; None: "default" (per-channel weights).
         default_data_type: QuantizationDataType.int, or .float with 16 bits.
+        int32_bias: round biases as integer hardware does: see the property.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -101,6 +104,7 @@ class QuantizationSimModel(
         in_place: bool = False,
         config_file: str | os.PathLike[str] | None = None,
         default_data_type: QuantizationDataType = QuantizationDataType.int,
+        int32_bias: bool = False,
     ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise TypeError(
@@ -135,6 +139,8 @@ class QuantizationSimModel(
             model if in_place else copy.deepcopy(model, detached_weights(model))
         )
         self._build(config, activation, param)
+        self._bias_slots = {}
+        self.int32_bias = int32_bias
 
     def _build(self, config: _C.QuantConfig, activation: str, param: str) -> None:
         try:

@@ -142,6 +142,10 @@ class SiteMethods:
         """Every site of the model, in graph order."""
         return list_sites(self)
 
+    def _bias_rounding(self, site: int) -> torch.nn.Module | None:
+        """What rounds the bias that this site is, if anything does."""
+        return None
+
     def _explain(self, site: Site) -> Explanation:
         index = self.placement.quantizer_of_site[site.id]
         if index >= 0:
@@ -150,6 +154,8 @@ class SiteMethods:
                 state = f"quantized, {site.quantizer.extra_repr()}"
         else:
             state = "not quantized"
+            if (rounding := self._bias_rounding(site.id)) is not None:
+                state = f"rounded, {rounding.extra_repr()}"
             cover = _C.quantizer_covering(self.graph, self.placement, site.id)
             if cover >= 0:
                 state += f": on the grid of {self._bank.entries[cover].label}"

@@ -13,6 +13,7 @@
 #include <memory>
 #include <tuple>
 
+#include "config/integer_biases.h"
 #include "config/placement.h"
 #include "core/error.h"
 #include "fold/batch_norm_folds.h"
@@ -232,6 +233,14 @@ void bind_config(py::module_& m) {
         py::arg("placement"), py::arg("op"), py::arg("slot"));
   m.def("quantizer_covering", &config::quantizer_covering, py::arg("graph"),
         py::arg("placement"), py::arg("site"));
+  py::class_<config::IntegerBias>(m, "IntegerBias")
+      .def_readonly("op", &config::IntegerBias::op)
+      .def_readonly("site", &config::IntegerBias::site)
+      .def_readonly("input", &config::IntegerBias::input)
+      .def_readonly("factor", &config::IntegerBias::factor)
+      .def_readonly("weight", &config::IntegerBias::weight);
+  m.def("integer_biases", &config::integer_biases, py::arg("graph"),
+        py::arg("placement"));
   m.def(
       "place_quantizers",
       [](const graph::OpGraph& graph, const config::QuantConfig& config,

@@ -7,6 +7,7 @@
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "core/error.h"
@@ -124,8 +125,8 @@ py::object WeightCache::get(const std::string& name, py::handle quantizer,
   std::vector<std::uint64_t> encoding = fingerprint(*view);
   const bool fits =
       entry.quantized.defined() && same_layout(entry.quantized, source);
-  if (!fits || entry.quantized._version() != entry.version ||
-      entry.content != content || entry.encoding != encoding) {
+  if (!fits || !entry.is_untouched() || entry.content != content ||
+      entry.encoding != encoding) {
     // An ordinary tensor also in inference mode, since it outlives that.
     const c10::InferenceMode ordinary(false);
     const at::NoGradGuard no_grad;
@@ -176,6 +177,28 @@ void WeightCache::set_keep(const std::string& keep) {
       "kept_weights must be \"auto\", \"all\" or \"none\", got \"", keep, "\"");
 }
 
+py::object WeightCache::get_made(const std::string& name,
+                                 const std::vector<at::Tensor>& sources,
+                                 const py::function& make) {
+  if (!nobody_watches() || !std::ranges::all_of(sources, can_be_kept)) {
+    entries_.erase(name);
+    return make();
+  }
+  std::vector<std::uint64_t> content;
+  for (const at::Tensor& source : sources) {
+    content.push_back(hash_of(source));
+  }
+  Entry& entry = entries_[name];
+  if (!entry.is_untouched() || entry.encoding != content) {
+    const c10::InferenceMode ordinary(false);
+    const at::NoGradGuard no_grad;
+    entry.quantized = py::cast<at::Tensor>(make());
+    entry.version = static_cast<std::int64_t>(entry.quantized._version());
+    entry.encoding = std::move(content);
+  }
+  return py::reinterpret_steal<py::object>(THPVariable_Wrap(entry.quantized));
+}
+
 std::int64_t WeightCache::bytes() const {
   std::int64_t sum = 0;
   for (const auto& [name, entry] : entries_) {
@@ -192,6 +215,8 @@ void bind_weight_cache(py::module_& m) {
       .def(py::init<>())
       .def("get", &WeightCache::get, py::arg("name"), py::arg("quantizer"),
            py::arg("parameter"))
+      .def("get_made", &WeightCache::get_made, py::arg("name"),
+           py::arg("sources"), py::arg("make"))
       .def("note_result", &WeightCache::note_result, py::arg("result"))
       .def("clear", &WeightCache::clear)
       .def_property("keep", &WeightCache::keep, &WeightCache::set_keep)

@@ -42,6 +42,12 @@ class WeightCache {
   [[nodiscard]] std::string keep() const;
   void set_keep(const std::string& keep);
 
+  // make(); kept and reused under the same conditions, while the bytes of the
+  // tensors that it depends on are what they were.
+  py::object get_made(const std::string& name,
+                      const std::vector<at::Tensor>& sources,
+                      const py::function& make);
+
   // Bytes of the tensors that are kept.
   [[nodiscard]] std::int64_t bytes() const;
   void clear() { entries_.clear(); }
@@ -52,6 +58,10 @@ class WeightCache {
     std::int64_t version = 0;  // of `quantized`: a write into it ends its use
     std::uint64_t content = 0;
     std::vector<std::uint64_t> encoding;
+
+    [[nodiscard]] bool is_untouched() const {
+      return quantized.defined() && quantized._version() == version;
+    }
   };
   // Whether what is made of `parameter` is to be kept.
   [[nodiscard]] bool keeps(const at::Tensor& parameter) const;

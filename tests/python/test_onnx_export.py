@@ -97,9 +97,8 @@ def test_onnxruntime_equals_the_simulation(
     images, config, activation, param, types, opset
 ):
     sim = simulate(images, (activation, param), config)
-    # The simulation computes with float biases.
-    options = {"dynamic_batch": True, "export_int32_bias": False}
-    model = build_qdq_model(sim, images[:2], **options).model
+    sim.int32_bias = True
+    model = build_qdq_model(sim, images[:2], dynamic_batch=True).model
     assert elem_types(model) == {getattr(TensorProto, name) for name in types}
     assert [(o.domain, o.version) for o in model.opset_import] == [("", opset)]
     with torch.no_grad():

@@ -154,6 +154,16 @@ def test_files_take_their_places_together(tmp_path):
     assert contents == {"a": "new a", "b": "new b"}
 
 
+def test_links_are_followed_and_devices_written_to(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "nowhere").symlink_to(os.devnull)
+    write_together({tmp_path / "link": "new", tmp_path / "nowhere": "lost"})
+    assert (tmp_path / "real").read_text() == "new"
+    assert {p.name for p in tmp_path.iterdir() if p.is_symlink()} == {"link", "nowhere"}
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 # -- excluding ----------------------------------------------------------------
 
 

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Biases rounded as integer hardware rounds them: on or off for a whole simulation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from aimetpp import _C
+from aimetpp.nn.integer_bias import BiasSource, IntegerBias
+
+if TYPE_CHECKING:
+    from aimetpp.quantsim.bank import QuantizerBank, Slot
+
+
+class IntegerBiasMethods:
+    """The part of QuantizationSimModel that rounds biases."""
+
+    graph: _C.OpGraph
+    placement: _C.Placement
+    _bank: QuantizerBank
+    _bias_slots: dict[int, Slot]  # by site; empty while biases are float
+
+    @property
+    def int32_bias(self) -> bool:
+        """Whether biases of convolutions and linear layers are rounded to 32-bit
+        integers in steps of input scale x weight scale, as exported ONNX files have
+        them by default. Setting it has its effect in the next forward.
+
+        A bias stays float where its layer's input or weight is on no integer grid,
+        where 32 bits do not hold it, and while calibration runs; one that the config
+        gives a quantizer keeps that.
+        """
+        return self._int32_bias
+
+    @int32_bias.setter
+    def int32_bias(self, rounded: bool) -> None:
+        if not isinstance(rounded, bool):
+            raise TypeError(
+                f"int32_bias must be True or False, got {type(rounded).__name__}"
+            )
+        for slot in self._bias_slots.values():
+            if isinstance(slot.get(), IntegerBias):
+                slot.set(None)
+        self._int32_bias = rounded
+        self._bias_slots = self._place_integer_biases() if rounded else {}
+
+    def _place_integer_biases(self) -> dict[int, Slot]:
+        """A module in every slot that a bias is read through, for all calls."""
+        slots: dict[int, Slot] = {}
+        sources: dict[tuple[int, str], dict[int, BiasSource]] = {}
+        entries = self._bank.entries
+        for bias in _C.integer_biases(self.graph, self.placement):
+            (slot,) = self._bank.slots_of(bias.site)
+            if slot.get() is not None:  # another quantizer, put there by hand
+                continue
+            slots[bias.site] = slot
+            source = BiasSource(
+                entries[bias.input].current, entries[bias.weight].current, bias.factor
+            )
+            call = self.graph.calls[self.graph.sites[bias.site].call]
+            of_slot = sources.setdefault((id(slot.container), slot.key), {})
+            of_slot[0 if call.functional else call.ordinal] = source
+        num_calls = Counter(
+            call.module for call in self.graph.calls if not call.functional
+        )
+        for site, slot in slots.items():
+            call = self.graph.calls[self.graph.sites[site].call]
+            of_slot = sources[id(slot.container), slot.key]
+            count = 1 if call.functional else num_calls[call.module]
+            slot.set(IntegerBias(call.module, [of_slot.get(k) for k in range(count)]))
+        return slots
+
+    @contextlib.contextmanager
+    def constant_biases(self) -> Iterator[None]:
+        """Within the context rounded biases do not follow the scales."""
+        with contextlib.ExitStack() as stack:
+            for slot in self._bias_slots.values():
+                module, bias = slot.get(), slot.parameter()
+                if isinstance(module, IntegerBias) and bias is not None:
+                    stack.enter_context(module.constant(bias))
+            yield
