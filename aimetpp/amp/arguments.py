@@ -30,15 +30,6 @@ def check_sim(sim: Any) -> None:
         raise TypeError(f"sim must be a QuantizationSimModel, got {type(sim).__name__}")
 
 
-def refuse_unavailable(**asked: bool) -> None:
-    """Raises a ValueError that names the first argument that was asked for."""
-    for name, wanted in asked.items():
-        if wanted:
-            raise ValueError(
-                f"{name} is not available in this version; leave it at its default"
-            )
-
-
 def check_flag(value: Any, argument: str) -> bool:
     """True or False; anything else is a TypeError."""
     if value not in (True, False):
@@ -109,6 +100,24 @@ def check_distributed(distributed: Any) -> bool:
             "torchrun, or call torch.distributed.init_process_group"
         )
     return bool(distributed)
+
+
+def check_memory_budget(value: Any) -> int | None:
+    """A number of bytes, or None.
+
+    Raises:
+        TypeError: not an int.
+        ValueError: negative.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"memory_budget must be a number of bytes or None, got {value!r}"
+        )
+    if value < 0:
+        raise ValueError(f"memory_budget must not be negative, got {value}")
+    return value
 
 
 def check_algo(algo: Any) -> AMPSearchAlgo:

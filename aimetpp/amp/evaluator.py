@@ -16,7 +16,7 @@ from aimetpp.amp.cache import EvaluationCache
 from aimetpp.amp.callbacks import score_of
 from aimetpp.amp.progress import Progress
 from aimetpp.amp.quantizer_groups import GroupMembers
-from aimetpp.amp.simulation import Simulation
+from aimetpp.amp.simulation import Replay, Simulation
 from aimetpp.common.shared_work import SharedWork
 from aimetpp.common.text import json_number
 
@@ -87,6 +87,7 @@ class SimEvaluator:
         candidates: (activation, param) precision names.
         callbacks: by phase.
         cache: of scores.
+        replay: what serves the forwards of the simulation's model.
         work: shared with other ranks; None: all is evaluated here.
         progress: told of evaluations that are made before they are asked for one by
             one: phase, done, expected.
@@ -100,10 +101,12 @@ class SimEvaluator:
         candidates: list[tuple[str, str]],
         callbacks: dict[str, Callable[[Any], Any]],
         cache: EvaluationCache,
+        replay: Replay,
         work: SharedWork | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._sim = sim
+        self._replay = replay
         self._state = state
         self._groups = groups
         self._candidates = candidates
@@ -211,6 +214,8 @@ class SimEvaluator:
     def _call(self, phase: str, assignment: list[int]) -> tuple[float, float]:
         """Score and seconds."""
         self._state.apply(self.precisions(phase, assignment))
+        # Each group alone differs from full precision; each step from the last one.
+        self._replay.around_float = phase == "sensitivity"
         start = time.monotonic()
         score = score_of(self._callbacks[phase], self._sim.runner, PHASES[phase])
         return score, time.monotonic() - start

@@ -17,10 +17,10 @@ from aimetpp.amp.arguments import (
     check_drop,
     check_flag,
     check_max_evaluations,
+    check_memory_budget,
     check_sim,
     ensure_calibrated,
     prepare_folder,
-    refuse_unavailable,
     warn_of_infinity,
 )
 from aimetpp.amp.cache import EvaluationCache
@@ -105,7 +105,7 @@ class GreedyMixedPrecisionAlgo:
         del dummy_input  # shapes and MACs are those that the simulation traced
         del phase1_optimize  # calibration is never repeated, so both are the same
         check_sim(sim)
-        refuse_unavailable(memory_budget=memory_budget is not None)
+        self._memory_budget = check_memory_budget(memory_budget)
         self._sim = sim
         self._max_evaluations = check_max_evaluations(max_evaluations)
         self._distributed = check_distributed(distributed)
@@ -229,6 +229,7 @@ class GreedyMixedPrecisionAlgo:
         try:
             with (
                 self._open_scores(state, work) as cache,
+                self._sim.replaying(self._memory_budget) as replay,
                 progress_reporter(
                     self._progress,
                     self._estimated_seconds(),
@@ -249,6 +250,7 @@ class GreedyMixedPrecisionAlgo:
                     self._candidates,
                     self._callbacks,
                     cache,
+                    replay,
                     work,
                     progress,
                 )

@@ -11,6 +11,16 @@ from typing import Any, Protocol, runtime_checkable
 from aimetpp import _C
 
 
+class Replay(Protocol):
+    """What serves the forwards of a simulation's model from kept activations.
+
+    Attributes:
+        around_float: what is kept is full precision, and stays; else the last forward.
+    """
+
+    around_float: bool
+
+
 @runtime_checkable
 class Simulation(Protocol):
     """The part of QuantizationSimModel that automatic mixed precision uses.
@@ -42,6 +52,11 @@ class Simulation(Protocol):
 
     def quantizers_off(self) -> AbstractContextManager[None]:
         """Within the context the model computes in full precision."""
+
+    def replaying(
+        self, memory_budget: int | None = None
+    ) -> AbstractContextManager[Replay]:
+        """Within the context forwards of the model compute only what changed."""
 
     def uncalibrated(self) -> list[str]:
         """Names of the quantizers that are on and have no range."""

@@ -109,7 +109,9 @@ def choose_mixed_precision(
             spread so that the curve is known best: first the narrowest, then again
             and again the one in the middle of the largest gap in cost x score. The
             others are in the result's `skipped`.
-        memory_budget: not available in this version.
+        memory_budget: bytes of activations that may be kept between evaluations, so
+            that only what changed is computed (`docs/amp.md`); 0: everything is
+            computed. None: a quarter of the memory that is free on the model's device.
         distributed: share the evaluations with the other ranks of torch.distributed.
             Each rank calls this with the same arguments and gets the same result, that
             of a single process. None: where there is more than one rank. A callback

@@ -43,6 +43,11 @@ class _UnseenHook:
             return self.hook(module, inputs)
 
 
+def is_weight_hook(hook: Any) -> bool:
+    """True for a hidden hook that computes a weight."""
+    return isinstance(hook, _UnseenHook)
+
+
 def hide_weight_hooks(module: torch.nn.Module) -> None:
     """Makes the ops of a module's weight-computing hooks invisible."""
     for key, hook in module._forward_pre_hooks.items():

@@ -10,6 +10,7 @@ frame).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from aimetpp.nn.attention import PARTS
 from aimetpp.nn.off_path import called_alone, report_untraced
 
 if TYPE_CHECKING:
+    from aimetpp.nn.playback import Playback
+    from aimetpp.nn.replay import Replay
     from aimetpp.quantsim.tracing import Tracer
 
 
@@ -104,6 +107,8 @@ class RuntimeState:
         self.mode: FunctionalMode | None = None
         self.context: Context | None = None
         self.tracer: Tracer | None = None
+        self.replay: Replay | None = None  # serves outermost forwards
+        self.playback: Playback | None = None  # of the forward that it serves
 
 
 STATE = RuntimeState()
@@ -255,6 +260,8 @@ class FunctionalMode(TorchFunctionMode):
         if op is None or not has_markable((args, kwargs)):
             if func is torch.Tensor.unflatten:  # torch.compile cannot look into it
                 func = torch.unflatten
+            if STATE.playback is not None:
+                STATE.playback.note_read(func, args, kwargs)
             return func(*args, **kwargs)
         if STATE.tracer is not None:
             return STATE.tracer.functional_call(module, op, func, args, kwargs)
@@ -268,6 +275,8 @@ def run_functional(module: Any, op: str, func: Any, args: Any, kwargs: Any) -> A
     ordinal = context.next(record.name, op) if context is not None else 0
     call = record.functional.get((op, ordinal))
     if call is None:
+        if STATE.playback is not None:
+            STATE.playback.note_read(func, args, kwargs)
         result = func(*args, **kwargs)
         if has_markable(result):
             known = sum(1 for name, _ in record.functional if name == op)
@@ -280,9 +289,19 @@ def run_functional(module: Any, op: str, func: Any, args: Any, kwargs: Any) -> A
     outputs = [quantizers[key] for key in call.outputs]
     if not is_eager():
         return run_quantized(func, args, kwargs, inputs, outputs, call.overwrites)
-    return _C.functional_call(
-        func, args, kwargs, inputs, outputs, call.overwrites, call.name
+    compute = functools.partial(
+        _C.functional_call,
+        func,
+        args,
+        kwargs,
+        inputs,
+        outputs,
+        call.overwrites,
+        call.name,
     )
+    if STATE.playback is None:
+        return compute()
+    return STATE.playback.call((record.name, op, ordinal), args, kwargs, compute)
 
 
 def _check_all_seen(context: Context) -> None:

@@ -172,7 +172,13 @@ def _leaf_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
 def _quantized_leaf_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     if is_eager():
         call = _call_ordinal(self._aimetpp)
-        return _C.leaf_call(self, args, kwargs, call, STATE.frames, STATE.mode)
+        compute = functools.partial(
+            _C.leaf_call, self, args, kwargs, call, STATE.frames, STATE.mode
+        )
+        if STATE.playback is None:
+            return compute()
+        key = (self._aimetpp.name, "", call)
+        return STATE.playback.call(key, args, kwargs, compute)
     if STATE.tracer is not None:
         with frame(None):
             return STATE.tracer.leaf_call(self, _leaf_forward, args, kwargs)
@@ -213,21 +219,37 @@ def _call_ordinal(record: ModuleRecord) -> int:
     return call
 
 
-def _frame_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+def _run_frame(self: Any, *args: Any, **kwargs: Any) -> Any:
     with frame(self):
         return self._aimetpp_original_forward(*args, **kwargs)
 
 
-def _iterating_frame_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+def _run_iterating_frame(self: Any, *args: Any, **kwargs: Any) -> Any:
     # Forwards of Sequential, ModuleList and ModuleDict subclasses run over their
     # children: the quantizers must not be among them meanwhile.
     held = self._modules.pop("functional_quantizers", None)
     try:
-        with frame(self):
-            return self._aimetpp_original_forward(*args, **kwargs)
+        return _run_frame(self, *args, **kwargs)
     finally:
         if held is not None:
             self._modules["functional_quantizers"] = held
+
+
+def _is_replayed() -> bool:
+    """True where an outermost forward begins that may be replayed."""
+    return STATE.replay is not None and not STATE.frames and is_eager()
+
+
+def _frame_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    if _is_replayed():
+        return STATE.replay.forward(self, _run_frame, args, kwargs)  # type: ignore[union-attr]
+    return _run_frame(self, *args, **kwargs)
+
+
+def _iterating_frame_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+    if _is_replayed():
+        return STATE.replay.forward(self, _run_iterating_frame, args, kwargs)  # type: ignore[union-attr]
+    return _run_iterating_frame(self, *args, **kwargs)
 
 
 def _leaf_class(cls: Any) -> Any:

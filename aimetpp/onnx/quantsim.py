@@ -29,6 +29,12 @@ from aimetpp.quantsim.precisions import PrecisionMethods
 from aimetpp.quantsim.sites import Explanation, Site, SiteMethods
 
 
+class _NoReplay:
+    """Every run computes everything."""
+
+    around_float = False
+
+
 class QuantizationSimModel(SiteMethods, PrecisionMethods, PinningMethods):
     """Simulates a quantized version of an ONNX model.
 
@@ -191,6 +197,17 @@ class QuantizationSimModel(SiteMethods, PrecisionMethods, PinningMethods):
         """Within the context `session` computes in full precision."""
         with self.session.quantizers_off():
             yield
+
+    @contextlib.contextmanager
+    def replaying(self, memory_budget: int | None = None) -> Iterator[_NoReplay]:
+        """What a search asks for; onnxruntime keeps no activations between runs.
+
+        Raises:
+            ValueError: a memory budget, which would have no effect.
+        """
+        if memory_budget is not None:
+            raise ValueError("memory_budget has no effect on an ONNX model")
+        yield _NoReplay()
 
     def export(
         self,

@@ -34,9 +34,10 @@ from aimetpp.quantsim.bank import ModuleBank, Slot
 from aimetpp.quantsim.exclusion import ExclusionMethods
 from aimetpp.quantsim.inspection import InspectionMethods
 from aimetpp.quantsim.integer_biases import IntegerBiasMethods
+from aimetpp.quantsim.other_paths import warn_of_other_paths
 from aimetpp.quantsim.pinning import PinningMethods
 from aimetpp.quantsim.precisions import PrecisionMethods
-from aimetpp.quantsim.replay import warn_of_other_paths
+from aimetpp.quantsim.replaying import ReplayMethods
 from aimetpp.quantsim.training import TrainingMethods
 
 _NOT_STORED = (
@@ -67,6 +68,7 @@ class QuantizationSimModel(
     TrainingMethods,
     IntegerBiasMethods,
     ArtifactMethods,
+    ReplayMethods,
 ):
     """Simulates a quantized version of a model.
 

@@ -30,6 +30,7 @@
 #include "python/masks.h"
 #include "python/onnx.h"
 #include "python/quantized_call.h"
+#include "python/replay.h"
 #include "python/search.h"
 #include "python/statistics.h"
 #include "quantizer/encoding.h"
@@ -387,4 +388,5 @@ PYBIND11_MODULE(_C, m) {
   aimetpp::python::bind_search(m);
   aimetpp::python::bind_requests(m);
   aimetpp::python::bind_quantized_call(m);
+  aimetpp::python::bind_replay(m);
 }

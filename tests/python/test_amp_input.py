@@ -148,7 +148,7 @@ def test_wrong_candidates(
         ({"max_evaluations": 2.5}, TypeError, "max_evaluations must be a whole"),
         ({"distributed": "yes"}, TypeError, "distributed must be True or False"),
         ({"distributed": True}, ValueError, "needs more than one rank: start"),
-        ({"memory_budget": 5}, ValueError, "memory_budget is not available"),
+        ({"memory_budget": -5}, ValueError, "memory_budget must not be negative"),
         ({"include": "conv9"}, ValueError, "include: no quantizer group .*'conv9'"),
         ({"exclude": 3}, TypeError, "exclude must be a list"),
         ({"exclude": "*"}, ValueError, "leave no quantizer group"),

@@ -17,7 +17,7 @@ from aimetpp.nn.runtime import STATE
 from aimetpp.quantsim.tracing import Tracer, split_dummy_input
 
 
-class _Replay:
+class _SecondForward:
     """Stands in for the tracer in a second forward: compares the calls of modules and
     functional ops, in their order, with those that were traced.
     """
@@ -114,25 +114,25 @@ def warn_of_other_paths(
     stops with an error, or with `sim.untraced_ops = "warn"` runs unquantized.
     """
     args, kwargs = pytree.tree_map(_other_values, split_dummy_input(dummy_input))
-    replay = _Replay(traced)
-    STATE.tracer = replay  # type: ignore[assignment]
+    second = _SecondForward(traced)
+    STATE.tracer = second  # type: ignore[assignment]
     try:
         with inference(model), torch.random.fork_rng(devices=[]):
             model(*args, **kwargs)
-        replay.finish()
+        second.finish()
     except Exception as error:
         _warn(
             "whether the model takes the same path with other values than those of "
             f"dummy_input could not be checked: its forward fails with them in or "
-            f"after {replay.last} ({type(error).__name__}: {error})"
+            f"after {second.last} ({type(error).__name__}: {error})"
         )
         return
     finally:
         STATE.tracer = None
-    if replay.difference:
+    if second.difference:
         _warn(
             "with other values than those of dummy_input the model takes another path: "
-            f"{replay.difference}"
+            f"{second.difference}"
         )
 
 

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Forwards that compute only what other quantizer settings change.
+
+Between two forwards of a model with the same batch, most calls have the same inputs
+and the same quantizers. `Replay` keeps what they gave, under a budget, and gives it
+again: bit for bit what computing would give. What it cannot be sure of is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.modules import module as torch_module
+from torch.utils import _pytree as pytree
+
+from aimetpp import _C
+from aimetpp.nn.computed import is_weight_hook
+from aimetpp.nn.playback import Playback
+from aimetpp.nn.runtime import STATE
+from aimetpp.nn.watch import Watch
+from aimetpp.nn.wrap import QUANTIZER_CONTAINERS
+
+# So often may a forward turn out to take another path than its recording.
+_MAX_MISMATCHES = 3
+_PLAIN = str | bytes | int | float | None
+# A forward: called with the module and its arguments.
+Run = Callable[..., Any]
+
+
+@dataclass
+class _Batch:
+    """What is kept of one batch."""
+
+    recording: _C.Recording
+    inputs: list[Any]
+    structure: Any
+    # The quantizers' stamps at which it was recorded; None: not yet.
+    settings: list[int] | None = None
+
+
+class Replay:
+    """Serves the forwards of a quantized model while it is `STATE.replay`.
+
+    A batch is told by its content, and recorded when it comes for the second time.
+    Nothing is replayed with gradients, in training mode, with hooks on modules, or
+    of a model whose forward draws random numbers or changes the model.
+
+    Args:
+        model: `sim.model`.
+        graph: of the simulation.
+        placement: of the simulation.
+        slots: for each quantizer of the placement, the dicts and keys in which it
+            stands.
+        quantizers_off: a context in which the model computes in full precision.
+        budget: bytes that may be kept.
+
+    Attributes:
+        around_float: batches are recorded in full precision, and stay so; else what
+            was computed last is what is kept.
+        given_up: why nothing is replayed any more; "" while it is.
+        forwards, replayed: forwards so far, and those that replayed something.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        graph: _C.OpGraph,
+        placement: _C.Placement,
+        slots: list[list[tuple[dict[str, Any], str]]],
+        quantizers_off: Callable[[], AbstractContextManager[None]],
+        budget: int,
+    ) -> None:
+        self._graph, self._placement = graph, placement
+        self._slots = slots
+        self._quantizers_off = quantizers_off
+        self._modules = [
+            module
+            for name, module in model.named_modules()
+            if not any(part in QUANTIZER_CONTAINERS for part in name.split("."))
+        ]
+        self._ids = {id(module) for module in self._modules}
+        permanent = [*model.parameters(), *model.buffers()]
+        self.store = _C.ActivationStore(budget, [x.detach() for x in permanent])
+        calls = graph.calls
+        self._num_calls = len(calls)
+        self._index = {
+            (call.module, call.type if call.functional else "", call.ordinal): index
+            for index, call in enumerate(calls)
+        }
+        with quantizers_off():
+            self._float = _C.quantizer_stamps(slots)
+        self._downstream: dict[tuple[int, ...], list[int]] = {}
+        self._batches: dict[Any, _Batch] = {}
+        self._seen: set[Any] = set()
+        self._checked: set[int] = set()
+        self._stamp: int | None = None
+        self._unfit = ""
+        self.around_float = False
+        self.given_up = "" if budget > 0 else "no memory budget"
+        self.forwards = self.replayed = self._mismatches = 0
+
+    def forward(self, module: Any, run: Run, args: Any, kwargs: Any) -> Any:
+        """What `run(module, *args, **kwargs)`, an outermost forward, gives."""
+        key = None
+        if (
+            not self.given_up
+            and not torch.is_grad_enabled()
+            and id(module) in self._ids
+            and self._fits()
+        ):
+            key = _key_of(module, args, kwargs)
+        if key is None:
+            return run(module, *args, **kwargs)
+        self.forwards += 1
+        if key not in self._seen:
+            self._seen.add(key)
+            return run(module, *args, **kwargs)
+        # Inference tensors do not say whether they were written.
+        with torch.inference_mode(False), torch.no_grad():
+            batch = self._batches.get(key) or self._new_batch(key, args, kwargs)
+            if batch is not None:
+                return self._serve(batch, module, run)
+        return run(module, *args, **kwargs)
+
+    def _fits(self) -> bool:
+        stamp = _C.model_stamp(self._modules)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._forget()
+            self._unfit = _why_unfit(self._modules)
+        return not self._unfit
+
+    def _forget(self) -> None:
+        self._batches.clear()
+        self._seen.clear()
+
+    def _give_up(self, reason: str) -> None:
+        self.given_up = reason
+        self._forget()
+
+    def _new_batch(self, key: Any, args: Any, kwargs: Any) -> _Batch | None:
+        """A copy of the inputs, and nothing recorded; None: no room for them, or they
+        cannot be copied as they are.
+        """
+        leaves, structure = pytree.tree_flatten((args, kwargs))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        size = sum(x.numel() * x.element_size() for x in tensors)
+        if self.store.bytes + size > self.store.budget:
+            return None
+        inputs = [x.clone() if isinstance(x, torch.Tensor) else x for x in leaves]
+        copies = [x for x in inputs if isinstance(x, torch.Tensor)]
+        if any(x.stride() != y.stride() for x, y in zip(tensors, copies, strict=True)):
+            return None  # kernels may be chosen by it
+        recording = _C.Recording(self.store, self._num_calls, copies)
+        self._batches[key] = _Batch(recording, inputs, structure)
+        return self._batches[key]
+
+    def _serve(self, batch: _Batch, module: Any, run: Run) -> Any:
+        if self.around_float and batch.settings != self._float:
+            with self._quantizers_off():
+                self._play(batch, module, run, self._float, keep=True)
+        settings = _C.quantizer_stamps(self._slots)
+        return self._play(batch, module, run, settings, not self.around_float)
+
+    def _play(
+        self, batch: _Batch, module: Any, run: Run, settings: list[int], keep: bool
+    ) -> Any:
+        """One forward, recorded where `keep`."""
+        fresh = batch.settings is None
+        batch.recording.begin(self._changed_calls(batch, settings), keep)
+        if keep:
+            batch.settings = settings
+        watch = Watch(self._modules) if fresh else None
+        STATE.playback = Playback(batch.recording, self._index)
+        try:
+            output = self._run(batch, module, run)
+            batch.recording.end()
+        except _C.ReplayMismatch as error:
+            STATE.playback = None
+            batch.recording.clear()
+            batch.settings = None
+            output = self._run(batch, module, run)
+            self._mismatches += 1
+            if self._mismatches == _MAX_MISMATCHES:
+                self._give_up(f"the model's path changes too often: {error}")
+            return output
+        finally:
+            STATE.playback = None
+        if watch is not None and (change := watch.change()):
+            self._give_up(change)
+        elif batch.recording.num_replayed:
+            output = self._checked_output(batch, module, run, output)
+        return _without_kept(output, batch.recording)
+
+    def _run(self, batch: _Batch, module: Any, run: Run) -> Any:
+        args, kwargs = pytree.tree_unflatten(batch.inputs, batch.structure)
+        return run(module, *args, **kwargs)
+
+    def _changed_calls(self, batch: _Batch, settings: list[int]) -> Sequence[int]:
+        if batch.settings is None:
+            return range(self._num_calls)
+        pairs = enumerate(zip(batch.settings, settings, strict=True))
+        changed = tuple(index for index, (old, new) in pairs if old != new)
+        if changed not in self._downstream:
+            self._downstream[changed] = _C.downstream_calls(
+                self._graph, self._placement, list(changed)
+            )
+        return self._downstream[changed]
+
+    def _checked_output(self, batch: _Batch, module: Any, run: Run, output: Any) -> Any:
+        """The output; of a module's first replayed forward, beside one that computes
+        everything, which counts where they differ.
+        """
+        self.replayed += 1
+        if id(module) in self._checked:
+            return output
+        self._checked.add(id(module))
+        computed = self._run(batch, module, run)
+        if _same_bits(output, computed):
+            return output
+        self._give_up("a replayed forward gave another output than a computed one")
+        return computed
+
+
+def _key_of(module: Any, args: Any, kwargs: Any) -> Any:
+    """What tells a batch from another; None where its content cannot be compared."""
+    leaves, structure = pytree.tree_flatten((args, kwargs))
+    parts: list[Any] = []
+    for leaf in leaves:
+        if type(leaf) is torch.Tensor and leaf.layout == torch.strided:
+            content = _C.content_hash(leaf.detach().cpu())
+            layout = (leaf.shape, leaf.stride(), leaf.dtype, leaf.device)
+            parts.append((*layout, content))
+        elif isinstance(leaf, _PLAIN):
+            parts.append((type(leaf), repr(leaf)))
+        else:
+            return None
+    autocast = [
+        (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+        for device in ("cpu", "cuda")
+    ]
+    return id(module), repr(structure), *parts, *autocast
+
+
+def _why_unfit(modules: list[torch.nn.Module]) -> str:
+    """Why a model cannot be replayed now, or ""."""
+    if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
+        return "there are hooks on all modules"
+    for module in modules:
+        if module.training:
+            return "a module is in training mode"
+        own = [
+            hook
+            for hook in module._forward_pre_hooks.values()
+            if not is_weight_hook(hook)
+        ]
+        if own or module._forward_hooks:
+            return f"a {type(module).__name__} has forward hooks"
+    return ""
+
+
+def _same_bits(a: Any, b: Any) -> bool:
+    ours, theirs = pytree.tree_leaves(a), pytree.tree_leaves(b)
+    return len(ours) == len(theirs) and all(
+        _same_tensor(x, y)
+        for x, y in zip(ours, theirs, strict=True)
+        if isinstance(x, torch.Tensor)
+    )
+
+
+def _same_tensor(x: torch.Tensor, y: Any) -> bool:
+    if not isinstance(y, torch.Tensor) or (x.shape, x.dtype) != (y.shape, y.dtype):
+        return False
+    return torch.equal(_bytes(x), _bytes(y))
+
+
+def _bytes(x: torch.Tensor) -> torch.Tensor:
+    return x.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _without_kept(output: Any, recording: _C.Recording) -> Any:
+    """The output, without memory that is kept: its reader may write there."""
+
+    def copied(leaf: Any) -> Any:
+        held = isinstance(leaf, torch.Tensor) and recording.holds(leaf)
+        return leaf.clone() if held else leaf
+
+    return pytree.tree_map(copied, output)

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What the calls of a model's forward gave, kept so that a later forward with
+// the same batch computes only what other quantizers change. Private to
+// python/.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <tuple>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "python/tensor_state.h"
+#include "python/value_tree.h"
+
+namespace aimetpp::python {
+
+// The forward takes another course than the one recorded, and has been given
+// tensors from behind the point where it is: it must be run again, computing
+// everything.
+class ReplayMismatch : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+class Recording;
+
+// The memory of all recordings, within a budget. What saves least time for its
+// bytes goes first.
+class ActivationStore {
+ public:
+  // `permanent`: parameters and buffers, which nobody writes meanwhile.
+  ActivationStore(std::int64_t budget,
+                  const std::vector<at::Tensor>& permanent);
+  [[nodiscard]] std::int64_t budget() const { return budget_; }
+  [[nodiscard]] std::int64_t bytes() const { return bytes_; }
+  [[nodiscard]] std::int64_t peak_bytes() const { return peak_; }
+
+ private:
+  friend class Recording;
+  using Memory = const c10::StorageImpl*;
+  using Rank = std::tuple<double, Recording*, Memory>;  // seconds per byte
+
+  // Makes room for so many bytes more, dropping what is worth less; false
+  // where that does not suffice.
+  bool make_room(std::int64_t bytes, double seconds_per_byte);
+  void add_bytes(std::int64_t bytes);
+
+  std::int64_t budget_;
+  std::int64_t bytes_ = 0;
+  std::int64_t peak_ = 0;
+  std::set<Rank> ranks_;
+  std::unordered_set<Memory> permanent_;
+};
+
+// One batch. A call is told by its index in OpGraph::calls.
+//
+// A call gives again what it gave where its quantizers are the same and its
+// inputs are what they were: the same memory, untouched since, or a copy. That
+// the graph sees nothing changed upstream is only why it is worth looking.
+//
+// Ops that overwrite their input: the memory then holds the last result only.
+// What an earlier call left there is given, with its successor's values already
+// in it, where the successor and all that read it in between give what they
+// gave, and so look at no values (`pending_`); otherwise it is computed.
+class Recording {
+ public:
+  // `inputs`: the model's, held and counted as long as the recording lives.
+  Recording(std::shared_ptr<ActivationStore> store, int num_calls,
+            const std::vector<at::Tensor>& inputs);
+  ~Recording();
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+
+  // A forward begins: calls in `changed` compute. With `keep` their results
+  // take the place of those that are kept, else these stay for the next time.
+  void begin(const std::vector<int>& changed, bool keep);
+  // One call: its result, kept or by `compute()`. Throws ReplayMismatch.
+  py::object call(int index, const py::tuple& args, const py::dict& kwargs,
+                  const py::object& compute);
+  // Something else than a call reads tensors. Throws ReplayMismatch.
+  void note_read(py::handle value);
+  // The forward is over. Throws ReplayMismatch.
+  void end();
+
+  void clear();
+  // Whether the tensor shows memory that is kept.
+  [[nodiscard]] bool holds(const at::Tensor& tensor) const;
+  [[nodiscard]] int num_replayed() const { return replayed_; }  // since begin
+  [[nodiscard]] int num_kept() const { return static_cast<int>(kept_.size()); }
+
+ private:
+  friend class ActivationStore;
+  using Memory = ActivationStore::Memory;
+
+  struct Kept {
+    py::object plain;  // of the arguments
+    std::vector<TensorState> inputs;
+    ValueTree result;
+    std::vector<std::int64_t> versions;  // of the result's tensors
+    int passes = -1;                     // the input that it returned as it was
+    int overwrites = -1;                 // the input that it wrote over
+    int overwritten_by = -1;             // the call that wrote over the result
+    std::set<int> readers;  // other calls that read the result before that
+    bool read = false;      // by something else than a call
+  };
+  // Memory that is kept, and the calls whose results are in it.
+  struct Unit {
+    std::int64_t bytes = 0;
+    double seconds = 0;
+    std::vector<int> calls;
+  };
+
+  Kept* find(int index);
+  bool has_same_input(int index, const Kept& kept, int input,
+                      const at::Tensor& tensor);
+  bool has_same_inputs(int index, const Kept& kept, const ValueTree& arguments);
+  bool is_available(const Kept& kept);
+  void note_reader(int index, const at::Tensor& tensor);
+  py::object replay(int index, Kept* kept, const ValueTree& arguments);
+  void refuse_pending(const std::vector<at::Tensor>& tensors) const;
+  // Notes who has read what; the input that the call wrote over, or -1.
+  int note_inputs(int index, const std::vector<at::Tensor>& tensors,
+                  const std::vector<std::int64_t>& versions,
+                  const std::optional<ValueTree>& result);
+  void keep(int index, const ValueTree& arguments,
+            const std::vector<std::int64_t>& versions, ValueTree result,
+            int overwritten, double seconds);
+  // Whether a result can be given again: it is memory of its own, or that of
+  // the overwritten input.
+  bool is_keepable(Kept* kept, const ValueTree& arguments);
+  void add_to_unit(int index, Memory memory, std::int64_t bytes,
+                   double seconds);
+  void drop(Memory memory);
+  [[nodiscard]] bool is_known(Memory memory) const;
+
+  std::shared_ptr<ActivationStore> store_;
+  std::vector<at::Tensor> inputs_;
+  std::int64_t input_bytes_ = 0;
+  std::map<int, Kept> kept_;
+  std::unordered_map<Memory, Unit> units_;
+  // Of the forward that runs.
+  std::vector<bool> changed_;
+  bool keeps_ = false;
+  int replayed_ = 0;
+  std::unordered_map<Memory, int> owner_;    // whose result is there now
+  std::unordered_map<Memory, int> pending_;  // the call that must replay next
+};
+
+}  // namespace aimetpp::python

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "python/tensor_state.h"
+
+#include <ATen/ops/as_strided.h>
+
+#include "kernels/content_hash.h"
+#include "ops/parallel.h"
+
+namespace aimetpp::python {
+
+std::optional<std::uint64_t> content_of(const at::Tensor& tensor) {
+  if (!tensor.is_cpu()) return std::nullopt;
+  const at::Tensor dense =
+      tensor.is_non_overlapping_and_dense() ? tensor : tensor.contiguous();
+  return kernels::cpu::content_hash(dense.const_data_ptr(),
+                                    static_cast<std::int64_t>(dense.nbytes()),
+                                    ops::at_parallel_for);
+}
+
+TensorState::TensorState(const at::Tensor& tensor, std::int64_t version)
+    : storage_(tensor.storage().getWeakStorageImpl()),
+      offset_(tensor.storage_offset()),
+      sizes_(tensor.sizes().vec()),
+      strides_(tensor.strides().vec()),
+      dtype_(tensor.scalar_type()),
+      version_(version) {}
+
+bool TensorState::has_same_shape(const at::Tensor& tensor) const {
+  return tensor.scalar_type() == dtype_ && tensor.sizes() == sizes_ &&
+         tensor.strides() == strides_;
+}
+
+bool TensorState::is_same_memory(const at::Tensor& tensor) const {
+  return storage_._unsafe_get_target() ==
+             tensor.storage().unsafeGetStorageImpl() &&
+         tensor.storage_offset() == offset_ && has_same_shape(tensor);
+}
+
+bool TensorState::is_copy(const at::Tensor& tensor) const {
+  return content_ && tensor.is_cpu() && has_same_shape(tensor) &&
+         content_of(tensor) == content_;
+}
+
+void TensorState::note_content_in(const at::Tensor& whole) {
+  if (content_ || whole.scalar_type() != dtype_ ||
+      storage_._unsafe_get_target() != whole.storage().unsafeGetStorageImpl() ||
+      static_cast<std::int64_t>(whole._version()) != version_) {
+    return;
+  }
+  note_content(at::as_strided(whole, sizes_, strides_, offset_));
+}
+
+}  // namespace aimetpp::python
