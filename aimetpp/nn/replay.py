@@ -26,7 +26,7 @@ from aimetpp.nn.wrap import QUANTIZER_CONTAINERS
 
 # So often may a forward turn out to take another path than its recording.
 _MAX_MISMATCHES = 3
-_PLAIN = str | bytes | int | float | None
+_PLAIN = str | bytes | int | float
 # A forward: called with the module and its arguments.
 Run = Callable[..., Any]
 
@@ -235,7 +235,7 @@ def _key_of(module: Any, args: Any, kwargs: Any) -> Any:
             content = _C.content_hash(leaf.detach().cpu())
             layout = (leaf.shape, leaf.stride(), leaf.dtype, leaf.device)
             parts.append((*layout, content))
-        elif isinstance(leaf, _PLAIN):
+        elif leaf is None or isinstance(leaf, _PLAIN):
             parts.append((type(leaf), repr(leaf)))
         else:
             return None

@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -39,7 +39,7 @@ class ReplayMethods:
         """
         if memory_budget is None:
             memory_budget = free_memory(self.model) // 4
-        slots = [
+        slots: list[list[tuple[dict[str, Any], str]]] = [
             [(slot.container._modules, slot.key) for slot in entry.slots]
             for entry in self._bank.entries
         ]
