@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from aimetpp.commands.amp import add_amp
 from aimetpp.commands.mmp import add_mmp
 from aimetpp.commands.profile import add_profile
+from aimetpp.commands.report import add_report
 
 # Adds a subcommand to the parser; its `run` default is called with the arguments
 # and returns the exit status.
@@ -68,7 +70,13 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     )
 
 
-_COMMANDS: tuple[_AddCommand, ...] = (_add_demo, add_mmp, add_profile)
+_COMMANDS: tuple[_AddCommand, ...] = (
+    _add_demo,
+    add_amp,
+    add_mmp,
+    add_profile,
+    add_report,
+)
 
 
 def make_parser() -> argparse.ArgumentParser:

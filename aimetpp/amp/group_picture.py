@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bokeh.embed import file_html
-from bokeh.models import ColumnDataSource, HoverTool
+from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.palettes import Category20
 from bokeh.plotting import figure
 from bokeh.resources import INLINE
@@ -41,25 +41,43 @@ def write_group_picture(sim: Simulation, path: str | os.PathLike[str]) -> None:
     atomic_write(path, page)
 
 
-def group_picture(sim: Simulation) -> Any:
-    """The picture as a Bokeh figure, to be part of a page."""
+def picture_data(sim: Simulation) -> dict[str, Any]:
+    """What the picture shows, as plain values: marks, lines, number of groups."""
     graph = sim.graph
     groups = build_members(sim)
     group_of = {q: i for i, members in enumerate(groups) for q in members.quantizers}
     shown = [i for i, op in enumerate(graph.ops) if op.role != "metadata"]
     places = _places(graph, shown)
-    nodes = _nodes(sim, shown, groups, group_of, places)
-    height = 120 + _PIXELS_PER_LAYER * (1 + max([-y for _, y in places.values()] + [0]))
+    return {
+        "groups": len(groups),
+        "nodes": _nodes(sim, shown, groups, group_of, places),
+        "lines": _lines(sim, shown, group_of, places),
+    }
+
+
+def group_picture(sim: Simulation) -> Any:
+    """The picture as a Bokeh figure, to be part of a page."""
+    return draw_groups(picture_data(sim))
+
+
+def draw_groups(data: dict[str, Any]) -> Any:
+    """The figure of what `picture_data` returned."""
+    nodes = ColumnDataSource(data["nodes"])
+    lowest = max([-y for y in data["nodes"]["y"]] + [0])
+    rightmost = max([*data["nodes"]["x"], 0])
+    leftmost = min([*data["nodes"]["x"], 0])
     plot = figure(
-        title=f"{len(groups)} quantizer groups",
-        height=int(height),
+        title=f"{data['groups']} quantizer groups",
+        height=int(120 + _PIXELS_PER_LAYER * (1 + lowest)),
         sizing_mode="stretch_width",
+        # Room for the names right of the marks.
+        x_range=Range1d(leftmost - 1, max(rightmost + 2.5, leftmost + 6)),
         tools="pan,wheel_zoom,box_zoom,reset,save",
         active_scroll=None,
     )
     plot.axis.visible = False
     plot.grid.visible = False
-    lines = _lines(sim, shown, group_of, places)
+    lines = ColumnDataSource(data["lines"])
     plot.multi_line("xs", "ys", source=lines, color="color", line_width=2, alpha=0.7)
     marks = plot.scatter(
         "x",
@@ -118,7 +136,7 @@ def _nodes(
     groups: Sequence[GroupMembers],
     group_of: dict[int, int],
     places: dict[int, tuple[float, float]],
-) -> ColumnDataSource:
+) -> dict[str, list[Any]]:
     quantizer_of = sim.placement.quantizer_of_site
     precisions = sim.precisions()
     columns = ["x", "y", "fill", "rim", "name", "op"]
@@ -142,7 +160,7 @@ def _nodes(
             data[column].append("-" if group is None else str(groups[group].group))
         on = [q for q in (*outputs, *params) if q in group_of]
         data["precisions"].append(", ".join(precisions[q] for q in on) or "-")
-    return ColumnDataSource(data)
+    return data
 
 
 def _lines(
@@ -150,7 +168,7 @@ def _lines(
     shown: Sequence[int],
     group_of: dict[int, int],
     places: dict[int, tuple[float, float]],
-) -> ColumnDataSource:
+) -> dict[str, list[Any]]:
     """From each producer to each reader; model inputs come from above."""
     graph, quantizer_of = sim.graph, sim.placement.quantizer_of_site
     data: dict[str, list[Any]] = {"xs": [], "ys": [], "color": []}
@@ -168,7 +186,7 @@ def _lines(
             data["xs"].append([start[0], x])
             data["ys"].append([start[1], y])
             data["color"].append(_color(group_of.get(quantizer)))
-    return ColumnDataSource(data)
+    return data
 
 
 def _carried(graph: _C.OpGraph, quantizer_of: Sequence[int], tensor: int) -> int:

@@ -293,20 +293,19 @@ class GreedyMixedPrecisionAlgo:
         def write() -> str:
             if self._folder is None:
                 return "nothing to write"
-            before = evaluator.precisions("front", found.points[0].assignment)
-            after = evaluator.precisions("front", final)
-            write_results(
-                self._folder, result, self._sim, self._searched, before, after
-            )
+            stages = {
+                "baseline": found.points[0].assignment,
+                "walk": found.final_assignment,
+                "final": final,
+            }
+            settings = {k: evaluator.precisions("front", a) for k, a in stages.items()}
+            write_results(self._folder, result, self._sim, self._searched, settings)
             if alphas:
                 export_alphas(self._sim, self._folder, alphas, evaluator)
                 evaluator.finish(final)
             return "written"
 
-        if session.work is None:
-            write()
-        else:
-            session.work.obtain("files", write)
+        write() if session.work is None else session.work.obtain("files", write)
         self.result = result
         return result
 

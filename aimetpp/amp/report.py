@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""HTML pages of a search: the Pareto curve, the sensitivities, both with tables.
+"""HTML pages of a search: the Pareto curve, the sensitivities, and a report with both.
 
 The pages hold the plotting library, so that they open without a network.
 """
@@ -7,229 +7,324 @@ The pages hold the plotting library, so that they open without a network.
 from __future__ import annotations
 
 import html
-import math
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bokeh.embed import file_html
-from bokeh.layouts import column
-from bokeh.models import ColumnDataSource, FactorRange, HoverTool
-from bokeh.models.widgets.markups import Div
-from bokeh.plotting import figure
-from bokeh.resources import INLINE
-
-from aimetpp.amp.candidates import candidate_text
-from aimetpp.amp.group_picture import group_picture
-from aimetpp.amp.results import (
-    ParetoList,
-    ParetoPoint,
-    format_alpha_table,
-    format_pareto_table,
-    format_sensitivity_table,
-    point_candidate,
-    point_name,
+from aimetpp.amp.estimate import PHASE_TITLES
+from aimetpp.amp.group_picture import draw_groups
+from aimetpp.amp.report_data import (
+    Document,
+    read_report_data,
+    report_data,
+    write_report_data,
 )
+from aimetpp.amp.report_page import Shown, bits, heading, note, page, table
+from aimetpp.amp.report_plots import draw_curve, draw_sensitivity
+from aimetpp.amp.results import ParetoList
 from aimetpp.amp.simulation import Simulation
 from aimetpp.common.files import atomic_write
 
-_COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf")
+PAGES = ("pareto_curve.html", "quantizer_group_sensitivity.html", "report.html")
+# Longer tables are in a box that scrolls.
+_LONG = 20
 
 
-def write_pages(folder: Path, result: ParetoList, sim: Simulation) -> None:
-    """Writes the pages of a search, each whole or not at all.
+def write_pages(
+    folder: Path, result: ParetoList, sim: Simulation, settings: dict[str, list[str]]
+) -> None:
+    """Writes the pages of a search, and the file from which `rewrite_pages` makes them.
 
-    `pareto_curve.html`, `quantizer_group_sensitivity.html` and `report.html`, which
-    also shows the groups over the simulation's graph.
+    Args:
+        folder: where they go.
+        result: of the search.
+        sim: the simulation.
+        settings: see `report_data`.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    pages = {
-        "pareto_curve": ("Pareto curve", [_curve(result)]),
-        "quantizer_group_sensitivity": (
-            "Quantizer group sensitivity",
-            [_sensitivity(result)],
-        ),
-        "report": (
-            "Automatic mixed precision",
-            [
-                _summary(result),
-                _curve(result),
-                _table(format_pareto_table(result)),
-                _sensitivity(result),
-                _table(format_sensitivity_table(result)),
-                *_alphas(result),
-                group_picture(sim),
-            ],
-        ),
-    }
-    for name, (title, parts) in pages.items():
-        page = file_html(column(*parts, sizing_mode="stretch_width"), INLINE, title)
-        atomic_write(folder / f"{name}.html", page)
+    document = report_data(result, sim, settings)
+    write_report_data(folder, document)
+    _write(folder, document)
 
 
-def _source(result: ParetoList, points: list[ParetoPoint]) -> ColumnDataSource:
-    data: dict[str, list[Any]] = {
-        "cost": [point.cost for point in points],
-        "score": [point.score for point in points],
-        "group": [point_name(point, result) for point in points],
-        "candidate": [point_candidate(point, result) for point in points],
-        "weights": [point.weight_bytes for point in points],
-        "activations": [point.activation_bytes for point in points],
-        "dominated": ["yes" if point.dominated else "no" for point in points],
-        "color": ["#aaaaaa" if point.dominated else _COLORS[0] for point in points],
-    }
-    return ColumnDataSource(data)
+def rewrite_pages(folder: Path) -> None:
+    """Writes the pages of an earlier search again, from its files.
 
-
-def _curve(result: ParetoList) -> Any:
-    """Relative bit-ops against score; infinite scores cannot be drawn."""
-    points = [point for point in result.points if math.isfinite(point.score)]
-    plot = figure(
-        title="Score against relative bit-ops",
-        x_axis_label="bit-ops relative to the baseline",
-        y_axis_label="score",
-        height=420,
-        sizing_mode="stretch_width",
-        tools="pan,box_zoom,wheel_zoom,reset,save",
-    )
-    front = sorted(
-        (point for point in points if not point.dominated), key=lambda p: p.cost
-    )
-    line = ColumnDataSource(
-        {"cost": [p.cost for p in front], "score": [p.score for p in front]}
-    )
-    plot.line("cost", "score", source=line, color=_COLORS[0], legend_label="front")
-    dots = plot.scatter(
-        "cost",
-        "score",
-        source=_source(result, points),
-        size=8,
-        color="color",
-        legend_label="evaluated (grey: dominated)",
-    )
-    chosen = result.chosen or result.points[0]
-    if math.isfinite(chosen.score):
-        plot.scatter(
-            "cost",
-            "score",
-            source=_source(result, [chosen]),
-            size=18,
-            marker="star",
-            color="#d62728",
-            legend_label="chosen",
-        )
-    if points and math.isfinite(result.fp32_score):
-        costs = [point.cost for point in points]
-        plot.line(
-            [min(costs), max(costs)],
-            [result.fp32_score, result.fp32_score],
-            line_dash="dashed",
-            color="black",
-            legend_label="full precision",
-        )
-    plot.add_tools(
-        HoverTool(
-            renderers=[dots],
-            tooltips=[
-                ("group", "@group"),
-                ("candidate", "@candidate"),
-                ("bit-ops", "@cost{0.0000}"),
-                ("score", "@score{0.0000}"),
-                ("weight bytes", "@weights{0,0}"),
-                ("activation bytes", "@activations{0,0}"),
-                ("dominated", "@dominated"),
-            ],
-        )
-    )
-    _legend_below(plot)
-    return plot
-
-
-def _legend_below(plot: Any) -> None:
-    """Moves the legend out of the drawing, where it would hide marks."""
-    plot.legend.orientation = "horizontal"
-    plot.add_layout(plot.legend[0], "below")
-
-
-def _sensitivity(result: ParetoList) -> Any:
-    """The phase-1 score of every group, one mark for each candidate.
-
-    The axis follows the scores, which may be negative.
+    Raises:
+        FileNotFoundError: the folder holds no search's files.
+        ValueError: they are damaged.
+        OSError: the folder cannot be written.
     """
-    items = [item for item in result.sensitivities if math.isfinite(item.score)]
-    if not items:
-        return Div(
-            text=f"<p>No sensitivities were measured: {html.escape(result.stop_reason)}"
-            "</p>"
-        )
-    groups = list(dict.fromkeys(str(item.group) for item in reversed(items)))
-    plot = figure(
-        title="Score with one group quantized alone",
-        x_axis_label="phase-1 score",
-        y_range=FactorRange(factors=groups),
-        height=max(200, 26 * len(groups) + 120),
-        sizing_mode="stretch_width",
-        tools="pan,box_zoom,wheel_zoom,reset,save",
-    )
-    candidates = list(dict.fromkeys(candidate_text(item.candidate) for item in items))
-    for index, candidate in enumerate(candidates):
-        chosen = [item for item in items if candidate_text(item.candidate) == candidate]
-        plot.scatter(
-            "score",
-            "group",
-            source=ColumnDataSource(
-                {
-                    "score": [item.score for item in chosen],
-                    "group": [str(item.group) for item in chosen],
-                    "candidate": [candidate] * len(chosen),
-                    "saved": [item.bit_ops_reduction for item in chosen],
-                }
-            ),
-            size=10,
-            color=_COLORS[index % len(_COLORS)],
-            legend_label=candidate,
-        )
-    plot.add_tools(
-        HoverTool(
-            tooltips=[
-                ("group", "@group"),
-                ("candidate", "@candidate"),
-                ("score", "@score{0.0000}"),
-                ("bit-ops saved", "@saved{0,0}"),
-            ]
-        )
-    )
-    _legend_below(plot)
-    return plot
+    _write(folder, read_report_data(folder))
 
 
-def _summary(result: ParetoList) -> Div:
-    summary = result.summary
-    chosen = result.chosen
-    base = point_candidate(result.points[0], result)
-    rows = [
-        ("stopped", summary.stop_reason),
-        ("score in full precision", f"{summary.fp32_score:.6g}"),
-        ("score at the baseline", f"{summary.baseline_score:.6g} ({base})"),
-        ("score of the chosen point", f"{summary.final_score:.6g}"),
-        ("its relative bit-ops", f"{chosen.cost if chosen else 1:.4f}"),
-        ("baseline bit-ops per sample", f"{summary.baseline_bit_ops:,.0f}"),
-        ("quantizer groups", str(summary.num_groups)),
-        ("evaluations", str(result.evaluations)),
+def _write(folder: Path, document: Document) -> None:
+    curve, sensitivity, report = PAGES
+    atomic_write(
+        folder / curve, page("Pareto curve", _curve(), {"curve": draw_curve(document)})
+    )
+    # A figure belongs to one page: each draws its own.
+    plots = _plots(sensitivity=draw_sensitivity(document))
+    parts = _sensitivity(document, plots)
+    atomic_write(
+        folder / sensitivity, page("Quantizer group sensitivity", parts, plots)
+    )
+    plots = _plots(
+        curve=draw_curve(document),
+        sensitivity=draw_sensitivity(document),
+        groups=draw_groups(document["picture"]),
+    )
+    body = [
+        *_summary(document),
+        heading("Curve", "score against cost"),
+        *_curve(),
+        _points(document),
+        *_skipped(document),
+        heading("Sensitivity", "each group quantized alone, the most sensitive first"),
+        *_sensitivity(document, plots),
+        *_sensitivity_table(document),
+        heading("Layers", "precision at the baseline → at the chosen point"),
+        *_layers(document["layers"]),
+        heading("Convert ops", "where neighbours have different precisions"),
+        *_convert_ops(document),
+        heading("Time", "per phase"),
+        _time(document["summary"]),
+        heading("Groups", "quantizers that change precision together"),
+        note(
+            "Inside of a mark: the group of the op's output; rim: of its parameters; "
+            "line: of the activation it carries. Names show under the pointer."
+        ),
+        "{{plot groups}}",
     ]
-    cells = "".join(
-        f"<tr><td>{html.escape(name)}&emsp;</td><td>{html.escape(value)}</td></tr>"
-        for name, value in rows
+    atomic_write(
+        folder / report, page("Automatic mixed precision", body, plots, links=True)
     )
-    return Div(text=f"<h2>Automatic mixed precision</h2><table>{cells}</table>")
 
 
-def _alphas(result: ParetoList) -> list[Div]:
-    if not result.alphas:
+def _plots(**plots: Any) -> dict[str, Any]:
+    return {name: plot for name, plot in plots.items() if plot is not None}
+
+
+def _number(value: float | str, form: str) -> Shown:
+    """An infinite one, which JSON holds as text, is shown as it is."""
+    return Shown(value if isinstance(value, str) else format(value, form))
+
+
+def _summary(document: Document) -> list[str]:
+    summary, points = document["summary"], document["points"]
+    chosen = points[document["chosen"]]
+    ours = sum(summary["evaluations"].values())
+    reference = sum(summary["reference_evaluations"].values())
+    rows = [
+        ("stopped", summary["stop_reason"]),
+        ("score in full precision", _number(summary["fp32_score"], ".6g")),
+        (
+            "score at the baseline",
+            f"{_number(summary['baseline_score'], '.6g')} ({points[0]['candidate']})",
+        ),
+        ("score of the chosen point", _number(summary["final_score"], ".6g")),
+        ("its relative bit-ops", f"{chosen['cost']:.4f}"),
+        ("baseline bit-ops per sample", f"{summary['baseline_bit_ops']:,.0f}"),
+        ("quantizer groups", str(summary["num_groups"])),
+        ("evaluations", f"{ours} (AIMET for the same: up to {reference})"),
+    ]
+    if summary["num_ranks"] > 1:
+        rows.append(("ranks", str(summary["num_ranks"])))
+    return [table((), [[name, str(value)] for name, value in rows])]
+
+
+def _curve() -> list[str]:
+    return [
+        "{{plot curve}}",
+        note("A dominated point is no better than one that costs no more."),
+    ]
+
+
+def _points(document: Document) -> str:
+    rows = [
+        [
+            Shown(f"{point['cost']:.4f}"),
+            _number(point["score"], ".4f"),
+            Shown(f"{point['weight_bytes']:,.0f}"),
+            Shown(f"{point['activation_bytes']:,.0f}"),
+            point["group"],
+            point["candidate"],
+        ]
+        for point in document["points"]
+    ]
+    classes = ["dominated" if p["dominated"] else "" for p in document["points"]]
+    classes[document["chosen"]] = "chosen"
+    head = ("cost", "score", "weight bytes", "activation bytes", "group", "candidate")
+    return table(head, rows, classes, long=len(rows) > _LONG)
+
+
+def _skipped(document: Document) -> list[str]:
+    steps = document["skipped"]
+    if not steps:
         return []
-    return [Div(text="<h3>Convert ops</h3>"), _table(format_alpha_table(result))]
+    rows = [
+        [
+            Shown(f"{step['cost']:.4f}"),
+            _number(step["lowest"], ".4f"),
+            _number(step["highest"], ".4f"),
+            step["group"],
+            step["candidate"],
+        ]
+        for step in steps
+    ]
+    head = ("cost", "score from", "to", "group", "candidate")
+    summary = f"{len(steps)} points of the walk were not evaluated"
+    return [
+        f"<details><summary>{summary}</summary>",
+        note("Where the score falls along the walk, theirs lie between these."),
+        table(head, rows, long=len(rows) > _LONG),
+        "</details>",
+    ]
 
 
-def _table(text: str) -> Div:
-    return Div(text=f"<pre>{html.escape(text)}</pre>")
+def _sensitivity(document: Document, plots: dict[str, Any]) -> list[str]:
+    if "sensitivity" in plots:
+        return ["{{plot sensitivity}}"]
+    reason = document["summary"]["stop_reason"]
+    return [note(f"No sensitivities were measured: {reason}.")]
+
+
+def _sensitivity_table(document: Document) -> list[str]:
+    items = document["sensitivities"][::-1]
+    if not items:
+        return []
+    rows = [
+        [
+            _number(item["score"], ".4f"),
+            Shown(f"{item['saved']:.2%}"),
+            item["group"],
+            item["candidate"],
+        ]
+        for item in items
+    ]
+    head = ("score", "bit-ops saved", "group", "candidate")
+    return [table(head, rows, long=len(rows) > _LONG)]
+
+
+@dataclass
+class _Module:
+    """A module of the model's tree: its layers and modules by name, in their order; a
+    module's key ends with a dot.
+    """
+
+    inside: dict[str, _Module | Document] = field(default_factory=dict)
+
+    def put(self, path: list[str], layer: Document) -> None:
+        """Hangs a layer into the tree."""
+        if len(path) == 1:
+            self.inside[path[0]] = layer
+            return
+        below = self.inside.setdefault(f"{path[0]}.", _Module())
+        assert isinstance(below, _Module)
+        below.put(path[1:], layer)
+
+    def precisions(self) -> list[str]:
+        """Those of all that is below."""
+        found = []
+        for node in self.inside.values():
+            if isinstance(node, _Module):
+                found += node.precisions()
+            else:
+                found += [after for _, after in node["precisions"].values()]
+        return found
+
+    def lines(self) -> list[str]:
+        """As HTML, a mark for each quantizer."""
+        lines = []
+        for name, node in self.inside.items():
+            if not isinstance(node, _Module):
+                lines.append(_layer(name, node))
+                continue
+            counts = sorted(Counter(node.precisions()).items())
+            summary = ", ".join(f"{precision} × {n}" for precision, n in counts)
+            lines += [
+                f"<details open><summary>{html.escape(name.rstrip('.'))} "
+                f"<small>{summary}</small></summary>",
+                *node.lines(),
+                "</details>",
+            ]
+        return lines
+
+
+def _layers(layers: list[Document]) -> list[str]:
+    tree = _Module()
+    for layer in layers:
+        tree.put(layer["name"].replace("/", ".").strip(".").split("."), layer)
+    return ['<div class="long">', *tree.lines(), "</div>"]
+
+
+def _layer(name: str, layer: Document) -> str:
+    marks = " ".join(bits(what, *pair) for what, pair in layer["precisions"].items())
+    return (
+        f'<div class="layer"><span class="name">{html.escape(name)}</span>'
+        f'<span class="type">{html.escape(layer["type"])}</span>{marks}</div>'
+    )
+
+
+def _convert_ops(document: Document) -> list[str]:
+    ops = document["convert_ops"]
+    rows = [
+        [
+            title,
+            Shown(len(ops[name]["ops"])),
+            Shown(f"{sum(row[3] for row in ops[name]['ops']):,}"),
+            Shown(f"{ops[name]['bytes']:,.0f}"),
+        ]
+        for name, title in (("walk", "phase 2's choice"), ("final", "chosen"))
+    ]
+    parts = [table(("setting", "convert ops", "elements", "bytes moved"), rows)]
+    if document["alphas"]:
+        parts.append(_alphas(document))
+    left = [
+        [tensor, source, target, Shown(f"{elements:,}")]
+        for tensor, source, target, elements in ops["final"]["ops"]
+    ]
+    if left:
+        head = ("tensor", "from", "to", "elements")
+        parts += [
+            "<details><summary>convert ops of the chosen point</summary>",
+            table(head, left, long=len(left) > _LONG),
+            "</details>",
+        ]
+    return parts
+
+
+def _alphas(document: Document) -> str:
+    rows = [
+        [
+            Shown(f"{point['alpha']:.1f}"),
+            _number(point["score"], ".4f"),
+            Shown(f"{point['convert_cost']:,.0f}"),
+            Shown(f"{point['cost']:.4f}"),
+        ]
+        for point in document["alphas"]
+    ]
+    chosen = document["summary"]["chosen_alpha"]
+    classes = ["chosen" if p["alpha"] == chosen else "" for p in document["alphas"]]
+    return table(("alpha", "score", "convert cost", "bit-ops"), rows, classes)
+
+
+def _time(summary: Document) -> str:
+    estimated = summary["estimated_seconds"]
+    rows = []
+    for phase, seconds in summary["seconds"].items():
+        count = summary["evaluations"].get(phase, 0)
+        row = [PHASE_TITLES[phase], Shown(count)]
+        row.append(Shown(summary["reference_evaluations"].get(phase, "-")))
+        row.append(Shown(f"{seconds:.3g}"))
+        row.append(Shown(f"{seconds / count:.3g}" if count else "-"))
+        if estimated is not None:
+            row.append(Shown(f"{estimated.get(phase, 0):.3g}"))
+        rows.append(row)
+    head = ["phase", "evaluations", "AIMET, up to", "seconds", "seconds each"]
+    if estimated is not None:
+        head.append("estimated seconds")
+    return table(head, rows)

@@ -95,8 +95,7 @@ def write_results(
     result: ParetoList,
     sim: Simulation,
     searched: Sequence[int],
-    baseline: Sequence[str],
-    final: Sequence[str],
+    settings: dict[str, list[str]],
 ) -> None:
     """All files of a search: tables, alphas of phase 3, pages.
 
@@ -105,16 +104,16 @@ def write_results(
         result: of the search.
         sim: what was searched.
         searched: indices of the quantizers that the search sets.
-        baseline: precision of every quantizer at the baseline.
-        final: the same in the final setting.
+        settings: precision of every quantizer at the "baseline", where the "walk" has
+            ended, and in the "final" setting.
     """
     quantizers = sim.placement.quantizers
     info = info_list(
         result,
-        before=[baseline[index] for index in searched],
-        after=[final[index] for index in searched],
+        before=[settings["baseline"][index] for index in searched],
+        after=[settings["final"][index] for index in searched],
         kinds=[quantizers[index].kind for index in searched],
     )
     write_json_files(folder, result, info)
     write_alpha_files(folder, result.alphas, result.summary.chosen_alpha)
-    write_pages(folder, result, sim)
+    write_pages(folder, result, sim, settings)

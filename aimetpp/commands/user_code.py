@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -34,7 +35,12 @@ def load_function(name: str) -> Callable[..., Any]:
             'a function is named as "file.py:function" or "package.module:function", '
             f"got {name!r}"
         )
-    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
+    if not place.endswith(".py"):
+        module = _load_module(place)
+    elif Path(place).is_file():
+        module = _load_file(Path(place).resolve())
+    else:
+        raise FileNotFoundError(f"no file {place!r}")
     found = getattr(module, function, None)
     if not callable(found):
         defined = sorted(
@@ -86,15 +92,18 @@ def load_simulation(
     )
 
 
+@functools.cache  # several functions of one file: it runs once
 def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {str(path)!r}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    _put_on_path(path.resolve().parent)
+    _put_on_path(path.parent)
     sys.modules[path.stem] = module  # as for any import: dataclasses look there
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
     return module
 
 

@@ -66,8 +66,8 @@ def choose_mixed_precision(
             in its units. None: the whole profile is evaluated, and the cheapest point
             is chosen; look at the curve, and call again with a drop.
         results_dir: folder for `pareto_list.json`, `pareto_curve.html`,
-            `quantizer_group_sensitivity.html`, `report.html`, `amp_info_list.json`
-            and the cache.
+            `quantizer_group_sensitivity.html`, `report.html`, `report.json`,
+            `amp_info_list.json` and the cache.
         clean_start: forget what an earlier run left in the cache. Otherwise its
             scores are used; where model, weights, config, calibration, candidates or
             metric have changed, a warning says so and the search starts clean. Of a

@@ -193,6 +193,7 @@ def test_defect_14_early_ends_return_results_and_write_files(tmp_path: Path) -> 
             "pareto_curve.html",
             "quantizer_group_sensitivity.html",
             "report.html",
+            "report.json",
             "amp_info_list.json",
             ".cache",
         }

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The report of a search, and the commands `aimetpp amp` and `aimetpp report`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amp_models import choose, make_sim
+
+from aimetpp import cli
+from aimetpp.amp.report import PAGES
+from aimetpp.amp.report_page import Shown, bits, table
+from aimetpp.amp.report_plots import draw_sensitivity
+
+Found = tuple[Path, Any, Any, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """Folder, result, simulation and report.json of a search with all its parts."""
+    folder, sim = tmp_path_factory.mktemp("report"), make_sim()
+    narrowest = choose(make_sim(), tmp_path_factory.mktemp("profile")).points[-1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "aimetpp.amp.mixed_precision_algo.export_alphas", lambda *_args: None
+        )
+        options = {"convert_op_reduction": True, "max_evaluations": 3}
+        result = choose(sim, folder, -0.5 * narrowest.score, pages=True, **options)
+    return folder, result, sim, json.loads((folder / "report.json").read_text())
+
+
+def test_report_is_one_page_with_every_part(found: Found) -> None:
+    folder, result, sim, _ = found
+    page = (folder / "report.html").read_text()
+    assert re.search(r'<(script|link)[^>]+(src|href)="http', page) is None
+    parts = re.findall(r'<h2 id="([^"]+)"', page)
+    assert parts == [
+        "curve",
+        "sensitivity",
+        "layers",
+        "convert-ops",
+        "time",
+        "groups",
+    ]
+    assert "prefers-color-scheme: dark" in page and "{{plot" not in page
+    for group in sim.quantizer_groups():
+        assert str(group) in page
+    assert result.skipped and f"{len(result.skipped)} points of the walk" in page
+
+
+def test_layers_show_where_the_search_began_and_ended(found: Found) -> None:
+    _, _, sim, document = found
+    quantizers = zip(sim.placement.quantizers, sim.precisions(), strict=True)
+    now = {sim.graph.site_name(spec.sites[0]): p for spec, p in quantizers}
+    shown = {layer["name"]: layer["precisions"] for layer in document["layers"]}
+    assert shown["conv2"]["weight"] == ["int16", now["conv2.weight"]]
+    assert shown["fc"]["output"] == ["int16", now["fc"]]
+    assert {layer["name"] for layer in document["layers"]} >= {"relu", "/add_0"}
+
+
+def test_convert_ops_are_counted_before_and_after(found: Found) -> None:
+    _, result, _, document = found
+    cost = {point.alpha: point.convert_cost for point in result.alphas}
+    assert document["convert_ops"]["walk"]["bytes"] == cost[1.0]
+    chosen = document["convert_ops"]["final"]
+    assert chosen["bytes"] == cost[result.summary.chosen_alpha]
+    assert bool(chosen["ops"]) == (chosen["bytes"] > 0)
+    assert all(source != target for _, source, target, _ in chosen["ops"])
+
+
+def test_report_is_written_again_from_its_file(
+    found: Found, capsys: pytest.CaptureFixture
+) -> None:
+    folder, *_ = found
+    before = {name: (folder / name).read_text() for name in PAGES}
+    for name in PAGES:
+        (folder / name).unlink()
+    assert cli.main(["report", str(folder)]) == 0
+    assert "report.html" in capsys.readouterr().out
+    for name, text in before.items():
+        # Bokeh's ids are new ones.
+        ids = re.compile(r"p\d{4,}|[0-9a-f]{8}-[0-9a-f-]{27}")
+        again = (folder / name).read_text()
+        assert len(ids.sub("", again)) == len(ids.sub("", text))
+
+
+def test_what_is_no_report_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for content, message in (
+        (None, "no such file; a search writes it"),
+        ("{", "is damaged"),
+        ('{"version": 99}', "must be a report of version 1"),
+    ):
+        if content is not None:
+            (tmp_path / "report.json").write_text(content)
+        assert cli.main(["report", str(tmp_path)]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_long_names_stay_apart_on_the_axis() -> None:
+    names = [f"features.{i}.{'very' * 12}.conv" for i in (1, 2)]
+    rows = [
+        {"group": name, "candidate": "A8 W8", "score": score, "saved": 0.1}
+        for name, score in zip(names, (0.5, "-inf"), strict=True)
+    ]
+    rows.append(dict(rows[0], group=names[1]))
+    plot = draw_sensitivity({"sensitivities": rows})
+    assert len(set(plot.y_range.factors)) == 2
+    assert all(len(label) <= 48 for label in plot.y_range.factors)
+    assert draw_sensitivity({"sensitivities": rows[1:2]}) is None
+
+
+def test_tables_escape_and_align() -> None:
+    text = table(("a", "b"), [["<x>", Shown("1")]], ["chosen"])
+    assert '<th>a</th><th class="number">b</th>' in text
+    assert '<tr class="chosen"><td>&lt;x&gt;</td><td class="number">1</td>' in text
+    assert "int16 → int8" in bits("weight", "int16", "int8")
+    assert "→" not in bits("weight", "int8", "int8")
+
+
+USER_CODE = """
+import torch
+from aimetpp.quantsim import QuantizationSimModel
+
+with open("loads", "a") as file:
+    file.write("once ")
+
+def make_model():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2)), DATA
+
+def calibrate(model):
+    model(DATA)
+
+def evaluate(model):
+    return -float((model(DATA) - target).square().mean())
+
+DATA = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+target = make_model()[0](DATA).detach()
+"""
+
+
+def test_amp_command_estimates_and_searches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("amp_net.py").write_text(USER_CODE)
+    command = ["amp", "amp_net.py:make_model", "amp_net.py:evaluate"]
+    command += ["--candidates", "16/16", "8/8", "8/int4", "--results-dir", "out"]
+    assert cli.main(command) == 1
+    assert "needs a calibrated simulation" in capsys.readouterr().err
+    command += ["--calibrate", "amp_net.py:calibrate"]
+    assert cli.main([*command, "--estimate"]) == 0
+    assert "1, sensitivity" in capsys.readouterr().out
+    assert cli.main(command) == 0
+    assert "A8 W4" in capsys.readouterr().out
+    assert Path("loads").read_text() == "once "  # three functions, four runs
+    files = {path.name for path in Path("out").iterdir()}
+    assert files >= {*PAGES, "precision_profile.json", "pareto_list.json"}
+    with pytest.raises(SystemExit):
+        cli.main([*command[:-2], "--candidates", "8"])
+    assert "activations/weights such as 8/4" in capsys.readouterr().err
