@@ -2,7 +2,8 @@
 """Runs scripts written for AIMET as they are.
 
 `python -m aimetpp.compat SCRIPT [ARGUMENT ...]` runs SCRIPT with its imports from
-`aimet_torch`, `aimet_torch.v1`, `aimet_torch.v2` and `aimet_common` served by aimetpp.
+`aimet_torch`, `aimet_torch.v1`, `aimet_torch.v2`, `aimet_onnx` and `aimet_common`
+served by aimetpp.
 In a program of your own, `aimetpp.compat.install()` does the same for later imports.
 """
 
@@ -23,6 +24,7 @@ _ROOTS = {
     "aimet_torch": "aimetpp",
     "aimet_torch.v1": "aimetpp",
     "aimet_torch.v2": "aimetpp",
+    "aimet_onnx": "aimetpp.onnx",
     "aimet_common": "aimetpp.common",
 }
 

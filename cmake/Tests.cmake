@@ -47,6 +47,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/graph/test_downstream.cpp
   tests/cpp/graph/test_mac_count.cpp
   tests/cpp/graph/test_masks.cpp
+  tests/cpp/graph/test_onnx_reader.cpp
   tests/cpp/graph/test_op_graph.cpp
   tests/cpp/graph/test_op_traits.cpp
   tests/cpp/groups/test_build_groups.cpp

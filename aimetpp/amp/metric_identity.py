@@ -184,8 +184,9 @@ def _globals_read(function: types.FunctionType) -> Iterator[Any]:
     for name in sorted(_names(function.__code__, "LOAD_GLOBAL") - assigned):
         value = function.__globals__.get(name)
         own = getattr(value, "__module__", None) == function.__module__
+        has_identity = not isinstance(value, type) and hasattr(value, "metric_identity")
         if isinstance(value, _PLAIN | _DATA | DataLoader | Dataset | list | dict) or (
-            isinstance(value, types.FunctionType) and own
+            has_identity or (isinstance(value, types.FunctionType) and own)
         ):
             yield from (name, value)
 

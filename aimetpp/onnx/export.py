@@ -21,7 +21,7 @@ from onnx import helper, numpy_helper, version_converter
 from aimetpp.export.encodings import Encoding, check_version
 from aimetpp.export.external_data import MAX_MODEL_BYTES
 from aimetpp.export.files import require_writable_folder, write_together
-from aimetpp.export.graph_editor import GraphEditor
+from aimetpp.export.graph_editor import GraphEditor, names_read_by
 from aimetpp.export.integer_types import required_opset
 from aimetpp.export.onnx import QdqModel, onnx_files
 from aimetpp.export.qdq import MARKER_DOMAIN, MARKER_OP, insert_qdq
@@ -92,8 +92,12 @@ def build_qdq_model(
             encodings[site] = Encoding.of(quantizer, sim.graph.site_name(site))
     names = {site: sim.graph.site_name(site) for site in encodings}
     model = _at_opset(sim.model, required_opset(encodings, names))
-    editor = _Marking(model, sim.reading.constants)
-    for spot in (*sim.spots.params, *sim.spots.activations):
+    # A conversion keeps the names of nodes, not their places.
+    node_names = [node.name for node in sim.model.graph.node]
+    editor = _Marking(model, node_names, sim.reading.constants)
+    # What stands at a reader's input reads what stands at the tensor.
+    activations = sorted(sim.spots.activations, key=lambda spot: bool(spot.readers))
+    for spot in (*sim.spots.params, *activations):
         site = quantizers[spot.quantizer].sites[0]
         if site in encodings:
             editor.mark(spot, site, sim.reading.element_types[spot.tensor])
@@ -110,8 +114,7 @@ def _at_opset(model: onnx.ModelProto, needed: int) -> onnx.ModelProto:
     """A copy of the model at `needed` or higher."""
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
-    standard = [o for o in copied.opset_import if o.domain in ("", "ai.onnx")]
-    current = standard[0]
+    current = next(opset for opset in copied.opset_import if not opset.domain)
     if current.version >= needed:
         return copied
     # From 20 to 21 nodes change in nothing but the types they allow, but for one.
@@ -132,12 +135,18 @@ class _Marking:
     """Puts marker nodes into a model."""
 
     def __init__(
-        self, model: onnx.ModelProto, constants: Mapping[str, np.ndarray]
+        self,
+        model: onnx.ModelProto,
+        node_names: list[str],
+        constants: Mapping[str, np.ndarray],
     ) -> None:
         self._model = model
+        self._node_names = node_names
+        self._nodes = {node.name: node for node in model.graph.node}
         self._editor = GraphEditor(model.graph)
         self._constants = constants
         self._behind: dict[str, list[onnx.NodeProto]] = {}  # by the tensor marked
+        self._read_instead: dict[str, str] = {}
         model.opset_import.append(helper.make_opsetid(MARKER_DOMAIN, 1))
 
     def mark(self, spot: Spot, site: int, dtype: np.dtype[Any]) -> None:
@@ -149,7 +158,7 @@ class _Marking:
             self._store(source)
         if spot.readers:
             for node, slot in spot.readers:
-                graph.node[node].input[slot] = output
+                self._nodes[self._node_names[node]].input[slot] = output
         elif source in self._editor.outputs:
             source, output = self._free_name(f"{source}_float"), source
             for node in graph.node:
@@ -157,11 +166,11 @@ class _Marking:
                     if name == spot.tensor:
                         node.output[index] = source
         else:
-            for node in graph.node:
-                _read_instead(node, {source: output})
+            self._read_instead[source] = output
+        reads = self._read_instead.get(source, source) if spot.readers else source
         marker = helper.make_node(
             MARKER_OP,
-            [source],
+            [reads],
             [output],
             name=f"{spot.tensor}_quantizer",
             domain=MARKER_DOMAIN,
@@ -190,6 +199,7 @@ class _Marking:
         made = {name for node in graph.node for name in node.output}
         nodes = [m for name, ms in self._behind.items() if name not in made for m in ms]
         for node in graph.node:
+            _rename_inputs(node, self._read_instead)
             nodes.append(node)
             for name in node.output:
                 nodes += self._behind.get(name, [])
@@ -199,20 +209,18 @@ class _Marking:
         return self._model
 
 
-def _read_instead(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+def _rename_inputs(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
     for index, name in enumerate(node.input):
         node.input[index] = names.get(name, name)
     for attribute in node.attribute:
         for inner in attribute.g.node:
-            _read_instead(inner, names)
+            _rename_inputs(inner, names)
 
 
 def _without_unread(
     nodes: list[onnx.NodeProto], outputs: set[str]
 ) -> list[onnx.NodeProto]:
     """Drops nodes that computed what is stored now."""
-    from aimetpp.export.graph_editor import names_read_by
-
     read = set(outputs)
     kept = []
     for node in reversed(nodes):

@@ -26,7 +26,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from aimetpp import _C
-from aimetpp.onnx.reading import Reading
+from aimetpp.onnx.reading import Reading, captured
 
 INTEGER, WIDE = "integer", "wide"
 # In the order in which a quantizer's flags are asked.
@@ -317,8 +317,6 @@ def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:
-    from aimetpp.onnx.reading import captured
-
     read = {value.name for value in graph.output}
     for node in graph.node:
         read.update(node.input)

@@ -20,8 +20,9 @@ from aimetpp.onnx.runtime import SessionMaker
 
 # Clip with its limits as inputs, Round.
 _FIRST_OPSET = 11
+# From which on what is stored is not listed among the inputs.
+_FIRST_IR_VERSION = 4
 _QUANTIZING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-_STANDARD_DOMAINS = ("", "ai.onnx")
 # Whose operands may be masks of attention scores.
 _MASKING = ("Add", "Sub", "Where")
 
@@ -56,14 +57,21 @@ def load_model(model: Any) -> onnx.ModelProto:
             f"{quantizing[0]}; a simulation takes the float model"
         )
     _unlist_initializers(loaded.graph)
+    loaded.ir_version = max(loaded.ir_version, _FIRST_IR_VERSION)
     loaded = _at_opset(loaded)
     _name_nodes(loaded.graph)
     return loaded
 
 
 def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    versions = [o.version for o in model.opset_import if o.domain in _STANDARD_DOMAINS]
-    version = versions[0] if versions else 1
+    for opset in model.opset_import:
+        if opset.domain == "ai.onnx":  # the same by another name
+            opset.domain = ""
+    versions = [o.version for o in model.opset_import if not o.domain]
+    if not versions:  # every node is of another domain
+        model.opset_import.append(onnx.helper.make_opsetid("", _FIRST_OPSET))
+        return model
+    version = versions[0]
     if version >= _FIRST_OPSET:
         return model
     try:

@@ -206,6 +206,7 @@ def test_an_error_of_the_script_is_its_own(tmp_path: Path) -> None:
         ("aimet_torch.v1.mixed_precision", "aimetpp.mixed_precision"),
         ("aimet_torch.v2.quantization.affine", "aimetpp.quantization.affine"),
         ("aimet_common.defs", "aimetpp.common.defs"),
+        ("aimet_onnx.amp.quantizer_groups", "aimetpp.onnx.amp.quantizer_groups"),
         ("aimet_torchvision", None),
         ("numpy", None),
     ],
