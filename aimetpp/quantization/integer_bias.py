@@ -29,7 +29,8 @@ def bias_step(
     step = weight_scale.flatten().float() * input_scale.flatten().float()
     if step.numel() == 1:
         return step
-    groups, rest = divmod(channels, step.numel())
+    # Under torch.jit.trace sizes are tensors.
+    groups, rest = divmod(int(channels), int(step.numel()))
     return None if rest else step.repeat(groups)
 
 
