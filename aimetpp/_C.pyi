@@ -355,6 +355,7 @@ def narrowing_search(
     evaluate: Callable[[str, list[int]], float],
     progress: Callable[[str, int, int], None] | None = None,
     known: Callable[[str, list[int]], float | None] | None = None,
+    prepare: Callable[[str, list[list[int]]], None] | None = None,
 ) -> SearchResult: ...
 def count_evaluations(
     problem: SearchProblem, options: SearchOptions

@@ -66,4 +66,5 @@ class NarrowingAlgo(GreedyMixedPrecisionAlgo):
             session.evaluator.evaluate,
             session.progress,
             session.evaluator.known,
+            session.evaluator.prepare,
         )

@@ -94,8 +94,9 @@ mixed::SearchResult narrowing_search(
     const mixed::SearchProblem& problem, std::optional<double> allowed_drop,
     bool skip_breaking, std::optional<int> max_narrowed, py::function evaluate,
     const std::optional<py::function>& progress,
-    std::optional<py::function> known) {
-  PythonEvaluator evaluator(std::move(evaluate), std::move(known));
+    std::optional<py::function> known, std::optional<py::function> prepare) {
+  PythonEvaluator evaluator(std::move(evaluate), std::move(known),
+                            std::move(prepare));
   const auto at_break =
       skip_breaking ? mixed::AtBreak::skip : mixed::AtBreak::stop;
   return mixed::narrowing_search(problem,
@@ -186,7 +187,8 @@ void bind_searches(py::module_& m) {
   m.def("narrowing_search", &narrowing_search, py::arg("problem"),
         py::arg("allowed_drop"), py::arg("skip_breaking"),
         py::arg("max_narrowed"), py::arg("evaluate"),
-        py::arg("progress") = py::none(), py::arg("known") = py::none());
+        py::arg("progress") = py::none(), py::arg("known") = py::none(),
+        py::arg("prepare") = py::none());
   m.def(
       "count_evaluations",
       [](const mixed::SearchProblem& problem,
