@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The cost of automatic mixed precision: full fronts with replay, as plain full
-evaluation, and, where it is installed beside PyTorch, by aimet-torch.
+"""The cost of automatic mixed precision: full fronts with replay, and as plain full
+evaluation.
 
     PYTHONPATH=.:tests/zoo .venv/bin/python benchmarks/amp.py [--quick] [model ...]
 
 64 images of 64 x 64, 3 candidates, SQNR in both phases, brute force, no allowed drop,
 one thread. Times are CPU seconds of this process, which other work on the machine
-disturbs less than wall-clock time; runs with and without replay take turns.
+disturbs less than wall-clock time.
 """
 
 from __future__ import annotations

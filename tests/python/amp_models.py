@@ -106,7 +106,7 @@ def choose(
         "progress": False,
         **options,
     }
-    quick = mock.patch("aimetpp.amp.mixed_precision_algo.write_pages")
+    quick = mock.patch("aimetpp.amp.result_files.write_pages")
     with contextlib.nullcontext() if pages else quick:
         return choose_mixed_precision(
             sim, allowed_accuracy_drop=drop, results_dir=folder, **settings

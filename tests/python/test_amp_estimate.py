@@ -37,10 +37,8 @@ def make_algo(folder: Path, metric: Any, **options: Any) -> GreedyMixedPrecision
 
 @pytest.fixture(autouse=True)
 def no_slow_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("write_pages", "export_alphas"):
-        monkeypatch.setattr(
-            f"aimetpp.amp.mixed_precision_algo.{name}", lambda *_args: None
-        )
+    for name in ("result_files.write_pages", "mixed_precision_algo.export_alphas"):
+        monkeypatch.setattr(f"aimetpp.amp.{name}", lambda *_args: None)
 
 
 # Groups of the small model, which all have two steps, to 8 and to 4 bits.

@@ -223,11 +223,18 @@ def test_inference_mode_is_replayed() -> None:
 
 
 def test_parts_of_the_model_may_run_alone() -> None:
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x).relu()
+
     class Parts(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.body = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
-            self.head = nn.Sequential(nn.Linear(8, 4))
+            self.body, self.head = Part(), Part()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(self.body(x) * 2)
