@@ -158,7 +158,10 @@ def test_the_example_of_mixed_precision_runs(tmp_path: Path, drop: str) -> None:
     info = dict(json.loads((tmp_path / "data" / "amp_info_list.json").read_text()))
     assert info["final relative bitops"] < 1
     points = json.loads((tmp_path / "data" / "pareto_list.json").read_text())
-    assert len(points) > (1 if drop == "None" else 0)
+    if drop == "None":
+        assert len(points) > 1
+    else:  # so large a drop that the narrowest setting will do
+        assert info["stop reason"] == "target_met_by_all_narrow"
     exported = onnx.load(str(tmp_path / "data" / f"{drop}.onnx"))
     assert {value.name for value in exported.graph.output} == {"output"}
     assert any(node.op_type == "QuantizeLinear" for node in exported.graph.node)

@@ -221,13 +221,15 @@ def changed(sim: QuantizationSimModel, *requests: tuple[Any, ...]) -> dict[str, 
 def test_a_node_is_meant_by_its_name_or_its_result(sim, arg):
     assert changed(sim, (arg, "int8", {"weight": "int4"})) == {
         "r1": "int8",
+        "c2": "int8",
         "w2": "int4",
     }
 
 
 def test_a_weight_or_model_input_means_its_reader(sim):
     assert changed(sim, ("w3", None, {"weight": "int4"})) == {"w3": "int4"}
-    assert changed(sim, ("x", "int8")) == {"x": "int8", "w3": "int4"}
+    # conv1's input, and the output of conv1 with relu1.
+    assert changed(sim, ("x", "int8")) == {"x": "int8", "r1": "int8", "w3": "int4"}
 
 
 def test_both_nodes_of_a_linear_layer_mean_it(sim):
