@@ -103,8 +103,8 @@ class MaskFinder {
 
   [[nodiscard]] bool masks_at(const Op& op, int slot) const {
     const MaskValues values = facts_at(op, slot).values;
-    return (values == MaskValues::mask || values == MaskValues::zeros) &&
-           !is_learned_[op.inputs[slot]];
+    return values == MaskValues::mask ||
+           (values == MaskValues::zeros && !is_learned_[op.inputs[slot]]);
   }
 
   // Of two masks the second one is added to the first.
