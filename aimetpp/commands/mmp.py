@@ -8,7 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from aimetpp.common.files import atomic_write, make_writable_folder
+from aimetpp.common.files import (
+    atomic_write,
+    empty_folders_removed,
+    make_writable_folder,
+)
 
 
 def add_mmp(commands: Any) -> None:
@@ -93,16 +97,17 @@ def run_mmp(
     from aimetpp.mixed_precision import MixedPrecisionConfigurator
 
     folder = Path(results_dir)
-    make_writable_folder(folder)
-    sim = load_simulation(model, config_file)
-    if profile is not None:
-        sim.load_precision_profile(profile)
-    configurator = MixedPrecisionConfigurator(sim)
-    configurator.load_requests(requests)
-    try:
-        report = configurator.apply(folder / "mmp_log.txt", strict=strict)
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
+    with empty_folders_removed(folder):
+        make_writable_folder(folder)
+        sim = load_simulation(model, config_file)
+        if profile is not None:
+            sim.load_precision_profile(profile)
+        configurator = MixedPrecisionConfigurator(sim)
+        configurator.load_requests(requests)
+        try:
+            report = configurator.apply(folder / "mmp_log.txt", strict=strict)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
     atomic_write(folder / "mmp_report.json", report.to_json() + "\n")
     atomic_write(folder / "mmp_report.html", report.to_html())
     sim.save_precision_profile(folder / "precision_profile.json")

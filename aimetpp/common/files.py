@@ -70,6 +70,21 @@ def make_writable_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def empty_folders_removed(folder: Path) -> Iterator[None]:
+    """Where the context ends in an error: removes `folder` and those above it that
+    were not there before, as far as they are empty.
+    """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for each in missing:
+                each.rmdir()
+        raise
+
+
+@contextlib.contextmanager
 def sole_user(path: Path, what: str) -> Iterator[None]:
     """Holds a lock while the context lasts; the system frees it if the process dies.
 

@@ -12,18 +12,24 @@ if TYPE_CHECKING:
     from aimetpp.mixed_precision.mmp_report import Report
 
 _STYLE = """
+:root { color-scheme: light dark; --ink: #222; --paper: #fff; --faint: #5c6066;
+        --line: #ddd; --band: #f3f4f7; --link: #0b57d0 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e6ea; --paper: #16181c; --faint: #a0a5ad; --line: #34383f;
+          --band: #22262c; --link: #8ab4f8 } }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 70em;
-       padding: 0 1em; color: #222; background: #fff }
+       padding: 0 1em; color: var(--ink); background: var(--paper) }
+a { color: var(--link) }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin: 1.8em 0 .4em }
-h2 small { font-weight: normal; color: #666 }
+h2 small { font-weight: normal; color: var(--faint) }
 table { border-collapse: collapse; width: 100% }
-td, th { border-bottom: 1px solid #ddd; padding: .25em .7em; text-align: left;
+td, th { border-bottom: 1px solid var(--line); padding: .25em .7em; text-align: left;
          vertical-align: top; overflow-wrap: anywhere }
-th { color: #555; font-weight: 600; border-bottom: 2px solid #bbb }
-td:first-child { white-space: nowrap; color: #666 }
-td.container { font-weight: 600; background: #f5f6f8 }
-ul { padding-left: 1.2em } summary { cursor: pointer; margin: .5em 0; color: #555 }
-nav a { margin-right: 1em }
+th { color: var(--faint); font-weight: 600; border-bottom-width: 2px }
+td:first-child { color: var(--faint); min-width: 5em; max-width: 12em }
+td.container { font-weight: 600; background: var(--band) }
+ul { padding-left: 1.2em } nav a { margin-right: 1em }
+summary { cursor: pointer; margin: .5em 0; color: var(--faint) }
 """.strip()
 
 _MEANING = {

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from aimetpp.mixed_precision.name_match import NameMatcher, is_glob
 from aimetpp.nn.wrap import QUANTIZER_CONTAINERS
 from aimetpp.quantsim.inspection import Site
 
@@ -59,6 +59,8 @@ class NameBook:
             num_inputs = sum(site >= 0 for site in op.input_sites)
             self.ops[index] = NamedOp(op.name, call.module, call.functional, num_inputs)
             own.setdefault(call.module, []).append(index)
+        self._stand_ins = self._find_stand_ins(own)
+        own.update(self._stand_ins)
         self._op_by_name = {op.name: index for index, op in self.ops.items()}
         # A module that stands at several places has a name for each of them, and its
         # calls are recorded under the first.
@@ -74,6 +76,32 @@ class NameBook:
             for child in module.children():
                 covered |= self._ops_of.get(id(child), frozenset())
             self._ops_of[id(module)] = frozenset(covered)
+        self._first_names = first_names
+        self._module_matcher = NameMatcher(self._modules)
+        self._op_matcher = NameMatcher(self._op_by_name)
+        self._found: dict[Any, Target] = {}  # by name or type
+
+    def _find_stand_ins(self, own: dict[str, list[int]]) -> dict[str, list[int]]:
+        """Modules that are not called, but whose parameters a functional op reads, as
+        the output projection of an attention: such a module is that op.
+
+        Args:
+            own: indices of ops by the module that calls.
+        """
+        reads = self._sim.param_reads
+        found: dict[str, list[int]] = {}
+        ops = self._sim.graph.ops
+        for index in (i for i, op in self.ops.items() if op.functional):
+            for param in ops[index].params:
+                read = reads.get(param.site)
+                if read is None:
+                    continue
+                called = (f"{name}." for name in own)
+                if any(name.startswith(f"{read.module}.") for name in called):
+                    continue
+                if index not in found.setdefault(read.module, []):
+                    found[read.module].append(index)
+        return found
 
     def find(self, arg: Any) -> Target:
         """What `arg` of `set_precision` means.
@@ -85,7 +113,9 @@ class NameBook:
         if isinstance(arg, torch.nn.Module):
             return self._find_module(arg)
         if isinstance(arg, type) and issubclass(arg, torch.nn.Module):
-            return Target("type", f"type {arg.__name__}", self._ops_of_type(arg))
+            if arg not in self._found:
+                self._found[arg] = self._find_type(arg)
+            return self._found[arg]
         if isinstance(arg, Site):
             graph = self._sim.graph
             if arg.id >= len(graph.sites) or graph.site_name(arg.id) != arg.name:
@@ -94,7 +124,9 @@ class NameBook:
                 )
             return self._find_site(arg)
         if isinstance(arg, str):
-            return self._find_name(arg)
+            if arg not in self._found:
+                self._found[arg] = self._find_name(arg)
+            return self._found[arg]
         raise TypeError(
             "set_precision: arg must be a module of sim.model, a torch.nn.Module "
             f"class, a name or a Site, got {type(arg).__name__}"
@@ -132,14 +164,15 @@ class NameBook:
     def _covered(self, modules: Iterable[torch.nn.Module]) -> list[int]:
         return sorted(frozenset().union(*(self._ops_of[id(m)] for m in modules)))
 
-    def _ops_of_type(self, wanted: type[torch.nn.Module]) -> list[int]:
-        return self._covered(m for m in self._modules.values() if isinstance(m, wanted))
+    def _find_type(self, wanted: type[torch.nn.Module]) -> Target:
+        names = [n for n, module in self._modules.items() if isinstance(module, wanted)]
+        covered = self._covered(self._modules[name] for name in names)
+        return Target("type", f"type {wanted.__name__}", covered)
 
     def _find_module(self, module: torch.nn.Module) -> Target:
-        if id(module) in self._ops_of:
-            for name, known in self._modules.items():
-                if known is module:
-                    return self._module_target(name)
+        name = self._first_names.get(id(module))
+        if name is not None and self._modules[name] is module:
+            return self.find(name)
         raise ValueError(
             f"set_precision: this {type(module).__name__} is not a layer of sim.model; "
             "pass the module that stands in sim.model, or its name"
@@ -148,11 +181,13 @@ class NameBook:
     def _module_target(self, name: str) -> Target:
         module = self._modules[name]
         ops = self._covered([module])
-        is_leaf = not any(True for _ in self._children(module)) and not any(
-            self.ops[op].functional for op in ops
+        is_leaf = self._first_names[id(module)] in self._stand_ins or (
+            not any(True for _ in self._children(module))
+            and not any(self.ops[op].functional for op in ops)
         )
         subject = name or type(self._sim.model).__name__
-        return Target("leaf" if is_leaf else "container", subject, ops)
+        kind = "leaf" if is_leaf else "container"
+        return Target(kind, subject, ops)
 
     def _children(self, module: torch.nn.Module) -> Iterable[torch.nn.Module]:
         return (child for child in module.children() if id(child) in self._ops_of)
@@ -171,10 +206,10 @@ class NameBook:
             return self._module_target(name)
         if name in self._op_by_name:
             return Target("leaf", name, [self._op_by_name[name]])
-        if any(character in name for character in "*?["):
-            modules = fnmatch.filter(self._modules, name)
+        if is_glob(name):
+            modules = self._module_matcher.matches(name)
             found = set(self._covered(self._modules[each] for each in modules))
-            matched = fnmatch.filter(self._op_by_name, name)
+            matched = self._op_matcher.matches(name)
             found.update(self._op_by_name[each] for each in matched)
             if found:
                 return Target("type", name, sorted(found))

@@ -231,7 +231,7 @@ class ModuleBank(QuantizerBank):
         scheme: str,
     ) -> None:
         self._modules = dict(model.named_modules())
-        self._param_reads = tracer.param_reads
+        self.param_reads = tracer.param_reads
         super().__init__(graph, placement, scheme)
 
     def _device_of(self, site: int) -> torch.device:
@@ -248,15 +248,15 @@ class ModuleBank(QuantizerBank):
         if call.functional:
             container = module.functional_quantizers
             if record.kind == "param":
-                read = self._param_reads[site]
+                read = self.param_reads[site]
                 key = functional_key(call.type, call.ordinal, "input", read.slot)
                 return [Slot(site, container, key, self._modules[read.module], read)]
             key = functional_key(call.type, call.ordinal, record.kind, record.slot)
             return [Slot(site, container, key)]
         assert isinstance(module, QuantizationMixin)
         first_input = call.ordinal * module._aimetpp.num_inputs
-        if site in self._param_reads:  # another module's parameter, as an argument
-            read = self._param_reads[site]
+        if site in self.param_reads:  # another module's parameter, as an argument
+            read = self.param_reads[site]
             key = str(first_input + read.slot)
             owner = self._modules[read.module]
             return [Slot(site, module.input_quantizers, key, owner, read)]

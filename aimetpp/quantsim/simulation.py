@@ -8,7 +8,7 @@ import copy
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ from aimetpp.quantsim.exclusion import ExclusionMethods
 from aimetpp.quantsim.inspection import InspectionMethods
 from aimetpp.quantsim.integer_biases import IntegerBiasMethods
 from aimetpp.quantsim.other_paths import warn_of_other_paths
+from aimetpp.quantsim.param_read import ParamRead
 from aimetpp.quantsim.pinning import PinningMethods
 from aimetpp.quantsim.precisions import PrecisionMethods
 from aimetpp.quantsim.replaying import ReplayMethods
@@ -95,6 +96,8 @@ class QuantizationSimModel(
         FileNotFoundError: no such config.
         RuntimeError: a model that is quantized already, or cannot be traced.
     """
+
+    _bank: ModuleBank
 
     def __init__(
         self,
@@ -199,6 +202,11 @@ class QuantizationSimModel(
     def runner(self) -> torch.nn.Module:
         """What callbacks are called with: the model."""
         return self.model
+
+    @property
+    def param_reads(self) -> Mapping[int, ParamRead]:
+        """By site, which parameter a call reads as an argument."""
+        return self._bank.param_reads
 
     # -- calibration --------------------------------------------------------
 

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Who is meant: parts of an attention, parameters without a call, globs."""
+
+from __future__ import annotations
+
+import fnmatch
+
+import pytest
+import torch
+from mmp_models import apply_one, changed, make_sim
+from torch import nn
+
+from aimetpp.mixed_precision import MixedPrecisionConfigurator
+from aimetpp.mixed_precision.name_match import NameMatcher
+
+torch.set_num_threads(1)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pre = nn.Linear(8, 8)
+        self.at = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.pre(x)
+        return self.fc(self.at(h, h, h, need_weights=False)[0])
+
+
+def attention_sim(model: nn.Module):
+    return make_sim(model, torch.randn(1, 4, 8))
+
+
+@pytest.mark.parametrize(
+    "arg",
+    [
+        lambda sim: sim.model.at.out_proj,
+        lambda sim: "at.out_proj",
+        lambda sim: type(SelfAttention().at.out_proj),
+        lambda sim: "at.out*",
+        lambda sim: "at/linear_1",
+    ],
+    ids=["module", "name", "type", "glob", "op"],
+)
+def test_the_output_projection_of_an_attention_is_a_layer(arg):
+    sim = attention_sim(SelfAttention())
+    apply_one(sim, arg(sim), "int16", {"weight": "int4"})
+    assert changed(sim) == {
+        "at/matmul_1": "int16",  # what it reads
+        "at/linear_1.at.out_proj.weight": "int4",
+        "at/linear_1": "int16",
+    }
+
+
+def test_the_type_linear_covers_output_projections():
+    sim = attention_sim(SelfAttention())
+    apply_one(sim, nn.Linear, None, {"weight": "int4"})
+    assert set(changed(sim)) == {
+        "pre.weight",
+        "at/linear_1.at.out_proj.weight",
+        "fc.weight",
+    }
+
+
+def test_a_request_on_an_output_projection_is_one_on_a_leaf():
+    sim = attention_sim(SelfAttention())
+    mmp = MixedPrecisionConfigurator(sim)
+    mmp.set_precision("at.out_proj", "int16")
+    mmp.set_precision("fc", "int4")
+    with pytest.raises(RuntimeError, match=r"request 1 \(at\.out_proj, .*request 2"):
+        mmp.apply(None)
+
+
+class Borrows(nn.Module):
+    """One layer is called and read, the other only read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = nn.Linear(4, 4)
+        self.read = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.linear(self.called(x), self.called.weight)
+        return nn.functional.linear(x, self.read.weight, self.read.bias)
+
+
+def test_a_module_that_is_called_is_not_what_else_reads_its_parameters():
+    sim = make_sim(Borrows(), torch.randn(2, 4))
+    report = apply_one(sim, "called", "int16")
+    assert [line.subject for line in report.inferred] == ["called"]
+    report = apply_one(sim, "read", "int16")
+    assert [line.subject for line in report.inferred] == ["/linear_1"]
+
+
+def test_a_matcher_finds_what_fnmatch_finds():
+    names = ["", "a", "a.b", "a.bc", "a/add_0", "ab", "b.a", "a[0]", "layer1.0.conv"]
+    matcher = NameMatcher(names)
+    for pattern in ("*", "a*", "a.*", "?", "a.b?", "*a", "a[./]*", "[!a]*", "z*", "a"):
+        expected = sorted(n for n in names if fnmatch.fnmatchcase(n, pattern))
+        assert matcher.matches(pattern) == expected, pattern
