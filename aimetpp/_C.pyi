@@ -201,6 +201,8 @@ class Request:
         ops: list[int],
         activations: Sequence[str | None],
         params: dict[str, str],
+        ports: Sequence[Sequence[tuple[int, int]]] = ...,
+        results: Sequence[int] = ...,
     ) -> None: ...
 
 class SearchProblem:
@@ -230,8 +232,7 @@ class ReportLine:
     request: int
     subject: str
     detail: str
-    module: str
-    kind: str
+    facts: dict[str, Any]
 
 class ReportRow:
     depth: int
@@ -389,6 +390,7 @@ def find_unsupported_ops(
 ) -> list[tuple[int, str]]: ...
 def resolution_text(resolution: Resolution, notes: Sequence[str] = ...) -> str: ...
 def rows_of_section(lines: Sequence[ReportLine]) -> list[ReportRow]: ...
+def rows_of_requests(lines: Sequence[ReportLine]) -> list[ReportRow]: ...
 def summary_of(resolution: Resolution) -> list[str]: ...
 
 class WeightCache:

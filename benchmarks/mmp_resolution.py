@@ -46,7 +46,7 @@ def make_net(blocks: int) -> torch.nn.Module:
 
 
 def fillers(blocks: int) -> dict[str, Callable[[MixedPrecisionConfigurator], None]]:
-    """Ways to make one request for each block, by name."""
+    """Ways to make as many requests as there are blocks, by name."""
 
     def each(name_of: Callable[[int], object], *more: object) -> Callable[..., None]:
         def fill(mp: MixedPrecisionConfigurator) -> None:
@@ -59,11 +59,28 @@ def fillers(blocks: int) -> dict[str, Callable[[MixedPrecisionConfigurator], Non
     def block(index: int) -> str:
         return f"{index // BLOCKS_PER_STAGE}.{index % BLOCKS_PER_STAGE}"
 
+    def different(mp: MixedPrecisionConfigurator) -> None:
+        """No two requests ask for the same."""
+        for index in range(blocks):
+            weight = {"weight": f"int{2 + index // 31 % 31}"}
+            mp.set_precision("*", f"int{2 + index % 31}", weight)
+
+    def in_turn(mp: MixedPrecisionConfigurator) -> None:
+        """The model, a type, a container, a leaf, and again."""
+        for index in range(blocks):
+            args = (torch.nn.Module, torch.nn.Conv2d, str(index % 20), block(index))
+            mp.set_precision(args[index % 4], f"int{2 + index % 31}")
+
     return {
-        "leaves": each(lambda index: f"{block(index)}.conv", {"weight": "int4"}),
-        "containers of 3 ops": each(block),
-        "containers of 150 ops": each(lambda index: str(index % (blocks // 50))),
-        "the type Conv2d": each(lambda index: torch.nn.Conv2d, {"weight": "int4"}),
+        "leaf": each(lambda index: f"{block(index)}.conv", {"weight": "int4"}),
+        "container of 3 ops": each(block),
+        "container of 150 ops": each(lambda index: str(index % (blocks // 50))),
+        "type Conv2d": each(lambda index: torch.nn.Conv2d, {"weight": "int4"}),
+        "type Module": each(lambda index: torch.nn.Module, {"weight": "int4"}),
+        "glob *": each(lambda index: "*", {"weight": "int4"}),
+        "glob * (all different)": different,
+        "glob of its own": each(lambda index: f"{block(index)}.*"),
+        "model, type, part, leaf": in_turn,
     }
 
 
@@ -94,7 +111,7 @@ def main() -> None:
                 [end - begin for begin, end in zip(times, times[1:], strict=False)]
             )
     print(f"{len(sim.graph.ops)} ops, {arguments.blocks} requests; CPU ms, medians")
-    print(f"{'each request on':<24} {'requests':>9} {'resolve':>9} {'apply':>9}")
+    print(f"{'each request on a':<24} {'requests':>9} {'resolve':>9} {'apply':>9}")
     for name, rows in seconds.items():
         medians = [
             1000 * statistics.median(column) for column in zip(*rows, strict=True)

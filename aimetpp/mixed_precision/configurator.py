@@ -14,8 +14,9 @@ from aimetpp import _C
 from aimetpp.common.files import atomic_write
 from aimetpp.common.precision import Precision, is_precision, precision_name
 from aimetpp.common.text import source_of_caller
+from aimetpp.mixed_precision.attention_ports import INPUTS, AttentionPorts
 from aimetpp.mixed_precision.mmp_report import PrecisionChange, Report, ReportLine
-from aimetpp.mixed_precision.naming import NameBook
+from aimetpp.mixed_precision.naming import NameBook, Target
 from aimetpp.mixed_precision.request_file import read_requests
 from aimetpp.mixed_precision.structure import flatten_activation
 from aimetpp.quantsim.inspection import Site
@@ -84,7 +85,9 @@ class MixedPrecisionConfigurator:
                 Site or its name, which stands for the op that it belongs to.
             activation: for the layer's inputs and outputs; a list gives the inputs
                 one by one and the outputs its first, None in it leaves one as it is.
-                None leaves all activations as they are.
+                None leaves all activations as they are. A list for an attention is
+                [query, key, value] and leaves what is inside as it is; for anything
+                else that covers several ops each of them must have that many inputs.
             param: precision by parameter name ("weight").
 
         Raises:
@@ -93,9 +96,13 @@ class MixedPrecisionConfigurator:
                 unknown precision, or a list that does not fit a layer's inputs.
         """
         target = self._names.find(arg)
-        names = self._activations_of_leaves(activation, target.ops)
-        params = _params(param)
-        self._add(target.kind, target.subject, target.ops, names, params)
+        names = self._activations_of_leaves(activation, target)
+        ports = None
+        if len(names) > 1 and target.attentions:
+            ports = AttentionPorts()
+            for attention in target.attentions:
+                ports.add(self._sim, attention)
+        self._add(target.kind, target.subject, target.ops, names, _params(param), ports)
 
     def set_model_input_precision(self, activation: Any) -> None:
         """Asks for a precision of the model's inputs.
@@ -188,9 +195,13 @@ class MixedPrecisionConfigurator:
         ops: list[int],
         names: list[str | None],
         params: dict[str, str],
+        ports: AttentionPorts | None = None,
     ) -> None:
         source = self._origin or source_of_caller((_PACKAGE_FOLDER,))
-        self._requests.append(_C.Request(kind, subject, source, ops, names, params))
+        inputs, results = (ports.inputs, ports.results) if ports else ([], [])
+        self._requests.append(
+            _C.Request(kind, subject, source, ops, names, params, inputs, results)
+        )
 
     # -- applying -------------------------------------------------------------
 
@@ -246,7 +257,7 @@ class MixedPrecisionConfigurator:
         return report
 
     def _activations_of_leaves(
-        self, activation: Any, ops: list[int]
+        self, activation: Any, target: Target
     ) -> list[str | None]:
         argument = "set_precision: activation"
         if activation is None:
@@ -257,7 +268,14 @@ class MixedPrecisionConfigurator:
             None if each is None else precision_name(each, f"{argument}[{i}]")
             for i, each in enumerate(activation)
         ]
-        for op in (self._names.ops[index] for index in ops):
+        if target.attentions:
+            if len(names) != len(INPUTS):
+                raise ValueError(
+                    f"{argument} must hold one entry for each of {', '.join(INPUTS)} "
+                    f"of {target.subject}, got {len(names)}"
+                )
+            return names
+        for op in (self._names.ops[index] for index in target.ops):
             if len(names) != op.num_inputs:
                 raise ValueError(
                     f"{argument} must hold one entry per input; {op.name} has "

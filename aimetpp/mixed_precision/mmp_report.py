@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aimetpp import _C
@@ -23,6 +23,10 @@ SECTIONS = (
 )
 
 
+# Of the JSON document; raised where a field changes its meaning or goes.
+_VERSION = 1
+
+
 @dataclass(frozen=True)
 class ReportLine:
     """One line of a report section.
@@ -31,12 +35,14 @@ class ReportLine:
         request: number of the request, counted from 1 in the order of the calls;
             None where a line belongs to no single one.
         subject: the layer, tensor or quantizer it is about.
-        detail: what is said of it.
+        detail: what is said of it, as a sentence.
+        fields: the same by name, as docs/mmp.md lists them for each section.
     """
 
     request: int | None
     subject: str
     detail: str
+    fields: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         number = "-" if self.request is None else self.request
@@ -80,6 +86,7 @@ class Report:
             leaves a layer without a supported kernel.
         unchanged: the quantizers that no request reached, and their precision.
         changes: list of PrecisionChange.
+        num_quantizers: of the simulation, on or off.
         bit_ops_before: bit-operations of one sample before.
         bit_ops_after: and after.
         strict: as `apply` was called.
@@ -96,6 +103,10 @@ class Report:
         self.overruled = _lines(resolution.overruled)
         self.unchanged = _lines(resolution.unchanged)
         self.changes = _changes(sim, resolution)
+        ranges = {change.quantizer: change.range for change in self.changes}
+        for line in self.realized:
+            line.fields["range"] = ranges.get(line.fields["quantizer"])
+        self.num_quantizers = len(resolution.precisions)
         self.bit_ops_before = resolution.bit_ops_before
         self.bit_ops_after = resolution.bit_ops_after
         self._notes = self._make_notes()
@@ -133,16 +144,35 @@ class Report:
             raise ValueError(
                 f"rows: section must be one of {SECTIONS}, got {section!r}"
             )
-        return _C.rows_of_section(getattr(self._resolution, section))
+        rows_of = _C.rows_of_section
+        if section == "requests":
+            rows_of = _C.rows_of_requests
+        return rows_of(getattr(self._resolution, section))
 
     def to_dict(self) -> dict[str, Any]:
-        """Sections and changes as plain lists and dicts."""
+        """Summary, sections and changes as plain lists and dicts; docs/mmp.md lists
+        what is in them.
+        """
         document: dict[str, Any] = {
+            "version": _VERSION,
             "strict": self.strict,
             "bit_ops": {"before": self.bit_ops_before, "after": self.bit_ops_after},
+            "quantizers": {
+                "total": self.num_quantizers,
+                "reached": len(self.realized),
+                "changed": len(self.changes),
+            },
         }
         for section in SECTIONS:
-            document[section] = [asdict(line) for line in getattr(self, section)]
+            document[section] = [
+                {
+                    "request": line.request,
+                    "subject": line.subject,
+                    "detail": line.detail,
+                    **line.fields,
+                }
+                for line in getattr(self, section)
+            ]
         document["changes"] = [asdict(change) for change in self.changes]
         return document
 
@@ -162,7 +192,10 @@ class Report:
 def _lines(lines: list[_C.ReportLine]) -> list[ReportLine]:
     return [
         ReportLine(
-            line.request + 1 if line.request >= 0 else None, line.subject, line.detail
+            line.request + 1 if line.request >= 0 else None,
+            line.subject,
+            line.detail,
+            line.facts,
         )
         for line in lines
     ]

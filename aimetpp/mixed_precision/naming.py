@@ -36,11 +36,13 @@ class Target:
         kind: "leaf", "container" or "type".
         subject: what to call it in a report.
         ops: indices of the ops that it covers, ascending.
+        attentions: names of the modules where all are torch.nn.MultiheadAttention.
     """
 
     kind: str
     subject: str
     ops: list[int]
+    attentions: tuple[str, ...] = ()
 
 
 class NameBook:
@@ -167,7 +169,17 @@ class NameBook:
     def _find_type(self, wanted: type[torch.nn.Module]) -> Target:
         names = [n for n, module in self._modules.items() if isinstance(module, wanted)]
         covered = self._covered(self._modules[name] for name in names)
-        return Target("type", f"type {wanted.__name__}", covered)
+        return Target(
+            "type", f"type {wanted.__name__}", covered, self._attentions(names)
+        )
+
+    def _attentions(self, names: list[str]) -> tuple[str, ...]:
+        attention = torch.nn.MultiheadAttention
+        if not all(isinstance(self._modules[name], attention) for name in names):
+            return ()
+        return tuple(
+            dict.fromkeys(self._first_names[id(self._modules[n])] for n in names)
+        )
 
     def _find_module(self, module: torch.nn.Module) -> Target:
         name = self._first_names.get(id(module))
@@ -187,7 +199,7 @@ class NameBook:
         )
         subject = name or type(self._sim.model).__name__
         kind = "leaf" if is_leaf else "container"
-        return Target(kind, subject, ops)
+        return Target(kind, subject, ops, self._attentions([name]))
 
     def _children(self, module: torch.nn.Module) -> Iterable[torch.nn.Module]:
         return (child for child in module.children() if id(child) in self._ops_of)
@@ -212,7 +224,8 @@ class NameBook:
             matched = self._op_matcher.matches(name)
             found.update(self._op_by_name[each] for each in matched)
             if found:
-                return Target("type", name, sorted(found))
+                attentions = () if matched else self._attentions(modules)
+                return Target("type", name, sorted(found), attentions)
         for site in self._sim.sites():
             if site.name == name:
                 return self._find_site(site)

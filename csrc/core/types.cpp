@@ -42,7 +42,8 @@ Precision Precision::parse(std::string_view name) {
     const auto [end, error] =
         std::from_chars(digits.data(), digits.data() + digits.size(), bitwidth);
     if (error == std::errc() && end == digits.data() + digits.size() &&
-        bitwidth >= kMinBitwidth && bitwidth <= kMaxBitwidth) {
+        digits.front() != '0' && bitwidth >= kMinBitwidth &&
+        bitwidth <= kMaxBitwidth) {
       return integer(bitwidth);
     }
   }

@@ -2,7 +2,8 @@
 #include "mixed/claims.h"
 
 #include <algorithm>
-#include <map>
+#include <functional>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -13,6 +14,15 @@ namespace aimetpp::mixed {
 namespace {
 
 using graph::kNone;
+
+bool is_site(int site) { return site != kNone; }
+
+// All inputs and outputs of an op, where one request gave them one precision.
+struct SettledLeaf {
+  std::optional<Precision> precision;  // empty: settled apart, or not all yet
+  int request = kNone;
+  bool finds_quantizer = false;
+};
 
 // Requests from the last to the first: what a later one has spoken of is
 // settled, so that any number of requests leaves one claim per aspect.
@@ -30,12 +40,15 @@ class Expander {
     }
     route_of_aspect_.assign(count, kNone);
     settled_.assign(count, kNone);
+    settled_leaves_.resize(graph.ops.size());
+    noted_by_.assign(requests.size(), kNone);
   }
 
   Claims run() {
     const int count = static_cast<int>(requests_.size());
     for (int index = 0; index < count; ++index) check_ops(index);
     claims_.finds_quantizer.resize(count);
+    claims_.replaced.resize(count);
     for (request_ = count - 1; request_ >= 0; --request_) {
       claims_.finds_quantizer[request_].assign(current().activations.size(),
                                                false);
@@ -49,14 +62,12 @@ class Expander {
         default:
           expand_leaves();
       }
+      std::ranges::sort(claims_.replaced[request_].later);
     }
     std::stable_sort(claims_.standing.begin(), claims_.standing.end(),
                      [](const Claim& lhs, const Claim& rhs) {
                        return lhs.request < rhs.request;
                      });
-    for (auto& [requests, replacement] : replaced_) {
-      claims_.replaced.push_back(std::move(replacement));
-    }
     return std::move(claims_);
   }
 
@@ -95,11 +106,10 @@ class Expander {
       route = static_cast<int>(claims_.routes.size());
       claims_.routes.push_back(find_route(op, aspect, slot));
     }
-    const QuantizerRoute& found = claims_.routes[route];
-    if (aspect != Aspect::param && (!found.quantizers.empty() || found.fused)) {
+    const Claim claim{request_, entry, op, aspect, slot, precision, route};
+    if (finds_quantizer(claim)) {
       claims_.finds_quantizer[request_][entry] = true;
     }
-    const Claim claim{request_, entry, op, aspect, slot, precision, route};
     int& settled = settled_[index];
     if (settled != kNone && claims_.standing[settled].request != request_) {
       const Claim& later = claims_.standing[settled];
@@ -111,62 +121,102 @@ class Expander {
     claims_.standing.push_back(claim);
   }
 
-  void note_replaced(const Claim& claim, int later) {
-    Replacement& noted = replaced_[{claim.request, later}];
-    noted.request = claim.request;
-    noted.later = later;
-    if (noted.last_op != claim.op) ++noted.num_ops;
-    noted.last_op = claim.op;
-    if (noted.num_ops <= Replacement::kShownOps) noted.claims.push_back(claim);
+  // An activation whose precision some quantizer decides, or that is fused.
+  [[nodiscard]] bool finds_quantizer(const Claim& claim) const {
+    const QuantizerRoute& route = claims_.routes[claim.route];
+    return claim.aspect != Aspect::param &&
+           (!route.quantizers.empty() || route.fused);
   }
 
-  void check_length(std::size_t wanted, const std::string& what) const {
+  void count_replaced(Replacement& noted, int op, int later) {
+    if (noted_by_[later] != request_) noted.later.push_back(later);
+    noted_by_[later] = request_;
+    if (noted.last_op != op) ++noted.num_ops;
+    noted.last_op = op;
+  }
+
+  void note_replaced(const Claim& claim, int later) {
+    Replacement& noted = claims_.replaced[request_];
+    count_replaced(noted, claim.op, later);
+    if (noted.num_ops > Replacement::kShownOps) return;
+    noted.claims.push_back(claim);
+    noted.by.push_back(later);
+  }
+
+  void check_length(std::size_t wanted, const std::string& whose,
+                    const char* what) const {
     const std::size_t got = current().activations.size();
     if (got <= 1 || got == wanted) return;
-    raise_value_error(describe_request(requests_, request_), ": ", what,
+    raise_value_error(describe_request(requests_, request_), ": ", whose,
+                      " has ", counted(wanted, what),
                       ", so activation must be one precision or ", wanted,
                       " of them, got ", got);
   }
 
   void check_ops(int request) const {
-    for (const int op : requests_[request].ops) {
-      if (op >= 0 && op < static_cast<int>(graph_.ops.size())) continue;
+    const auto check = [&](int op) {
+      if (op >= 0 && op < static_cast<int>(graph_.ops.size())) return;
       raise_value_error(describe_request(requests_, request),
                         ": op must be between 0 and ", graph_.ops.size() - 1,
                         ", got ", op);
+    };
+    std::ranges::for_each(requests_[request].ops, check);
+    std::ranges::for_each(requests_[request].results, check);
+    for (const std::vector<Port>& ports : requests_[request].ports) {
+      for (const Port& port : ports) {
+        check(port.op);
+        const std::size_t count = graph_.ops[port.op].inputs.size();
+        if (port.slot >= 0 && port.slot < static_cast<int>(count)) continue;
+        raise_value_error(describe_request(requests_, request), ": ",
+                          graph_.ops[port.op].name, " has ",
+                          counted(count, "input"), ", got slot ", port.slot);
+      }
+    }
+  }
+
+  // A list for a layer that is several ops: it speaks of what enters and
+  // leaves.
+  void expand_ports() {
+    const auto& activations = current().activations;
+    check_length(current().ports.size(), current().subject, "input");
+    for (std::size_t entry = 0; entry < activations.size(); ++entry) {
+      if (!activations[entry]) continue;
+      for (const Port& port : current().ports[entry]) {
+        add(static_cast<int>(entry), port.op, Aspect::input, port.slot,
+            *activations[entry]);
+      }
+    }
+    if (!activations.front()) return;
+    for (const int op : current().results) {
+      const int count = static_cast<int>(graph_.ops[op].outputs.size());
+      for (int slot = 0; slot < count; ++slot) {
+        add(0, op, Aspect::output, slot, *activations.front());
+      }
     }
   }
 
   void expand_leaves() {
-    std::vector<int> ops = current().ops;
-    std::sort(ops.begin(), ops.end());
-    ops.erase(std::unique(ops.begin(), ops.end()), ops.end());
-    for (const int op : ops) expand_leaf(op);
+    if (!current().ports.empty() && current().activations.size() > 1) {
+      expand_ports();
+    }
+    const std::vector<int>& asked = current().ops;
+    if (std::ranges::is_sorted(asked, std::ranges::less_equal())) {
+      for (const int op : asked) expand_leaf(op);
+      return;
+    }
+    for (const int op : std::set<int>(asked.begin(), asked.end())) {
+      expand_leaf(op);
+    }
   }
 
   void expand_leaf(int index) {
-    const graph::Op& op = graph_.ops[index];
     const auto& activations = current().activations;
-    // A list speaks of the inputs that are sites; a buffer or a constant that
-    // the reader found inside the call is none.
-    const auto num_inputs = static_cast<std::size_t>(
-        std::count_if(op.input_sites.begin(), op.input_sites.end(),
-                      [](int site) { return site != kNone; }));
-    check_length(num_inputs, concat(op.name, " has ", num_inputs, " inputs"));
-    if (!activations.empty()) {
-      int marked = 0;
-      for (int slot = 0; slot < static_cast<int>(op.inputs.size()); ++slot) {
-        if (op.input_sites[slot] == kNone) continue;
-        const int entry = activations.size() == 1 ? 0 : marked;
-        ++marked;
-        if (!activations[entry]) continue;
-        add(entry, index, Aspect::input, slot, *activations[entry]);
-      }
-      for (int slot = 0; slot < static_cast<int>(op.outputs.size()); ++slot) {
-        if (!activations.front()) continue;
-        add(0, index, Aspect::output, slot, *activations.front());
-      }
+    const bool is_list = activations.size() > 1;
+    if (is_list && current().ports.empty()) expand_list(index);
+    if (activations.size() == 1 && activations.front()) {
+      expand_uniformly(index, *activations.front());
     }
+    const graph::Op& op = graph_.ops[index];
     for (const auto& [name, precision] : current().params) {
       for (int slot = 0; slot < static_cast<int>(op.params.size()); ++slot) {
         if (op.params[slot].name != name) continue;
@@ -175,10 +225,67 @@ class Expander {
     }
   }
 
+  // One precision for all inputs and outputs. Where one later request settled
+  // them alike, they need not be looked at one by one.
+  void expand_uniformly(int index, Precision precision) {
+    SettledLeaf& settled = settled_leaves_[index];
+    if (settled.precision) {
+      if (settled.finds_quantizer) claims_.finds_quantizer[request_][0] = true;
+      if (*settled.precision == precision) return;
+      Replacement& noted = claims_.replaced[request_];
+      if (noted.num_ops >= Replacement::kShownOps) {
+        count_replaced(noted, index, settled.request);
+        return;
+      }
+    }
+    const std::size_t first = claims_.standing.size();
+    std::size_t num_aspects = 0;
+    const graph::Op& op = graph_.ops[index];
+    for (int slot = 0; slot < static_cast<int>(op.inputs.size()); ++slot) {
+      if (op.input_sites[slot] == kNone) continue;
+      add(0, index, Aspect::input, slot, precision);
+      ++num_aspects;
+    }
+    for (int slot = 0; slot < static_cast<int>(op.outputs.size()); ++slot) {
+      add(0, index, Aspect::output, slot, precision);
+      ++num_aspects;
+    }
+    if (claims_.standing.size() - first != num_aspects) return;
+    settled.precision = precision;
+    settled.request = request_;
+    for (std::size_t claim = first; claim < claims_.standing.size(); ++claim) {
+      if (finds_quantizer(claims_.standing[claim])) {
+        settled.finds_quantizer = true;
+      }
+    }
+  }
+
+  // One precision for each input. A list speaks of the inputs that are sites; a
+  // buffer or a constant that the reader found inside the call is none.
+  void expand_list(int index) {
+    const graph::Op& op = graph_.ops[index];
+    const auto& activations = current().activations;
+    const auto num_inputs = static_cast<std::size_t>(
+        std::ranges::count_if(op.input_sites, is_site));
+    check_length(num_inputs, op.name, "input");
+    int entry = 0;
+    for (int slot = 0; slot < static_cast<int>(op.inputs.size()); ++slot) {
+      if (op.input_sites[slot] == kNone) continue;
+      if (activations[entry]) {
+        add(entry, index, Aspect::input, slot, *activations[entry]);
+      }
+      ++entry;
+    }
+    if (!activations.front()) return;
+    for (int slot = 0; slot < static_cast<int>(op.outputs.size()); ++slot) {
+      add(0, index, Aspect::output, slot, *activations.front());
+    }
+  }
+
   void expand_model_inputs() {
     const auto& activations = current().activations;
     const int count = static_cast<int>(graph_.model_inputs.size());
-    check_length(count, concat("the model has ", count, " inputs"));
+    check_length(count, "the model", "input");
     if (activations.empty()) return;
     for (int input = 0; input < count; ++input) {
       const int entry = activations.size() == 1 ? 0 : input;
@@ -193,7 +300,7 @@ class Expander {
   void expand_model_outputs() {
     const auto& activations = current().activations;
     const int count = static_cast<int>(graph_.model_outputs.size());
-    check_length(count, concat("the model has ", count, " outputs"));
+    check_length(count, "the model", "output");
     if (activations.empty()) return;
     for (int output = 0; output < count; ++output) {
       const int entry = activations.size() == 1 ? 0 : output;
@@ -230,38 +337,10 @@ class Expander {
   std::vector<int> first_aspect_;     // by op
   std::vector<int> route_of_aspect_;  // index in Claims::routes
   std::vector<int> settled_;          // by aspect: index in Claims::standing
-  std::map<std::pair<int, int>, Replacement> replaced_;
+  std::vector<SettledLeaf> settled_leaves_;  // by op
+  std::vector<int> noted_by_;  // by later request: the last that noted it
   Claims claims_;
 };
-
-std::string last_rule(const config::Placement& placement, int site) {
-  if (site == kNone || placement.rules[site].empty()) return "";
-  const config::RuleEffect& last = placement.rules[site].back();
-  return concat(" (", last.section, ": ", last.effect, ")");
-}
-
-// Empty where at least one covered leaf has a quantizer for the parameter.
-std::string why_param_is_ineffective(const graph::OpGraph& graph,
-                                     const config::Placement& placement,
-                                     const Request& request,
-                                     const std::string& name) {
-  std::set<std::string> known;
-  std::string unquantized;
-  for (const int op : request.ops) {
-    for (const graph::Param& param : graph.ops[op].params) {
-      known.insert(param.name);
-      if (param.name != name) continue;
-      if (placement.quantizer_at(param.site) != kNone) return "";
-      if (unquantized.empty()) {
-        unquantized = concat("parameter \"", name, "\" has no quantizer",
-                             last_rule(placement, param.site));
-      }
-    }
-  }
-  if (!unquantized.empty()) return unquantized;
-  return concat("no parameter \"", name, "\"; ",
-                known.empty() ? "there are none" : "there is " + join(known));
-}
 
 }  // namespace
 
@@ -269,42 +348,6 @@ Claims claims_of_requests(const graph::OpGraph& graph,
                           const config::Placement& placement,
                           const std::vector<Request>& requests) {
   return Expander(graph, placement, requests).run();
-}
-
-std::vector<ReportLine> find_ineffective(const graph::OpGraph& graph,
-                                         const config::Placement& placement,
-                                         const std::vector<Request>& requests,
-                                         const Claims& claims) {
-  std::vector<ReportLine> lines;
-  for (int index = 0; index < static_cast<int>(requests.size()); ++index) {
-    const Request& request = requests[index];
-    const bool is_model_request =
-        request.target == RequestTarget::model_input ||
-        request.target == RequestTarget::model_output;
-    if (!is_model_request && request.ops.empty()) {
-      lines.push_back({index, request.subject,
-                       "matches no layer that the traced forward called"});
-      continue;
-    }
-    for (int entry = 0; entry < static_cast<int>(request.activations.size());
-         ++entry) {
-      if (!request.activations[entry] || claims.finds_quantizer[index][entry]) {
-        continue;
-      }
-      const std::string where = request.activations.size() > 1
-                                    ? concat("entry ", entry, " of activation")
-                                    : std::string("activation");
-      lines.push_back({index, request.subject,
-                       concat(where, " (", request.activations[entry]->name(),
-                              ") finds no quantizer")});
-    }
-    for (const auto& [name, precision] : request.params) {
-      const std::string why =
-          why_param_is_ineffective(graph, placement, request, name);
-      if (!why.empty()) lines.push_back({index, request.subject, why});
-    }
-  }
-  return lines;
 }
 
 std::string describe_request(const std::vector<Request>& requests,

@@ -24,15 +24,15 @@ struct Claim {
   int route = graph::kNone;  // index in Claims::routes
 };
 
-// What `request` said of some ops that `later` speaks of too, and otherwise.
+// What a request said of some ops that later ones speak of too, and otherwise.
 struct Replacement {
   static constexpr int kShownOps = 8;  // of more, the first claims are kept
 
-  int request = graph::kNone;
-  int later = graph::kNone;
   int num_ops = 0;
   int last_op = graph::kNone;
+  std::vector<int> later;     // requests, ascending
   std::vector<Claim> claims;  // in graph order
+  std::vector<int> by;        // for each of them, the later request
 };
 
 struct Claims {
@@ -41,7 +41,7 @@ struct Claims {
   // before outputs before params.
   std::vector<Claim> standing;
   std::vector<QuantizerRoute> routes;  // one for each aspect spoken of
-  std::vector<Replacement> replaced;   // by request, then by later request
+  std::vector<Replacement> replaced;   // by request
   // By request and entry of its activations: some quantizer was found.
   std::vector<std::vector<bool>> finds_quantizer;
 
@@ -55,12 +55,6 @@ struct Claims {
 Claims claims_of_requests(const graph::OpGraph& graph,
                           const config::Placement& placement,
                           const std::vector<Request>& requests);
-
-// One line for each thing asked that cannot change anything.
-std::vector<ReportLine> find_ineffective(const graph::OpGraph& graph,
-                                         const config::Placement& placement,
-                                         const std::vector<Request>& requests,
-                                         const Claims& claims);
 
 // `request 2 (conv1, "demo.py:14")`, counted from one as the user counts.
 std::string describe_request(const std::vector<Request>& requests, int request);

@@ -7,24 +7,10 @@
 #include <vector>
 
 #include "core/macros.h"
+#include "mixed/report_rows.h"
 #include "mixed/resolver.h"
 
 namespace aimetpp::mixed {
-
-// One printed row of a section.
-struct ReportRow {
-  int depth = 0;         // of the containers whose names stand above it
-  std::string requests;  // numbers from one: "3", "1-50, 52"; "" for none
-  std::string subject;   // "conv1", "stages.0.* (50 x conv2d)", or a container
-  std::string detail;    // "" for a container's name
-};
-
-// A short section row by row; a long one folded: where all lines of one kind in
-// a container say the same, they are one row "container.* (count x kind)"; so
-// are neighbours that do, "block.1 to block.9 (count x kind)". Above what
-// differs stands the container's name.
-AIMETPP_API std::vector<ReportRow> rows_of_section(
-    const std::vector<ReportLine>& lines);
 
 // A summary, then the sections Requests, Inferred, Propagated, Realized,
 // Overruled and Unchanged. `notes` are lines for the end of the summary.

@@ -9,6 +9,7 @@
 #include "core/text.h"
 #include "mixed/claims.h"
 #include "mixed/cost_model.h"
+#include "mixed/ineffective.h"
 #include "mixed/kernel_check.h"
 #include "mixed/resolution_report.h"
 
@@ -174,9 +175,16 @@ Resolution resolve_requests(const graph::OpGraph& graph,
     const bool by_request = std::ranges::any_of(
         op.quantizers, [&](int quantizer) { return reached[quantizer]; });
     if (by_request) {
-      unsupported.push_back({kNone, graph.ops[op.op].name,
-                             std::move(op.problem), module_of_op(graph, op.op),
-                             graph.ops[op.op].kind});
+      unsupported.push_back({kNone,
+                             graph.ops[op.op].name,
+                             std::move(op.problem),
+                             module_of_op(graph, op.op),
+                             graph.ops[op.op].kind,
+                             "",
+                             {},
+                             {{"reason", "no supported kernel"},
+                              {"layer", graph.ops[op.op].name},
+                              {"module", module_of_op(graph, op.op)}}});
     }
   }
   if (strict && !unsupported.empty()) {
@@ -189,7 +197,7 @@ Resolution resolve_requests(const graph::OpGraph& graph,
   resolution.overruled = std::move(ineffective);
   resolution.overruled.insert(resolution.overruled.end(), unsupported.begin(),
                               unsupported.end());
-  fill_report(graph, placement, current, requests, claims, verdicts,
+  fill_report({graph, placement, requests, claims, verdicts}, current,
               resolution);
   return resolution;
 }

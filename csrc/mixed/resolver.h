@@ -13,6 +13,7 @@
 #include "core/macros.h"
 #include "core/types.h"
 #include "graph/op_graph.h"
+#include "mixed/report_line.h"
 
 namespace aimetpp::mixed {
 
@@ -22,6 +23,12 @@ enum class RequestTarget : std::uint8_t {
   type,         // set_precision(module type)
   model_input,  // set_model_input_precision
   model_output,  // set_model_output_precision
+};
+
+// An input of an op.
+struct Port {
+  int op = graph::kNone;
+  int slot = 0;
 };
 
 // One API call, already expanded by the front to the calls (leaves) it covers.
@@ -36,17 +43,11 @@ struct Request {
   // activations stay.
   std::vector<std::optional<Precision>> activations;
   std::map<std::string, Precision> params;  // by parameter name
-};
-
-struct ReportLine {
-  int request = graph::kNone;  // index of the request, kNone where derived
-  std::string subject;         // leaf, tensor or site name
-  std::string detail;
-  std::string module{};  // dotted name of the module it is about; "": the root
-  // What the subject is: "activation" or a parameter's name where it is a
-  // quantizer; where it is a leaf, the op's kind, "conv2d params" for its
-  // params.
-  std::string kind{};
+  // Where a layer is several ops (an attention): for each entry of
+  // `activations` the inputs that it speaks of, and the ops whose outputs are
+  // the layer's. Empty: the entries are the inputs of each op.
+  std::vector<std::vector<Port>> ports{};
+  std::vector<int> results{};
 };
 
 struct Change {

@@ -308,23 +308,40 @@ void bind_quantizer(py::module_& m) {
 
 void bind_requests(py::module_& m) {
   py::class_<mixed::Request>(m, "Request")
-      .def(py::init([](const std::string& target, std::string subject,
-                       std::string source, std::vector<int> ops,
-                       std::vector<std::optional<Precision>> activations,
-                       std::map<std::string, Precision> params) {
-             return mixed::Request{
-                 request_target_of(target), std::move(subject),
-                 std::move(source),         std::move(ops),
-                 std::move(activations),    std::move(params)};
-           }),
+      .def(py::init(
+               [](const std::string& target, std::string subject,
+                  std::string source, std::vector<int> ops,
+                  std::vector<std::optional<Precision>> activations,
+                  std::map<std::string, Precision> params,
+                  const std::vector<std::vector<std::pair<int, int>>>& ports,
+                  std::vector<int> results) {
+                 mixed::Request request{
+                     request_target_of(target), std::move(subject),
+                     std::move(source),         std::move(ops),
+                     std::move(activations),    std::move(params)};
+                 for (const auto& entry : ports) {
+                   auto& inputs = request.ports.emplace_back();
+                   for (const auto& [op, slot] : entry)
+                     inputs.push_back({op, slot});
+                 }
+                 request.results = std::move(results);
+                 return request;
+               }),
            py::arg("target"), py::arg("subject"), py::arg("source"),
-           py::arg("ops"), py::arg("activations"), py::arg("params"));
+           py::arg("ops"), py::arg("activations"), py::arg("params"),
+           py::arg("ports") = std::vector<std::vector<std::pair<int, int>>>(),
+           py::arg("results") = std::vector<int>());
   py::class_<mixed::ReportLine>(m, "ReportLine")
       .def_readonly("request", &mixed::ReportLine::request)
       .def_readonly("subject", &mixed::ReportLine::subject)
       .def_readonly("detail", &mixed::ReportLine::detail)
-      .def_readonly("module", &mixed::ReportLine::module)
-      .def_readonly("kind", &mixed::ReportLine::kind);
+      .def_property_readonly("facts", [](const mixed::ReportLine& line) {
+        py::dict facts;
+        for (const auto& [name, fact] : line.facts) {
+          facts[py::str(name)] = fact;
+        }
+        return facts;
+      });
   py::class_<mixed::Change>(m, "Change")
       .def_readonly("quantizer", &mixed::Change::quantizer)
       .def_readonly("before", &mixed::Change::before)
@@ -348,6 +365,7 @@ void bind_requests(py::module_& m) {
       .def_readonly("subject", &mixed::ReportRow::subject)
       .def_readonly("detail", &mixed::ReportRow::detail);
   m.def("rows_of_section", &mixed::rows_of_section, py::arg("lines"));
+  m.def("rows_of_requests", &mixed::rows_of_requests, py::arg("lines"));
   m.def("summary_of", &mixed::summary_of, py::arg("resolution"));
   m.def("resolve_requests", &mixed::resolve_requests, py::arg("graph"),
         py::arg("placement"), py::arg("current"), py::arg("requests"),

@@ -28,6 +28,27 @@ class SelfAttention(nn.Module):
         return self.fc(self.at(h, h, h, need_weights=False)[0])
 
 
+class CrossAttention(nn.Module):
+    """Query, key and value from three layers; `dims` of key and value."""
+
+    def __init__(self, **dims: int) -> None:
+        super().__init__()
+        self.q = nn.Linear(8, 8)
+        self.k = nn.Linear(8, dims.get("kdim", 8))
+        self.v = nn.Linear(8, dims.get("vdim", 8))
+        self.at = nn.MultiheadAttention(8, 2, batch_first=True, **dims)
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.at(self.q(x), self.k(x), self.v(x))[0])
+
+
+class SharedKeyValue(CrossAttention):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        memory = self.k(x)
+        return self.fc(self.at(self.q(x), memory, memory)[0])
+
+
 def attention_sim(model: nn.Module):
     return make_sim(model, torch.randn(1, 4, 8))
 
@@ -91,6 +112,36 @@ def test_a_module_that_is_called_is_not_what_else_reads_its_parameters():
     assert [line.subject for line in report.inferred] == ["called"]
     report = apply_one(sim, "read", "int16")
     assert [line.subject for line in report.inferred] == ["/linear_1"]
+
+
+@pytest.mark.parametrize("dims", [{}, {"kdim": 6, "vdim": 5}])
+@pytest.mark.parametrize("by", ["name", "type"])
+def test_a_list_for_an_attention_is_query_key_value(dims, by):
+    sim = attention_sim(CrossAttention(**dims))
+    arg = "at" if by == "name" else nn.MultiheadAttention
+    output = next(
+        op.name
+        for op in reversed(sim.graph.ops)
+        if op.call >= 0 and op.name.startswith("at/linear")
+    )
+    apply_one(sim, arg, ["int16", "int4", None])
+    assert changed(sim) == {"q": "int16", "k": "int4", output: "int16"}
+    apply_one(sim, arg, [None, None, "fp16"])
+    assert changed(sim) == {"q": "int16", "k": "int4", "v": "fp16", output: "int16"}
+
+
+def test_one_tensor_that_is_key_and_value_has_one_precision():
+    sim = attention_sim(SharedKeyValue())
+    apply_one(sim, "at", ["int4", "int16", "int16"])
+    assert changed(sim)["k"] == "int16"
+    with pytest.raises(RuntimeError, match="asks for int16 .* and int4"):
+        apply_one(sim, "at", ["int4", "int16", "int4"])
+
+
+def test_a_list_of_another_length_names_what_an_attention_reads():
+    mmp = MixedPrecisionConfigurator(attention_sim(SelfAttention()))
+    with pytest.raises(ValueError, match="each of query, key, value of at, got 2"):
+        mmp.set_precision("at", ["int16", "int8"])
 
 
 def test_a_matcher_finds_what_fnmatch_finds():

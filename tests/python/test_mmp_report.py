@@ -125,3 +125,86 @@ def test_the_simulation_runs_at_the_new_precisions():
         apply_one(sim, sim.model, "fp32", {"weight": "fp32"})
         assert at16 < at8 / 100
         assert noise() < 1e-12
+
+
+BASE = {"request", "subject", "detail"}
+QUANTIZER = {"quantizer", "sites", "module", "kind"}
+ASPECT = {"layer", "module", "side", "slot"}
+LEAF = {"layer", "module", "op", "inputs", "outputs", "params"}
+FIELDS = {
+    "requests": {"target", "source", "activation", "params", "layers"},
+    "inferred": LEAF,
+    "decided elsewhere": ASPECT | {"what", "precision", "quantizers", "path"},
+    "fused": ASPECT | {"what", "precision"},
+    "seen by others": QUANTIZER | {"what", "precision", "seen_by"},
+    "realized": QUANTIZER | {"before", "after", "range"},
+    "unchanged": QUANTIZER | {"precision"},
+    "later request": LEAF | {"reason", "by"},
+    "other layer": ASPECT
+    | {"reason", "precision", "quantizer", "after", "by", "by_aspect"},
+    "no effect": {"reason", "param", "precision"},
+}
+
+
+def test_the_json_document_says_everything_in_fields():
+    sim = make_sim()
+    mmp = MixedPrecisionConfigurator(sim)
+    mmp.set_precision("fc", "int16", {"weight": "int4", "wieght": "int4"})
+    mmp.set_precision("conv3", ["int16"])
+    mmp.set_precision("relu1", "int4")
+    mmp.set_precision("block", "fp16", {"weight": "int16"})
+    mmp.set_precision("block.conv", None, {"weight": "int4"})
+    mmp.set_model_input_precision("int16")
+    document = json.loads(mmp.apply(None, strict=False).to_json())
+    kinds = set()
+    for section in FIELDS.keys() & document.keys() | {"propagated", "overruled"}:
+        assert document[section]
+        for entry in document[section]:
+            kind = entry.get("what") or entry.get("reason") or section
+            kinds.add(kind)
+            assert entry.keys() == BASE | FIELDS[kind], (section, entry)
+    assert kinds == FIELDS.keys()
+    assert document["version"] == 1 and document["quantizers"]["total"] == 9
+
+    def only(section, **wanted):
+        found = [
+            entry
+            for entry in document[section]
+            if all(entry.get(key) == value for key, value in wanted.items())
+        ]
+        assert len(found) == 1, found
+        return found[0]
+
+    asked = only("requests", request=1)
+    assert asked["target"] == "leaf" and asked["activation"] == ["int16"]
+    assert asked["params"] == {"weight": "int4", "wieght": "int4"}
+    assert asked["source"].startswith("test_mmp_report.py:") and asked["layers"] == 1
+    assert only("requests", target="model_input")["layers"] is None
+    assert only("requests", subject="block")["layers"] == 3
+    left = only("inferred", layer="block.conv", request=4)
+    assert left["inputs"] == left["outputs"] == {"0": "fp16"}
+    assert left["params"] == {} and left["op"] == "conv2d"
+    far = only("propagated", layer="fc", side="input")
+    assert far["quantizers"] == ["block/add_0, conv3, /cat_0"] and far["slot"] == 0
+    assert far["path"] == ["flat", "pool"] and far["precision"] == "int16"
+    assert only("realized", quantizer="fc")["range"] == "none"
+    changed_one = only("realized", quantizer="block.conv.weight")
+    assert changed_one["before"] == "int8" and changed_one["after"] == "int4"
+    assert changed_one["kind"] == "weight" and changed_one["module"] == "block.conv"
+    assert only("overruled", reason="later request")["by"] == [5]
+    lost = only("overruled", reason="other layer", layer="relu1")
+    assert lost["quantizer"] == "relu1" and lost["by"] == [4]
+    assert lost["precision"] == "int4" and lost["after"] == "fp16"
+    assert only("overruled", reason="no effect")["param"] == "wieght"
+
+
+def test_a_line_of_the_report_has_the_fields_too():
+    report = apply_one(make_sim(), "fc", "int16")
+    line = next(line for line in report.realized if line.subject == "fc")
+    assert line.fields["sites"] == ["fc"] and str(line) == "[1] fc: int8 -> int16"
+
+
+def test_one_is_counted_as_one():
+    text = str(apply_one(make_sim(), torch.nn.Linear, "int16"))
+    assert "1 request, 2 of 9 quantizers changed" in text
+    assert "for 1 leaf call at" in text

@@ -68,8 +68,8 @@ TEST(Precision, BitwidthsOutsideAreRefusedWithTheNumber) {
 }
 
 TEST(Precision, UnknownNamesAreRefusedWithTheChoices) {
-  for (const char* name : {"", "int", "int1", "int33", "int8 ", "int-8", "8",
-                           "float16", "INT8", "int99999999999"}) {
+  for (const char* name : {"", "int", "int1", "int33", "int08", "int8 ",
+                           "int-8", "8", "float16", "INT8", "int99999999999"}) {
     const std::string message = message_of_parse(name);
     EXPECT_NE(message.find("\"int2\" to \"int32\""), std::string::npos) << name;
     EXPECT_NE(message.find("got \"" + std::string(name) + "\""),

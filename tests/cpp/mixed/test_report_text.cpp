@@ -44,31 +44,29 @@ TEST(ReportText, AShortSectionIsPrintedLineByLine) {
   EXPECT_TRUE(rows_of_section({}).empty());
 }
 
-TEST(ReportText, WhatSaysTheSameIsOneRowPerContainerAndKind) {
+TEST(ReportText, WhatSaysTheSameIsOneRowPerKind) {
   std::vector<ReportLine> lines = two_stages(20);
   lines[0].detail = "int8 -> int16";  // stage0.0.conv.weight differs
   EXPECT_EQ(printed(rows_of_section(lines)),
             "[] stage0\n"
             " [1] stage0.0.conv.weight: int8 -> int16\n"
-            " [1] stage0.0.conv: int8 -> int16\n"
-            " [1] stage0.1 to stage0.19 (19 x activation): int8 -> int16\n"
-            " [1] stage0.1 to stage0.19 (19 x weight): int8 -> int4\n"
-            "[2-21] stage1.* (20 x activation): int8 -> int16\n"
-            "[2-21] stage1.* (20 x weight): int8 -> int4\n");
+            " [1] stage0.{1-19} (19 x weight): int8 -> int4\n"
+            "[1-21] {stage0, stage1} (40 x activation): int8 -> int16\n"
+            "[2-21] stage1.{0-19} (20 x weight): int8 -> int4\n");
 }
 
 TEST(ReportText, AWholeModelThatSaysTheSameIsOneRowPerKind) {
   EXPECT_EQ(printed(rows_of_section(two_stages(20))),
-            "[1-21] * (40 x activation): int8 -> int16\n"
-            "[1-21] * (40 x weight): int8 -> int4\n");
+            "[1-21] {stage0, stage1} (40 x weight): int8 -> int4\n"
+            "[1-21] {stage0, stage1} (40 x activation): int8 -> int16\n");
 }
 
 TEST(ReportText, RequestsThatAreNotInARowAreRanges) {
   std::vector<ReportLine> lines = two_stages(20);
   lines.erase(lines.begin() + 44, lines.begin() + 46);  // stage1.2: request 4
   EXPECT_EQ(printed(rows_of_section(lines)),
-            "[1-3, 5-21] * (39 x activation): int8 -> int16\n"
-            "[1-3, 5-21] * (39 x weight): int8 -> int4\n");
+            "[1-3, 5-21] {stage0, stage1} (39 x weight): int8 -> int4\n"
+            "[1-3, 5-21] {stage0, stage1} (39 x activation): int8 -> int16\n");
 }
 
 TEST(ReportText, ItemsOfASequenceStandInTheirOrder) {
@@ -76,16 +74,83 @@ TEST(ReportText, ItemsOfASequenceStandInTheirOrder) {
   std::swap(lines[4],
             lines[38]);  // stage0.2.conv.weight, stage0.19.conv.weight
   lines[6].detail = "int8 already";  // stage0.3.conv.weight
-  const std::string text = printed(rows_of_section(lines));
-  EXPECT_TRUE(mentions(text,
+  EXPECT_EQ(printed(rows_of_section(lines)),
+            "[] stage0\n"
+            " [1] stage0.{0-2, 4-19} (19 x weight): int8 -> int4\n"
+            " [1] stage0.3.conv.weight: int8 already\n"
+            "[1-21] {stage0, stage1} (40 x activation): int8 -> int16\n"
+            "[2-21] stage1.{0-19} (20 x weight): int8 -> int4\n");
+}
+
+TEST(ReportText, WhatTakesTurnsIsARowForEach) {
+  std::vector<ReportLine> lines = two_stages(20);
+  for (std::size_t index = 0; index < lines.size(); index += 4) {
+    lines[index].detail = "int8 -> int2";  // the weights of even blocks
+  }
+  EXPECT_TRUE(mentions(printed(rows_of_section(lines)),
                        "[] stage0\n"
-                       " [1] stage0.0 to stage0.2 (3 x activation): "
-                       "int8 -> int16\n"
-                       " [1] stage0.0 to stage0.2 (3 x weight): int8 -> int4\n"
-                       " [1] stage0.3.conv.weight: int8 already\n"
-                       " [1] stage0.3.conv: int8 -> int16\n"
-                       " [1] stage0.4 to stage0.19 (16 x activation): "))
-      << text;
+                       " [1] stage0.{0, 2, 4, 6, 8, 10, 12, 14, 16, 18} "
+                       "(10 x weight): int8 -> int2\n"
+                       " [1] stage0.{1, 3, 5, 7, 9, 11, 13, 15, 17, 19} "
+                       "(10 x weight): int8 -> int4\n"))
+      << printed(rows_of_section(lines));
+}
+
+TEST(ReportText, ARowSaysTheGistAndWhatItGaveWayTo) {
+  std::vector<ReportLine> lines;
+  for (int index = 0; index < 40; ++index) {
+    const std::string name = std::to_string(index);
+    lines.push_back({0,
+                     name,
+                     "int4; q" + name + " is int8",
+                     name,
+                     "conv2d",
+                     "int4; int8 by {by}",
+                     {index / 2 + 1}});
+  }
+  EXPECT_EQ(printed(rows_of_section(lines)),
+            "[1] {0-39} (40 x conv2d): int4; int8 by requests 2-21\n");
+  lines.resize(30);
+  EXPECT_TRUE(mentions(printed(rows_of_section(lines)), "q29 is int8"));
+}
+
+TEST(ReportText, ARowIsAboutNoMoreThanItsLines) {
+  std::vector<ReportLine> lines = two_stages(20);
+  for (int index = 0; index < 3; ++index) {
+    const std::string name = "stage1/add_" + std::to_string(index);
+    lines.push_back({0, name, "int8", "stage1", "add"});
+    lines.push_back({0, "/mul_" + name, "int8", "", "mul"});
+    lines.push_back({0, "head:" + name, "int8", "head", "relu"});
+  }
+  lines.push_back({0, "one", "int8", "stage1.7.conv", "bias"});
+  EXPECT_EQ(printed(rows_of_section(lines)),
+            "[1-21] {stage0, stage1} (40 x weight): int8 -> int4\n"
+            "[1-21] {stage0, stage1} (40 x activation): int8 -> int16\n"
+            "[1] stage1/* (3 x add): int8\n"
+            "[1] /* (3 x mul): int8\n"
+            "[1] head (3 x relu): int8\n"
+            "[1] one: int8\n");
+}
+
+TEST(ReportText, RequestsStayInTheirOrder) {
+  std::vector<ReportLine> lines;
+  for (int index = 0; index < 40; ++index) {
+    const std::string source = index < 38 ? "a.py:1" : "a.py:2";
+    ReportLine line{index, "c" + std::to_string(index),
+                    index % 2 == 0 ? "activation int4" : "activation int8"};
+    line.facts = {{"source", source}};
+    lines.push_back(line);
+  }
+  EXPECT_EQ(printed(rows_of_requests(lines)),
+            "[1, 3, 5, 7, 9, 11, ... (19)] c0, c2, c4, ... (19 requests): "
+            "activation int4\n"
+            "[2, 4, 6, 8, 10, 12, ... (19)] c1, c3, c5, ... (19 requests): "
+            "activation int8\n"
+            "[39] c38: activation int4\n"
+            "[40] c39: activation int8\n");
+  lines.resize(2);
+  EXPECT_EQ(printed(rows_of_requests(lines)),
+            "[1] c0: activation int4\n[2] c1: activation int8\n");
 }
 
 TEST(ReportText, ReplacedByTheHundredIsOneLine) {

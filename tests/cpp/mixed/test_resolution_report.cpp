@@ -143,13 +143,13 @@ TEST(ResolverArguments, LengthOfActivations) {
   const Model model = residual();
   EXPECT_TRUE(mentions(
       error_of(model, {leaf("conv3", {"int8", "int8"})}, ErrorKind::value),
-      "conv3 has 1 inputs"));
+      "conv3 has 1 input,"));
   EXPECT_TRUE(mentions(
       error_of(model, {model_input({"int8", "int8"})}, ErrorKind::value),
-      "the model has 1 inputs"));
+      "the model has 1 input,"));
   EXPECT_TRUE(
       mentions(error_of(model, {model_output({"int8", ""})}, ErrorKind::value),
-               "the model has 1 outputs"));
+               "the model has 1 output,"));
 }
 
 TEST(ResolverArguments, LengthOfCurrentAndRangeOfOps) {
@@ -338,6 +338,69 @@ TEST(ResolutionReport, ReplacedRequestIsOverruledLeafByLeaf) {
       << to_text(resolution);
   EXPECT_TRUE(has_line(resolution.inferred, 0, "conv3", "weight int16"));
   EXPECT_TRUE(has_line(resolution.inferred, 1, "conv3", "input int4"));
+}
+
+TEST(ResolutionReport, SectionsAreInGraphOrderWhateverTheOrderOfTheCalls) {
+  const Resolution resolution =
+      resolve(residual(),
+              {leaf("fc", {"int16"}), leaf("conv3", {"int4"}),
+               leaf("conv1", {"int16"}, {{"weight", "int4"}})},
+              false);
+  Names inferred, realized;
+  for (const ReportLine& line : resolution.inferred) {
+    inferred.push_back(line.subject);
+  }
+  for (const ReportLine& line : resolution.realized) {
+    realized.push_back(line.subject);
+  }
+  EXPECT_EQ(inferred, (Names{"conv1", "conv3", "fc"}));
+  EXPECT_EQ(realized, (Names{"conv1.input.0", "conv1.weight", "relu1", "conv3",
+                             "/add_0", "fc"}));
+}
+
+TEST(ResolutionReport, ManyReplacedByManyNameThemAll) {
+  Model m;
+  GraphBuilder& b = m.builder;
+  int x = b.input();
+  Names names;
+  for (int index = 0; index < 20; ++index) {
+    names.push_back("c" + std::to_string(index));
+    x = b.leaf("conv2d", names.back(), {x}, with_weight());
+  }
+  b.output(x);
+  m.place();
+  const Resolution resolution =
+      resolve(m, {type(names, {"int16"}, {{"weight", "int16"}}),
+                  type({"c3", "c4", "c5"}, {"int4"}),
+                  type(names, {}, {{"weight", "int4"}}),
+                  type({names.begin() + 3, names.end()}, {"int8"})});
+  ASSERT_EQ(resolution.overruled.size(), 5u) << to_text(resolution);
+  EXPECT_EQ(
+      resolution.overruled[0].detail,
+      "20 leaf calls (c0, c1, c2, ...): requests 3, 4 speak of them later");
+  EXPECT_EQ(resolution.overruled[2].detail,
+            "input int4, output int4; request 4 speaks of it later");
+}
+
+TEST(ResolutionReport, AListForALayerOfSeveralOpsSpeaksOfItsPorts) {
+  const Model model = residual();
+  std::vector<Request> requests =
+      requests_of(model, {container({"conv2", "conv3"}, "int8")});
+  requests.front().activations = {Precision::integer(4), std::nullopt,
+                                  Precision::integer(16)};
+  requests.front().ports = {
+      {{model.op("conv1"), 0}}, {}, {{model.op("fc"), 0}}};
+  requests.front().results = {model.op("conv2")};
+  const Resolution resolution = resolve_requests(
+      model.graph, model.placement, current_of(model), requests, true);
+  EXPECT_EQ(
+      changed(model, resolution),
+      (std::map<std::string, std::string>{
+          {"conv1.input.0", "int4"}, {"relu2", "int4"}, {"/add_0", "int16"}}));
+  requests.front().activations.pop_back();
+  EXPECT_THROW(resolve_requests(model.graph, model.placement, current_of(model),
+                                requests, true),
+               Error);
 }
 
 TEST(ResolutionReport, InsideOfASupergroup) {

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What the lines of several sections of a report are made of.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mixed/claims.h"
+#include "mixed/report_line.h"
+#include "mixed/resolver.h"
+
+namespace aimetpp::mixed {
+
+// A quantizer that was claimed and the claim that decides it.
+struct Verdict {
+  int quantizer = graph::kNone;
+  int winner = graph::kNone;   // index in Claims::standing
+  std::vector<int> claimants;  // indices there too, the winner included
+};
+
+// A line and the op that it is about, by which a section is ordered; kNone
+// stands before all others.
+struct PlacedLine {
+  int op = graph::kNone;
+  ReportLine line;
+};
+
+// In graph order; lines about one op stay in theirs.
+std::vector<ReportLine> in_graph_order(std::vector<PlacedLine> lines);
+
+// What the report is about.
+struct ReportSubject {
+  const graph::OpGraph& graph;
+  const config::Placement& placement;
+  const std::vector<Request>& requests;
+  const Claims& claims;
+  const std::vector<Verdict>& verdicts;  // ascending quantizers
+};
+
+// About a quantizer; its facts begin with those of the quantizer: "quantizer",
+// "sites", "module", "kind".
+PlacedLine line_of_quantizer(const ReportSubject& subject, int request,
+                             int quantizer, std::string detail);
+
+// About one input, output or parameter; its facts begin with "layer", "module",
+// "side" ("input", "output", "param") and "slot" (a number or a name).
+PlacedLine line_of_aspect(const ReportSubject& subject, const Claim& claim,
+                          std::string detail);
+
+// One line per request and leaf, "input int16, output int16, weight int4", with
+// the facts "layer", "module", "op", "inputs", "outputs", "params".
+std::vector<PlacedLine> lines_by_leaf(const ReportSubject& subject,
+                                      const std::vector<Claim>& claims);
+
+// The names of the sites of quantizers.
+Names names_of_quantizers(const ReportSubject& subject,
+                          const std::vector<int>& quantizers);
+
+}  // namespace aimetpp::mixed
