@@ -43,6 +43,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/fold/test_equalizable_chains.cpp
   tests/cpp/kernels/test_content_hash.cpp
   tests/cpp/kernels/test_fake_quant.cpp
+  tests/cpp/kernels/test_storage.cpp
   tests/cpp/graph/test_batch_size.cpp
   tests/cpp/graph/test_downstream.cpp
   tests/cpp/graph/test_mac_count.cpp
@@ -65,6 +66,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/mixed/test_report_text.cpp
   tests/cpp/mixed/test_resolution_report.cpp
   tests/cpp/mixed/test_resolver.cpp
+  tests/cpp/mixed/test_resolver_conflicts.cpp
   tests/cpp/mixed/test_resolver_placement.cpp
   tests/cpp/mixed/test_search_counts.cpp
   tests/cpp/mixed/test_search_space.cpp

@@ -23,14 +23,12 @@
 #include "graph/op_graph.h"
 #include "graph/op_traits.h"
 #include "io/config_json.h"
-#include "mixed/kernel_check.h"
-#include "mixed/report_text.h"
-#include "mixed/resolver.h"
 #include "python/convert.h"
 #include "python/masks.h"
 #include "python/onnx.h"
 #include "python/quantized_call.h"
 #include "python/replay.h"
+#include "python/requests.h"
 #include "python/search.h"
 #include "python/statistics.h"
 #include "quantizer/encoding.h"
@@ -304,86 +302,6 @@ void bind_quantizer(py::module_& m) {
         return std::make_pair(grid.qmin, grid.qmax);
       },
       py::arg("bitwidth"), py::arg("symmetry"));
-}
-
-void bind_requests(py::module_& m) {
-  py::class_<mixed::Request>(m, "Request")
-      .def(py::init(
-               [](const std::string& target, std::string subject,
-                  std::string source, std::vector<int> ops,
-                  std::vector<std::optional<Precision>> activations,
-                  std::map<std::string, Precision> params,
-                  const std::vector<std::vector<std::pair<int, int>>>& ports,
-                  std::vector<int> results) {
-                 mixed::Request request{
-                     request_target_of(target), std::move(subject),
-                     std::move(source),         std::move(ops),
-                     std::move(activations),    std::move(params)};
-                 for (const auto& entry : ports) {
-                   auto& inputs = request.ports.emplace_back();
-                   for (const auto& [op, slot] : entry)
-                     inputs.push_back({op, slot});
-                 }
-                 request.results = std::move(results);
-                 return request;
-               }),
-           py::arg("target"), py::arg("subject"), py::arg("source"),
-           py::arg("ops"), py::arg("activations"), py::arg("params"),
-           py::arg("ports") = std::vector<std::vector<std::pair<int, int>>>(),
-           py::arg("results") = std::vector<int>());
-  py::class_<mixed::ReportLine>(m, "ReportLine")
-      .def_readonly("request", &mixed::ReportLine::request)
-      .def_readonly("subject", &mixed::ReportLine::subject)
-      .def_readonly("detail", &mixed::ReportLine::detail)
-      .def_property_readonly("facts", [](const mixed::ReportLine& line) {
-        py::dict facts;
-        for (const auto& [name, fact] : line.facts) {
-          facts[py::str(name)] = fact;
-        }
-        return facts;
-      });
-  py::class_<mixed::Change>(m, "Change")
-      .def_readonly("quantizer", &mixed::Change::quantizer)
-      .def_readonly("before", &mixed::Change::before)
-      .def_readonly("after", &mixed::Change::after)
-      .def_readonly("request", &mixed::Change::request);
-  py::class_<mixed::Resolution>(m, "Resolution")
-      .def_readonly("precisions", &mixed::Resolution::precisions)
-      .def_readonly("changes", &mixed::Resolution::changes)
-      .def_readonly("reached", &mixed::Resolution::reached)
-      .def_readonly("requests", &mixed::Resolution::requests)
-      .def_readonly("inferred", &mixed::Resolution::inferred)
-      .def_readonly("propagated", &mixed::Resolution::propagated)
-      .def_readonly("realized", &mixed::Resolution::realized)
-      .def_readonly("overruled", &mixed::Resolution::overruled)
-      .def_readonly("unchanged", &mixed::Resolution::unchanged)
-      .def_readonly("bit_ops_before", &mixed::Resolution::bit_ops_before)
-      .def_readonly("bit_ops_after", &mixed::Resolution::bit_ops_after);
-  py::class_<mixed::ReportRow>(m, "ReportRow")
-      .def_readonly("depth", &mixed::ReportRow::depth)
-      .def_readonly("requests", &mixed::ReportRow::requests)
-      .def_readonly("subject", &mixed::ReportRow::subject)
-      .def_readonly("detail", &mixed::ReportRow::detail);
-  m.def("rows_of_section", &mixed::rows_of_section, py::arg("lines"));
-  m.def("rows_of_requests", &mixed::rows_of_requests, py::arg("lines"));
-  m.def("summary_of", &mixed::summary_of, py::arg("resolution"));
-  m.def("resolve_requests", &mixed::resolve_requests, py::arg("graph"),
-        py::arg("placement"), py::arg("current"), py::arg("requests"),
-        py::arg("strict"));
-  m.def(
-      "find_unsupported_ops",
-      [](const graph::OpGraph& graph, const config::Placement& placement,
-         const std::vector<Precision>& precisions) {
-        std::vector<std::pair<int, std::string>> found;
-        for (const mixed::UnsupportedOp& op :
-             mixed::find_unsupported_ops(graph, placement, precisions)) {
-          found.emplace_back(op.op, op.problem);
-        }
-        return found;
-      },
-      py::arg("graph"), py::arg("placement"), py::arg("precisions"));
-  m.def("resolution_text", &mixed::to_text, py::arg("resolution"),
-        py::arg("notes") = std::vector<std::string>());
 }
 
 }  // namespace

@@ -19,6 +19,24 @@ torch.set_num_threads(1)
 RAN: list[str] = []
 
 
+class OnePart(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x).relu()
+
+
+class TwoParts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = OnePart(), OnePart()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x) * 2)
+
+
 class Layer(nn.Linear):
     """A linear layer that notes in RAN that it computes."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from amp_models import CANDIDATES, choose, make_sim
-from replay_models import MODELS, RAN, Chain, Layer, RandomGraph, rows
+from replay_models import MODELS, RAN, Chain, Layer, RandomGraph, TwoParts, rows
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -223,25 +223,9 @@ def test_inference_mode_is_replayed() -> None:
 
 
 def test_parts_of_the_model_may_run_alone() -> None:
-    class Part(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = nn.Linear(8, 8)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.linear(x).relu()
-
-    class Parts(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body, self.head = Part(), Part()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head(self.body(x) * 2)
-
     torch.manual_seed(0)
     x = rows(3, 8)
-    sim = simulation(Parts(), x)
+    sim = simulation(TwoParts(), x)
     with torch.no_grad():
         expected = sim.model.head(sim.model.body(x))
         with sim.replaying(BUDGET) as replay:
