@@ -42,6 +42,7 @@ class Expander {
     settled_.assign(count, kNone);
     settled_leaves_.resize(graph.ops.size());
     noted_by_.assign(requests.size(), kNone);
+    ascends_.assign(requests.size(), false);
   }
 
   Claims run() {
@@ -153,14 +154,22 @@ class Expander {
                       " of them, got ", got);
   }
 
-  void check_ops(int request) const {
+  void check_ops(int request) {
     const auto check = [&](int op) {
       if (op >= 0 && op < static_cast<int>(graph_.ops.size())) return;
       raise_value_error(describe_request(requests_, request),
                         ": op must be between 0 and ", graph_.ops.size() - 1,
                         ", got ", op);
     };
-    std::ranges::for_each(requests_[request].ops, check);
+    const std::vector<int>& asked = requests_[request].ops;
+    // Many requests on one type or glob cover the same leaves.
+    if (request > 0 && asked == requests_[request - 1].ops) {
+      ascends_[request] = ascends_[request - 1];
+    } else {
+      ascends_[request] =
+          std::ranges::is_sorted(asked, std::ranges::less_equal());
+      std::ranges::for_each(asked, check);
+    }
     std::ranges::for_each(requests_[request].results, check);
     for (const std::vector<Port>& ports : requests_[request].ports) {
       for (const Port& port : ports) {
@@ -200,7 +209,7 @@ class Expander {
       expand_ports();
     }
     const std::vector<int>& asked = current().ops;
-    if (std::ranges::is_sorted(asked, std::ranges::less_equal())) {
+    if (ascends_[request_]) {
       for (const int op : asked) expand_leaf(op);
       return;
     }
@@ -338,6 +347,7 @@ class Expander {
   std::vector<int> route_of_aspect_;  // index in Claims::routes
   std::vector<int> settled_;          // by aspect: index in Claims::standing
   std::vector<SettledLeaf> settled_leaves_;  // by op
+  std::vector<bool> ascends_;  // by request: its ops do, each once
   std::vector<int> noted_by_;  // by later request: the last that noted it
   Claims claims_;
 };
