@@ -2,8 +2,8 @@
 """Runs scripts written for AIMET as they are.
 
 `python -m aimetpp.compat SCRIPT [ARGUMENT ...]` runs SCRIPT with its imports from
-`aimet_torch`, `aimet_torch.v1`, `aimet_torch.v2`, `aimet_onnx` and `aimet_common`
-served by aimetpp.
+`aimet_torch`, `aimet_torch.v1`, `aimet_torch.v2`, `aimet_onnx`,
+`aimet_tensorflow.keras` and `aimet_common` served by aimetpp.
 In a program of your own, `aimetpp.compat.install()` does the same for later imports.
 """
 
@@ -25,6 +25,7 @@ _ROOTS = {
     "aimet_torch.v1": "aimetpp",
     "aimet_torch.v2": "aimetpp",
     "aimet_onnx": "aimetpp.onnx",
+    "aimet_tensorflow.keras": "aimetpp.keras",
     "aimet_common": "aimetpp.common",
 }
 
@@ -37,6 +38,10 @@ def counterpart(name: str) -> str | None:
     return None
 
 
+# Holds nothing but `keras`: there is no TensorFlow here.
+_TENSORFLOW = "aimet_tensorflow"
+
+
 class _AimetFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Puts modules of aimetpp into `sys.modules` under AIMET's names."""
 
@@ -44,6 +49,13 @@ class _AimetFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self, fullname: str, path: object = None, target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
         module = counterpart(fullname)
+        if fullname == _TENSORFLOW:
+            return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+        if module is None and fullname.startswith(f"{_TENSORFLOW}."):
+            raise ModuleNotFoundError(
+                f"{fullname}: of {_TENSORFLOW}, aimetpp has only {_TENSORFLOW}.keras",
+                name=fullname,
+            )
         if module is None:
             return None
         if importlib.util.find_spec(module) is None:
@@ -57,6 +69,8 @@ class _AimetFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
+        if name == _TENSORFLOW:
+            return
         target = counterpart(name)
         assert target is not None
         # The import system takes what is here over the empty module it has made.

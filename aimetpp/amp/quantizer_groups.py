@@ -64,8 +64,28 @@ class NamedGroup:
         Raises:
             KeyError: a name that is not in the dict.
         """
+        return self._active(name_to_quantizer_dict, [n for _, n in self.to_list()])
+
+    def get_active_param_quantizers(
+        self, name_to_quantizer_dict: Mapping[str, Any]
+    ) -> list[torch.nn.Module]:
+        """Its parameters' quantizers that are on, each once; as above."""
+        return self._active(name_to_quantizer_dict, self.parameter_quantizers)
+
+    @staticmethod
+    def lookup_quantizer(
+        quantizer_name: str, name_to_quantizer_dict: Mapping[str, Any]
+    ) -> torch.nn.Module:
+        """The quantizer of a name; a KeyError for an unknown one."""
+        quantizer: torch.nn.Module = name_to_quantizer_dict[quantizer_name]
+        return quantizer
+
+    @staticmethod
+    def _active(
+        name_to_quantizer_dict: Mapping[str, Any], names: Iterable[str]
+    ) -> list[torch.nn.Module]:
         active: dict[int, torch.nn.Module] = {}
-        for _, name in self.to_list():
+        for name in names:
             quantizer = name_to_quantizer_dict[name]
             if _precision(name_to_quantizer_dict, name) != "fp32":
                 active[id(quantizer)] = quantizer

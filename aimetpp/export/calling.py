@@ -90,14 +90,15 @@ def flat_forward(
     tensors = tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
     own_forward = type(model).forward
 
-    def forward(*flat: torch.Tensor) -> Any:
+    # `added`: what a __call__ of the model's own (Keras's) gives its forward.
+    def forward(*flat: torch.Tensor, **added: Any) -> Any:
         remaining = iter(flat)
         filled = [
             next(remaining) if isinstance(leaf, torch.Tensor) else leaf
             for leaf in leaves
         ]
         inner_args, inner_kwargs = pytree.tree_unflatten(filled, spec)
-        return own_forward(model, *inner_args, **inner_kwargs)
+        return own_forward(model, *inner_args, **{**added, **inner_kwargs})
 
     with _replaced_forward(model, forward):
         yield tensors

@@ -164,6 +164,8 @@ def find_layer(read: ReadModel, op: int) -> Layer | None:
     tensor = graph.tensors[(node.outputs if transposed else node.inputs)[0]]
     axis = len(tensor.shape) - weight.dim() + 1
     groups = 1 if node.kind == "linear" else tensor.shape[axis] // weight.shape[1]
+    if isinstance(module, torch.nn.modules.conv._ConvNd):
+        groups = module.groups  # whose input may have its channels elsewhere (Keras)
     bias_name, bias = biases[0] if biases else ("bias", None)
     return Layer(
         op, module, functional, name, weight, bias_name, bias, groups, transposed

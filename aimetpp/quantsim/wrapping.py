@@ -62,7 +62,8 @@ def settle(model: torch.nn.Module, tracer: Tracer) -> None:
         record.functional = tracer.functional.get(name, {})
         if not record.functional:
             continue
-        module.functional_quantizers = record.quantizers
+        # Not by assignment, which libraries on top of PyTorch redefine.
+        module.add_module("functional_quantizers", record.quantizers)
         for call in record.functional.values():
             for key in (*call.inputs, *call.outputs):
                 record.quantizers[key] = None

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Keras models as PyTorch sees them: checked, copied, with layers as child modules."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import torch
+
+from aimetpp.keras.cores import make_activation, make_core, share_parameters
+
+# Keras keeps a table of variables as a module, and inside a Sequential a Functional of
+# the same layers: to PyTorch they would be the parameters a second time.
+_OWN_MODULES = ("_functional", "_torch_params")
+# Keeps a layer's own value of `_convert_input_args`.
+_CONVERTS = "_aimetpp_convert_input_args"
+
+
+def check_model(model: Any, who: str) -> None:
+    """Raises for what is no built Keras model on PyTorch.
+
+    Raises:
+        RuntimeError: another backend.
+        TypeError: not a Keras model.
+        ValueError: not built.
+    """
+    if keras.backend.backend() != "torch":
+        raise RuntimeError(
+            "aimetpp.keras needs Keras on PyTorch: set the environment variable "
+            "KERAS_BACKEND=torch before Keras is imported; its backend is "
+            f"{keras.backend.backend()!r}"
+        )
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"{who}: a keras.Model is required, got {type(model).__name__}")
+    if not model.built:
+        raise ValueError(
+            f"{who}: the model must be built: give it an Input layer, or call it once"
+        )
+
+
+def layers_of(model: Any) -> Iterator[Any]:
+    """Every layer but models, those of nested models too."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from layers_of(layer)
+        else:
+            yield layer
+
+
+def copied(model: Any, clone_layer: Callable[[Any], Any] | None = None) -> Any:
+    """A copy of a Functional or Sequential model, compiled as it is.
+
+    Args:
+        model: the model.
+        clone_layer: makes the new layer of an old one, without its weights; by default
+            from its config, and weights are copied.
+
+    Raises:
+        ValueError: a subclassed model, which Keras cannot copy.
+    """
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            "Keras copies Functional and Sequential models only, got a subclassed "
+            f"{type(model).__name__}: use in_place=True"
+        )
+    nests = any(isinstance(layer, keras.Model) for layer in model.layers)
+    copy = keras.models.clone_model(
+        model,
+        clone_function=clone_layer,
+        call_function=None if isinstance(model, keras.Sequential) else _call_clone,
+        recursive=nests,
+    )
+    if model.compiled and not copy.compiled:
+        copy.compile_from_config(model.get_compile_config())
+    for new, old in zip(layers_of(copy), layers_of(model), strict=True):
+        new.trainable = old.trainable
+        if clone_layer is None:
+            new.set_weights(old.get_weights())
+    return copy
+
+
+def _call_clone(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """A new layer's call with the arguments of the old one's."""
+    if isinstance(layer, keras.layers.Identity):  # in the place of a batch norm
+        kwargs.pop("mask", None)
+        kwargs.pop("training", None)
+    return layer(*args, **kwargs)
+
+
+def example_input(model: Any) -> Any:
+    """Random inputs of one sample in the shapes of a model's inputs.
+
+    Raises:
+        ValueError: a shape that the model leaves open.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def example(tensor: Any) -> torch.Tensor:
+        if any(size is None for size in tensor.shape[1:]):
+            raise ValueError(
+                f"input {tensor.name!r} of shape {tensor.shape} leaves a dimension "
+                "open: give dummy_input"
+            )
+        shape = (1, *tensor.shape[1:])
+        if "int" in tensor.dtype:
+            return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
+        return torch.randn(shape, generator=generator)
+
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        raise ValueError("a subclassed model does not say its inputs: give dummy_input")
+    examples = [example(tensor) for tensor in inputs]
+    return examples[0] if len(examples) == 1 else (examples,)
+
+
+def attach(model: Any, share: bool) -> dict[torch.nn.Module, Any]:
+    """Makes the layers of a Keras model its child modules, in place.
+
+    Args:
+        model: the model.
+        share: cores compute with the layers' variables; else with copies.
+
+    Returns:
+        The layer of each core.
+    """
+    cores: dict[torch.nn.Module, Any] = {}
+    _hide_own_modules(model)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        model._modules[_child_name(layer)] = layer
+        if isinstance(layer, keras.Model):
+            cores |= attach(layer, share)
+        else:
+            cores |= _attach_core(layer, share)
+    return cores
+
+
+def detach(model: Any) -> None:
+    """Takes back what `attach` has done."""
+    for layer in model.layers:
+        if model._modules.pop(_child_name(layer), None) is None:
+            continue
+        if isinstance(layer, keras.Model):
+            detach(layer)
+        else:
+            layer._modules.clear()
+            layer._parameters.clear()
+            layer.__dict__.pop("call", None)
+            if _CONVERTS in layer.__dict__:
+                layer.__dict__["_convert_input_args"] = layer.__dict__.pop(_CONVERTS)
+            _show_own_modules(layer)
+    _show_own_modules(model)
+
+
+def _child_name(layer: Any) -> str:
+    return str(layer.name).replace(".", "_")
+
+
+def _hide_own_modules(layer: Any) -> None:
+    for name in _OWN_MODULES:
+        if name in layer._modules:
+            layer.__dict__[name] = layer._modules.pop(name)
+    # Keras would make a table where there is none.
+    layer.__dict__.setdefault("_torch_params", {})
+
+
+def _show_own_modules(layer: Any) -> None:
+    for name in _OWN_MODULES:
+        own = layer.__dict__.pop(name, None)
+        if isinstance(own, torch.nn.Module):
+            layer._modules[name] = own
+
+
+def _attach_core(layer: Any, share: bool) -> dict[torch.nn.Module, Any]:
+    _hide_own_modules(layer)
+    if layer.compute_dtype == layer.variable_dtype == "float32":
+        # Else every input passes through a cast, which a trace takes for an op.
+        layer.__dict__[_CONVERTS] = layer._convert_input_args
+        layer.__dict__["_convert_input_args"] = False
+    core, activation = make_core(layer), make_activation(layer)
+    if core is None and not (type(layer) is keras.layers.Activation and activation):
+        # With a child it is no leaf: the ops that it calls are seen one by one.
+        layer._modules["core"] = torch.nn.Identity()
+        for variable in layer.trainable_variables:
+            layer._parameters[variable.name] = variable.value
+        return {}
+    if core is not None:
+        if share:
+            share_parameters(core, layer)
+        layer._modules["core"] = core
+    if activation is not None:
+        layer._modules["act"] = activation
+    layer.__dict__["call"] = functools.partial(_call, layer, core, activation)
+    return {} if core is None else {core: layer}
+
+
+def _call(
+    layer: Any,
+    core: torch.nn.Module | None,
+    activation: torch.nn.Module | None,
+    inputs: torch.Tensor,
+    training: Any = None,
+    mask: Any = None,
+) -> torch.Tensor:
+    """`layer.call` with the layer's modules."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        if mask is not None:
+            raise ValueError(f"layer {layer.name!r}: masks are not supported")
+        assert core is not None
+        core.training = bool(training) and layer.trainable
+    x = inputs if core is None else core(inputs)
+    if activation is not None:
+        return activation(x)
+    function = getattr(layer, "activation", None)
+    return x if function is None else function(x)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""QuantizationSimModel of a Keras model."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from aimetpp.common.defs import QuantizationDataType, QuantScheme
+from aimetpp.keras.models import attach, check_model, copied, detach, example_input
+from aimetpp.quantsim import QuantizationSimModel as TorchQuantizationSimModel
+
+__all__ = ["QuantizationSimModel"]
+
+
+class QuantizationSimModel(TorchQuantizationSimModel):
+    """Simulates a quantized version of a Keras model on Keras's PyTorch backend.
+
+    `sim.model` is a Keras model with the same layers: `predict`, `evaluate`, `fit` (for
+    quantization-aware training) and `save` (of the float weights as they are now) are
+    Keras's own.
+
+    Args:
+        model: a built keras.Model.
+        quant_scheme: as of aimetpp.quantsim.QuantizationSimModel.
+        rounding_mode: "nearest"; there is no other.
+        default_output_bw, default_param_bw: bit-widths, 2 to 32.
+        in_place: quantize `model` itself instead of a copy. Keras copies Functional and
+            Sequential models only.
+        config_file: path or shipped name; None: "default".
+        default_data_type: QuantizationDataType.int, or .float with 16 bits.
+        dummy_input: an example input with which the model is traced; by default random
+            values in the shapes of the model's inputs.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: an unbuilt model, a subclassed one that is to be copied, an open
+            dimension without dummy_input; else as there.
+        RuntimeError: Keras on another backend; else as there.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        quant_scheme: QuantScheme | str | None = QuantScheme.post_training_tf_enhanced,
+        rounding_mode: str = "nearest",
+        default_output_bw: int = 8,
+        default_param_bw: int = 8,
+        in_place: bool = False,
+        config_file: str | os.PathLike[str] | None = None,
+        default_data_type: QuantizationDataType = QuantizationDataType.int,
+        *,
+        dummy_input: Any = None,
+    ) -> None:
+        check_model(model, "QuantizationSimModel")
+        if rounding_mode != "nearest":
+            raise ValueError(f'rounding_mode must be "nearest", got {rounding_mode!r}')
+        if dummy_input is None:
+            dummy_input = example_input(model)
+        prepared = model if in_place else copied(model)
+        attach(prepared, share=True)
+        try:
+            super().__init__(
+                prepared,
+                dummy_input,
+                quant_scheme,
+                default_output_bw,
+                default_param_bw,
+                True,
+                config_file,
+                default_data_type,
+            )
+        except BaseException:
+            detach(prepared)
+            raise
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> QuantizationSimModel:
+        raise TypeError(
+            "the simulation of a Keras model cannot be copied: build another one, and "
+            "carry precisions over with save_precision_profile"
+        )
+
+    @staticmethod
+    def get_original_model(model: Any, qdq_weights: bool = False) -> Any:
+        """The Keras model without quantizers, with the weights as they are now.
+
+        Args:
+            model: `sim.model`, or the simulation.
+            qdq_weights: must be False.
+
+        Raises:
+            ValueError: `qdq_weights`.
+        """
+        if qdq_weights:
+            raise ValueError("get_original_model: qdq_weights is not there for Keras")
+        quantized: Any = (
+            model.model if isinstance(model, QuantizationSimModel) else model
+        )
+        with tempfile.TemporaryDirectory(prefix="aimetpp-keras-") as folder:
+            path = Path(folder) / "model.keras"
+            quantized.save(path)
+            return keras.models.load_model(path)
