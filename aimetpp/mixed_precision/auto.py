@@ -128,7 +128,7 @@ def auto_mixed_precision(
         Exception: whatever `evaluate` raises; the simulation is then as before.
     """
     check_sim(sim)
-    candidates = _candidates(wide, narrow)
+    candidates = narrowing_candidates(wide, narrow)
     drop, callback = _metric(sim, target, evaluate, output_index)
     skip = check_flag(skip_breaking, "skip_breaking")
     if max_narrowed is not None and (
@@ -158,8 +158,13 @@ def auto_mixed_precision(
     return algo.run(drop)
 
 
-def _candidates(wide: Any, narrow: Any) -> list[tuple[str, str]]:
-    """The wide candidate and the narrow ones, each narrower than it."""
+def narrowing_candidates(wide: Any, narrow: Any) -> list[tuple[str, str]]:
+    """The wide candidate and the narrow ones, as `auto_mixed_precision` takes them.
+
+    Raises:
+        TypeError: something that is no candidate.
+        ValueError: a narrow one that is not narrower, or there twice.
+    """
     narrower = narrow if isinstance(narrow, list) else [narrow]
     if not narrower:
         raise ValueError("narrow must name at least one candidate, got []")
