@@ -9,8 +9,6 @@
 namespace aimetpp::mixed {
 namespace {
 
-using graph::kNone;
-
 std::string side_of(const Claim& claim) {
   switch (claim.aspect) {
     case Aspect::input:
