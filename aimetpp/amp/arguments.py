@@ -120,6 +120,20 @@ def check_memory_budget(value: Any) -> int | None:
     return value
 
 
+def load_data(data_loader_wrapper: Any) -> Any:
+    """The data loader that a callable without arguments makes.
+
+    Raises:
+        TypeError: not callable.
+    """
+    if not callable(data_loader_wrapper):
+        raise TypeError(
+            "data_loader_wrapper must be a callable that returns a data loader, got "
+            f"{type(data_loader_wrapper).__name__}"
+        )
+    return data_loader_wrapper()
+
+
 def check_algo(algo: Any) -> AMPSearchAlgo:
     """The search algorithm; a ValueError for an unknown one."""
     try:

@@ -17,6 +17,7 @@ from aimetpp.amp.callbacks import score_of
 from aimetpp.amp.progress import Progress
 from aimetpp.amp.quantizer_groups import GroupMembers
 from aimetpp.amp.simulation import Replay, Simulation
+from aimetpp.common.inference import device_of
 from aimetpp.common.shared_work import SharedWork
 from aimetpp.common.text import json_number
 
@@ -159,8 +160,7 @@ class SimEvaluator:
     @property
     def device(self) -> torch.device:
         """Of the model."""
-        parameter = next(self._sim.model.parameters(), None)
-        return torch.device("cpu") if parameter is None else parameter.device
+        return device_of(self._sim.model)
 
     def count_known(self, phase: str) -> int:
         """Scores of a phase in the cache."""

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from aimetpp.common.inference import device_of
+
 
 def split_batch(example: Any, batch: Any) -> tuple[Any, Any]:
     """The model's inputs in a batch, as a tuple or dict, and the labels or None.
@@ -38,7 +40,7 @@ def run_batch(
     if forward_fn is not None:
         return forward_fn(model, batch)
     inputs, _ = split_batch(example, batch)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     inputs = pytree.tree_map(
         lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, inputs
     )

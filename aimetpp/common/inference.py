@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Running a model without changing it."""
+"""Running a model without changing it, and where it runs."""
 
 from __future__ import annotations
 
@@ -27,3 +27,12 @@ def inference(model: Any) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def device_of(model: Any) -> torch.device:
+    """Where a model's first parameter lies; the CPU, where it has none or is no module
+    of PyTorch.
+    """
+    if not isinstance(model, torch.nn.Module):
+        return torch.device("cpu")
+    return next((p.device for p in model.parameters()), torch.device("cpu"))

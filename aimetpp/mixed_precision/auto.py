@@ -20,7 +20,14 @@ from aimetpp.common.precision import Precision
 
 
 @dataclass(frozen=True)
-class L2Target:
+class _Target:
+    value: float
+    data_loader: Iterable[Any]
+    num_samples: int | None = None
+    forward_fn: ForwardFn | None = None
+
+
+class L2Target(_Target):
     """The output may be this far from the float model's.
 
     Attributes:
@@ -31,14 +38,8 @@ class L2Target:
         forward_fn: as of EvalCallbackFactory.
     """
 
-    value: float
-    data_loader: Iterable[Any]
-    num_samples: int | None = None
-    forward_fn: ForwardFn | None = None
 
-
-@dataclass(frozen=True)
-class Top1Target:
+class Top1Target(_Target):
     """Top-1 accuracy may be this much lower than the float model's.
 
     Attributes:
@@ -47,11 +48,6 @@ class Top1Target:
         num_samples: how many samples of it; None for all.
         forward_fn: as of EvalCallbackFactory.
     """
-
-    value: float
-    data_loader: Iterable[Any]
-    num_samples: int | None = None
-    forward_fn: ForwardFn | None = None
 
 
 def auto_mixed_precision(

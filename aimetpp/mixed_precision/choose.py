@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from aimetpp.amp.arguments import load_data
 from aimetpp.amp.estimate import SearchEstimate
 from aimetpp.amp.mixed_precision_algo import (
     EvalCallbackFactory,
@@ -249,12 +250,8 @@ def choose_fast_mixed_precision(
     Raises:
         TypeError: data_loader_wrapper is not callable; else as there.
     """
-    if not callable(data_loader_wrapper):
-        raise TypeError(
-            "data_loader_wrapper must be a callable that returns a data loader, got "
-            f"{type(data_loader_wrapper).__name__}"
-        )
-    factory = EvalCallbackFactory(data_loader_wrapper(), forward_pass_callback_2)
+    data_loader = load_data(data_loader_wrapper)
+    factory = EvalCallbackFactory(data_loader, forward_pass_callback_2)
     return choose_mixed_precision(
         sim,
         dummy_input,

@@ -101,7 +101,7 @@ class Replay:
         self._unfit = ""
         self.around_float = False
         self.given_up = "" if budget > 0 else "no memory budget"
-        self.forwards = self.replayed = self._mismatches = 0
+        self.replayed = self._mismatches = 0
 
     def forward(self, module: Any, run: Run, args: Any, kwargs: Any) -> Any:
         """What `run(module, *args, **kwargs)`, an outermost forward, gives."""
@@ -115,7 +115,6 @@ class Replay:
             key = _key_of(module, args, kwargs)
         if key is None:
             return run(module, *args, **kwargs)
-        self.forwards += 1
         if key not in self._seen:
             self._seen.add(key)
             return run(module, *args, **kwargs)
@@ -232,7 +231,7 @@ def _key_of(module: Any, args: Any, kwargs: Any) -> Any:
     parts: list[Any] = []
     for leaf in leaves:
         if type(leaf) is torch.Tensor and leaf.layout == torch.strided:
-            content = _C.content_hash(leaf.detach().cpu())
+            content = _C.content_hash(leaf)
             layout = (leaf.shape, leaf.stride(), leaf.dtype, leaf.device)
             parts.append((*layout, content))
         elif leaf is None or isinstance(leaf, _PLAIN):

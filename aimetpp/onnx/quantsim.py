@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,9 +14,8 @@ import torch
 
 from aimetpp import _C
 from aimetpp.common.configs import find_config
-from aimetpp.common.defs import CallbackFunc, QuantizationDataType, QuantScheme
+from aimetpp.common.defs import QuantizationDataType, QuantScheme
 from aimetpp.common.precision import precision_name
-from aimetpp.common.text import shortened
 from aimetpp.onnx.bank import OnnxBank
 from aimetpp.onnx.quantized_graph import find_spots
 from aimetpp.onnx.reading import example_feeds, load_model, read_model
@@ -25,7 +23,7 @@ from aimetpp.onnx.runtime import SessionMaker, choose_providers
 from aimetpp.onnx.session import SimSession
 from aimetpp.quantization import QuantizerBase
 from aimetpp.quantsim.pinning import PinningMethods
-from aimetpp.quantsim.precisions import PrecisionMethods
+from aimetpp.quantsim.precisions import PrecisionMethods, calibration_callback
 from aimetpp.quantsim.sites import Explanation, Site, SiteMethods
 
 
@@ -168,12 +166,9 @@ class QuantizationSimModel(SiteMethods, PrecisionMethods, PinningMethods):
             TypeError: the callback is not callable.
             ValueError: a NaN reached a quantizer; the message names it.
         """
-        if not callable(forward_pass_callback):
-            raise TypeError(
-                "compute_encodings: forward_pass_callback must be callable, got "
-                f"{type(forward_pass_callback).__name__}"
-            )
-        callback = CallbackFunc(forward_pass_callback, forward_pass_callback_args)
+        callback = calibration_callback(
+            forward_pass_callback, forward_pass_callback_args
+        )
         self._bank.calibrate_params()
         with contextlib.ExitStack() as stack:
             for index in dict.fromkeys(s.quantizer for s in self.spots.activations):
@@ -182,15 +177,7 @@ class QuantizationSimModel(SiteMethods, PrecisionMethods, PinningMethods):
                     stack.enter_context(quantizer.compute_encodings())
             with self.session.observing():
                 callback(self.session)
-        self._bank.forget_unobserved()
-        missing = self.uncalibrated()
-        if missing:
-            warnings.warn(
-                f"compute_encodings: no data reached {len(missing)} quantizers, which "
-                f"stay uncalibrated: {shortened(missing)}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        self._finish_calibration()
 
     @contextlib.contextmanager
     def quantizers_off(self) -> Iterator[None]:
@@ -284,13 +271,9 @@ class QuantizationSimModel(SiteMethods, PrecisionMethods, PinningMethods):
         ]
         if not found:
             raise ValueError(f"explain: no tensor or node is named {site_or_name!r}")
-        parts = tuple(self._explain(site) for site in found)
-        if len(parts) == 1:
-            return parts[0]
-        on = sum(part.enabled for part in parts)
-        rules = [rule for part in parts for rule in part.rules]
-        state = f"{on} of {len(parts)} sites quantized"
-        return Explanation(site_or_name, on > 0, rules, parts, state)
+        if len(found) == 1:
+            return self._explain(found[0])
+        return self._explain_all(site_or_name, found)
 
     def named_quantizers(self) -> Iterator[tuple[str, QuantizerBase]]:
         """(tensor's name, quantizer) of every quantizer that is on."""

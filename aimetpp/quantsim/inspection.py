@@ -105,15 +105,11 @@ class InspectionMethods(SiteMethods):
         inside = [s for s in sites if s.module == name or s.module.startswith(prefix)]
         if not inside and not is_module:
             raise ValueError(f"explain: no site or module is named {name!r}")
-        parts = tuple(self._explain(site) for site in inside)
-        on = sum(part.enabled for part in parts)
-        rules = [rule for part in parts for rule in part.rules]
-        state = f"{on} of {len(parts)} sites quantized"
-        if not parts:
-            state = "not quantized"
+        if not inside:
             effect = "off: it makes and reads no tensor in the traced forward"
             rules = [("graph", "reachability", effect)]
-        return Explanation(name or "the model", on > 0, rules, parts, state)
+            return Explanation(name or "the model", False, rules, (), "not quantized")
+        return self._explain_all(name or "the model", inside)
 
     def _bias_rounding(self, site: int) -> torch.nn.Module | None:
         slot = self._bias_slots.get(site)

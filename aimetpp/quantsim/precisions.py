@@ -4,11 +4,29 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
+from typing import Any
 
 from aimetpp import _C
+from aimetpp.common.defs import CallbackFunc
+from aimetpp.common.text import shortened
 from aimetpp.quantization import QuantizerBase
 from aimetpp.quantsim.bank import QuantizerBank
+
+
+def calibration_callback(callback: Any, argument: Any) -> CallbackFunc:
+    """What `compute_encodings` calls with the model or session.
+
+    Raises:
+        TypeError: not callable.
+    """
+    if not callable(callback):
+        raise TypeError(
+            "compute_encodings: forward_pass_callback must be callable, got "
+            f"{type(callback).__name__}"
+        )
+    return CallbackFunc(callback, argument)
 
 
 class PrecisionMethods:
@@ -29,6 +47,20 @@ class PrecisionMethods:
     def is_calibrated(self) -> bool:
         """True where every quantizer that is on can run."""
         return not self.uncalibrated()
+
+    def _finish_calibration(self) -> None:
+        """For `compute_encodings` to call at its end: warns its caller of quantizers
+        that saw nothing.
+        """
+        self._bank.forget_unobserved()
+        missing = self.uncalibrated()
+        if missing:
+            warnings.warn(
+                f"compute_encodings: no data reached {len(missing)} quantizers, which "
+                f"stay uncalibrated: {shortened(missing)}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def set_percentile_value(self, percentile_value: float) -> None:
         """The percentile, 50 to 100, that the "percentile" scheme cuts at. Calibrated

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from aimetpp.common.inference import device_of
+from aimetpp.common.memory import free_memory
 from aimetpp.nn.replay import Replay
 from aimetpp.nn.runtime import STATE
 
@@ -38,7 +38,7 @@ class ReplayMethods:
                 the model's device.
         """
         if memory_budget is None:
-            memory_budget = free_memory(self.model) // 4
+            memory_budget = free_memory(device_of(self.model)) // 4
         slots: list[list[tuple[dict[str, Any], str]]] = [
             [(slot.container._modules, slot.key) for slot in entry.slots]
             for entry in self._bank.entries
@@ -56,27 +56,3 @@ class ReplayMethods:
             yield replay
         finally:
             STATE.replay = outer
-
-
-def free_memory(model: torch.nn.Module) -> int:
-    """Bytes that are free on the device of a model's first parameter."""
-    parameter = next(model.parameters(), None)
-    if parameter is not None and parameter.is_cuda:
-        return int(torch.cuda.mem_get_info(parameter.device)[0])
-    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):  # with what the page cache would give
-            free = [int(line.split()[1]) * 1024]
-    # A container's own limit.
-    limit = _lines("/sys/fs/cgroup/memory.max")
-    used = _lines("/sys/fs/cgroup/memory.current")
-    if limit and used and limit[0].isdigit():
-        free.append(int(limit[0]) - int(used[0]))
-    return max(min(free), 0)
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="ascii").split("\n")
-    except OSError:  # not Linux, or no limits
-        return []

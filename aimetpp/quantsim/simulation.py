@@ -15,7 +15,7 @@ import torch
 
 from aimetpp import _C
 from aimetpp.common.configs import find_config
-from aimetpp.common.defs import CallbackFunc, QuantizationDataType, QuantScheme
+from aimetpp.common.defs import QuantizationDataType, QuantScheme
 from aimetpp.common.inference import inference
 from aimetpp.common.precision import precision_name
 from aimetpp.common.text import shortened
@@ -37,7 +37,7 @@ from aimetpp.quantsim.integer_biases import IntegerBiasMethods
 from aimetpp.quantsim.other_paths import warn_of_other_paths
 from aimetpp.quantsim.param_read import ParamRead
 from aimetpp.quantsim.pinning import PinningMethods
-from aimetpp.quantsim.precisions import PrecisionMethods
+from aimetpp.quantsim.precisions import PrecisionMethods, calibration_callback
 from aimetpp.quantsim.replaying import ReplayMethods
 from aimetpp.quantsim.training import TrainingMethods
 
@@ -230,23 +230,12 @@ class QuantizationSimModel(
             TypeError: the callback is not callable.
             ValueError: a NaN reached a quantizer; the message names it.
         """
-        if not callable(forward_pass_callback):
-            raise TypeError(
-                "compute_encodings: forward_pass_callback must be callable, got "
-                f"{type(forward_pass_callback).__name__}"
-            )
-        callback = CallbackFunc(forward_pass_callback, forward_pass_callback_args)
+        callback = calibration_callback(
+            forward_pass_callback, forward_pass_callback_args
+        )
         with inference(self.model), compute_encodings(self.model):
             callback(self.model)
-        self._bank.forget_unobserved()
-        missing = self.uncalibrated()
-        if missing:
-            warnings.warn(
-                f"compute_encodings: no data reached {len(missing)} quantizers, which "
-                f"stay uncalibrated: {shortened(missing)}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        self._finish_calibration()
 
     # -- other ways to run ------------------------------------------------------
 

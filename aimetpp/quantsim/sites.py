@@ -142,6 +142,14 @@ class SiteMethods:
         """Every site of the model, in graph order."""
         return list_sites(self)
 
+    def _explain_all(self, name: str, sites: list[Site]) -> Explanation:
+        """What stands under one name; its rules are those of its sites in turn."""
+        parts = tuple(self._explain(site) for site in sites)
+        on = sum(part.enabled for part in parts)
+        rules = [rule for part in parts for rule in part.rules]
+        state = f"{on} of {len(parts)} sites quantized"
+        return Explanation(name, on > 0, rules, parts, state)
+
     def _bias_rounding(self, site: int) -> torch.nn.Module | None:
         """What rounds the bias that this site is, if anything does."""
         return None

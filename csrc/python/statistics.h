@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "core/error.h"
-#include "kernels/content_hash.h"
 #include "ops/parallel.h"
 #include "python/convert.h"
+#include "python/tensor_state.h"
 #include "quantizer/statistics.h"
 #include "quantizer/weight_grid.h"
 
@@ -96,13 +96,11 @@ inline at::Tensor find_grid_steps(const at::Tensor& matrix, int bitwidth) {
   return result;
 }
 
-// kernels/content_hash.h of a tensor's elements, on any device.
+// Of a tensor's elements in row-major order, on any device.
 inline std::uint64_t content_hash(const at::Tensor& tensor) {
   const at::Tensor data = tensor.detach().to(at::kCPU).contiguous();
   const pybind11::gil_scoped_release release;
-  return kernels::cpu::content_hash(data.const_data_ptr(),
-                                    static_cast<std::int64_t>(data.nbytes()),
-                                    ops::at_parallel_for);
+  return hash_of(data);
 }
 
 // The numbers of serialize() as bytes, which are quick to hash and to pickle.

@@ -8,13 +8,16 @@
 
 namespace aimetpp::python {
 
-std::optional<std::uint64_t> content_of(const at::Tensor& tensor) {
-  if (!tensor.is_cpu()) return std::nullopt;
-  const at::Tensor dense =
-      tensor.is_non_overlapping_and_dense() ? tensor : tensor.contiguous();
+std::uint64_t hash_of(const at::Tensor& dense) {
   return kernels::cpu::content_hash(dense.const_data_ptr(),
                                     static_cast<std::int64_t>(dense.nbytes()),
                                     ops::at_parallel_for);
+}
+
+std::optional<std::uint64_t> content_of(const at::Tensor& tensor) {
+  if (!tensor.is_cpu()) return std::nullopt;
+  return hash_of(tensor.is_non_overlapping_and_dense() ? tensor
+                                                       : tensor.contiguous());
 }
 
 TensorState::TensorState(const at::Tensor& tensor, std::int64_t version)

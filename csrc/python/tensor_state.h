@@ -12,7 +12,10 @@
 
 namespace aimetpp::python {
 
-// Of the bytes of a CPU tensor; nullopt for one on another device.
+// Of the bytes of a dense CPU tensor, in the order in which they lie.
+[[nodiscard]] std::uint64_t hash_of(const at::Tensor& dense);
+
+// Of the bytes of any CPU tensor; nullopt for one on another device.
 [[nodiscard]] std::optional<std::uint64_t> content_of(const at::Tensor& tensor);
 
 // A tensor at one moment, without keeping it: which part of which memory, as of

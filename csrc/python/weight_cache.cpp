@@ -11,18 +11,11 @@
 #include <utility>
 
 #include "core/error.h"
-#include "kernels/content_hash.h"
 #include "ops/fake_quant.h"
-#include "ops/parallel.h"
+#include "python/tensor_state.h"
 
 namespace aimetpp::python {
 namespace {
-
-std::uint64_t hash_of(const at::Tensor& dense) {
-  return kernels::cpu::content_hash(dense.const_data_ptr(),
-                                    static_cast<std::int64_t>(dense.nbytes()),
-                                    ops::at_parallel_for);
-}
 
 bool can_be_kept(const at::Tensor& tensor) {
   return is_plain(tensor) && tensor.is_cpu() &&

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What one test leaves behind must not reach the next."""
 
+import os
 import sys
 from collections.abc import Iterator
 
 import pytest
+
+os.environ["KERAS_BACKEND"] = "torch"  # Keras reads it once, when it is imported
 
 
 @pytest.fixture(autouse=True)

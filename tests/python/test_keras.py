@@ -4,32 +4,26 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import torch
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
-keras = pytest.importorskip("keras")
-
-from aimetpp.common.defs import CallbackFunc, QuantizationDataType  # noqa: E402
-from aimetpp.keras import (  # noqa: E402
+from aimetpp.common.defs import CallbackFunc, QuantizationDataType
+from aimetpp.keras import (
     QuantizationSimModel,
     choose_fast_mixed_precision,
     choose_mixed_precision,
     fold_all_batch_norms,
 )
-from aimetpp.keras.amp.quantizer_groups import (  # noqa: E402
+from aimetpp.keras.amp.quantizer_groups import (
     QuantizerGroup,
     find_quantizer_group,
 )
-
-if keras.backend.backend() != "torch":
-    pytest.skip("Keras runs on another backend", allow_module_level=True)
 
 L = keras.layers
 INT = QuantizationDataType.int

@@ -3,15 +3,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
-import pytest
 from test_compat import run
-
-if importlib.util.find_spec("keras") is None:
-    pytest.skip("Keras is not installed", allow_module_level=True)
 
 SCRIPT = """
 import numpy as np

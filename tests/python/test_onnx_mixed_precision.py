@@ -170,6 +170,19 @@ def test_convert_ops_are_reduced_and_each_alpha_exported(sim, tmp_path, monkeypa
     assert len(list(tmp_path.glob("*.encodings"))) == 6
 
 
+def test_the_estimate_counts_what_is_left_to_evaluate(sim, tmp_path):
+    score = EvalCallbackFactory([samples()]).sqnr(sim)
+    algo = GreedyMixedPrecisionAlgo(
+        sim, [WIDE, NARROW], score, score, tmp_path, True, forward, progress=False
+    )
+    before = sim.precisions()
+    phases = algo.estimate(None).phases
+    assert sim.precisions() == before
+    made = algo.run(None).summary.evaluations
+    for phase in ("sensitivity", "front"):
+        assert phases[phase].least == phases[phase].most == made[phase] > 0
+
+
 # ----- metrics -----
 
 
