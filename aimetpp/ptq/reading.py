@@ -11,7 +11,8 @@ import torch
 
 from aimetpp import _C
 from aimetpp.nn.wrap import BaseQuantizationMixin, unwrap_all
-from aimetpp.quantsim.tracing import FunctionalBatchNorm, trace
+from aimetpp.quantsim.batch_norm_call import FunctionalBatchNorm
+from aimetpp.quantsim.tracing import trace
 from aimetpp.quantsim.wrapping import prepare
 
 

@@ -8,7 +8,6 @@ says which value belongs to which site.
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from aimetpp.nn.runtime import (
     is_markable,
     map_markable,
 )
+from aimetpp.quantsim.batch_norm_call import FunctionalBatchNorm
 from aimetpp.quantsim.param_read import ParamRead, rows_of_base
 
 
@@ -62,36 +62,10 @@ def split_dummy_input(dummy_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]
     return args, kwargs
 
 
-@dataclass
-class FunctionalBatchNorm:
-    """What one functional batch norm read; mean and var are None where it normalizes
-    with the statistics of its own input.
-    """
-
-    mean: torch.Tensor | None
-    var: torch.Tensor | None
-    weight: torch.Tensor | None
-    bias: torch.Tensor | None
-    eps: float
-
-    @classmethod
-    def of_call(cls, args: Any, kwargs: Any) -> FunctionalBatchNorm:
-        """The arguments of `torch.nn.functional.batch_norm`."""
-        bound = inspect.signature(torch.nn.functional.batch_norm).bind(*args, **kwargs)
-        bound.apply_defaults()
-        given = bound.arguments
-        kept = not given["training"]
-        return cls(
-            given["running_mean"] if kept else None,
-            given["running_var"] if kept else None,
-            given["weight"],
-            given["bias"],
-            given["eps"],
-        )
-
-
 # Functional ops that apply additive masks, and merge them.
 _MASKING_OPS = ("add", "sub", "where")
+# Functional ops that scale by a constant (graph/rescale.h).
+_SCALING_OPS = ("mul", "div")
 
 
 class Tracer:
@@ -110,6 +84,13 @@ class Tracer:
         self.sequence: list[tuple[str, str]] = []
         self.frame_starts: dict[str, list[int]] = {}
         self._context = Context()
+        self._applies_masks: set[int] = set()  # calls that may
+        # One-element buffers, by id, as constants: no trace has seen these copies.
+        self._numbers = {
+            id(buffer): (buffer._version, buffer.detach().clone())
+            for buffer in model.buffers()
+            if buffer.numel() == 1 and buffer.is_floating_point()
+        }
         self._call_stack: list[int] = []
         self._computed: dict[str, torch.Tensor] = {}
         self._param_sites: dict[tuple[int, str], int] = {}
@@ -135,9 +116,9 @@ class Tracer:
 
     def _mark(self, x: torch.Tensor, kind: str, call: int, slot: int) -> torch.Tensor:
         mask = _C.MaskFacts()
-        op = self.calls[call].type
-        if kind == "input" and op in _MASKING_OPS and self.calls[call].functional:
-            mask = _C.classify_mask(x, negated=op == "sub" and slot == 1)
+        if kind == "input" and call in self._applies_masks:
+            negated = self.calls[call].type == "sub" and slot == 1
+            mask = _C.classify_mask(x, negated=negated)
         site = _C.Site(len(self.sites), kind, call, slot, "", mask)
         self.sites.append(site)
         return torch.ops.aimetpp.site(x, site.id)
@@ -175,7 +156,10 @@ class Tracer:
         name = module._aimetpp.name
         ordinal = self._ordinal(name, "")
         self.num_calls[name] = ordinal + 1
-        call = self._add_call(name, ordinal, False, type(module).__mro__[1].__name__)
+        original = type(module).__mro__[1]
+        call = self._add_call(name, ordinal, False, original.__name__)
+        if not original.__module__.startswith("torch.nn."):
+            self._applies_masks.add(call)
         self._call_stack.append(call)
         traced = self._traced(call, functools.partial(forward, module), args, kwargs)
         self._call_stack.pop()
@@ -194,6 +178,10 @@ class Tracer:
         name = module._aimetpp.name
         ordinal = self._ordinal(name, op)
         call = self._add_call(name, ordinal, True, op)
+        if op in _MASKING_OPS:
+            self._applies_masks.add(call)
+        if op in _SCALING_OPS:
+            args = tuple(self._as_number(x) for x in args)
         if func is torch.nn.functional.batch_norm:
             bound = FunctionalBatchNorm.of_call(args, kwargs)
             self.batch_norm_calls[call] = bound
@@ -209,6 +197,13 @@ class Tracer:
             self.calls[call].name,
         )
         return traced.result
+
+    def _as_number(self, x: Any) -> Any:
+        """A buffer of one element that was not written, as the number that it is: a
+        product with it keeps its grid. Anything else as it is.
+        """
+        version, number = self._numbers.get(id(x), (None, None))
+        return number if number is not None and x._version == version else x
 
     def _param_read(self, call: int, slot: int, x: torch.Tensor) -> ParamRead | None:
         """The parameter that an argument is; of a linear function's weight and bias

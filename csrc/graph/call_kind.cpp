@@ -123,7 +123,10 @@ CallKind kind_of_call(const FlatIr& ir, const Call& call,
   const bool moves = by_role.compute.empty() && !by_role.moving.empty();
   const IrNode* only = moves ? by_role.moving.front() : nullptr;
   if (by_role.compute.size() == 1) only = by_role.compute.front();
-  const bool varies = kind == "convolution" || kind == "where";
+  // What these do is seen from what ran: interpolation to the nearest element
+  // moves data, any other computes.
+  const bool varies = kind == "convolution" || kind == "where" ||
+                      kind == "interpolate" || kind == "upsample";
   if (only != nullptr && (!is_known_kind(kind) || varies)) {
     return make_kind(ir, only, node_kind(ir, *only));
   }

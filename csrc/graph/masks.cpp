@@ -51,6 +51,7 @@ class MaskFinder {
     for (int index = 0; index < num_ops(); ++index) {
       Op& op = graph_.ops[index];
       note_learned(op);
+      note_mask_of_module(op);
       if (!reaches_softmax(op)) continue;
       apply_mask(index);
       pass_on_masked(op);
@@ -105,6 +106,23 @@ class MaskFinder {
     const MaskValues values = facts_at(op, slot).values;
     return values == MaskValues::mask ||
            (values == MaskValues::zeros && !is_learned_[op.inputs[slot]]);
+  }
+
+  // A module that applies a mask inside: nothing is known of how, so the mask
+  // is told by its values alone. Zeros may be one that hides nothing yet.
+  void note_mask_of_module(Op& op) {
+    if (op.call == kNone || graph_.calls[op.call].functional) return;
+    for (int slot = 0; slot < static_cast<int>(op.inputs.size()); ++slot) {
+      const MaskFacts facts = facts_at(op, slot);
+      if (!masks_at(op, slot)) continue;
+      if (facts.values == MaskValues::zeros) {
+        lower_bound(graph_.tensors[op.inputs[slot]].masked_below,
+                    double{kMasksAmongOthers});
+      } else if (facts.masked_below <= kDefaultMaskedBelow &&
+                 op.mask_slot == kNone) {
+        op.mask_slot = slot;
+      }
+    }
   }
 
   // Of two masks the second one is added to the first.

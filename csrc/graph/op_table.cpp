@@ -106,10 +106,7 @@ constexpr OpRow kCompute[] = {
      "adaptive_avg_pool1d adaptive_avg_pool2d "
      "adaptive_avg_pool3d"},
     {"Resize",
-     "interpolate upsample upsample_nearest upsample_bilinear "
-     "upsample_nearest1d upsample_nearest2d upsample_nearest3d "
-     "upsample_nearest_exact1d upsample_nearest_exact2d "
-     "upsample_nearest_exact3d upsample_linear1d "
+     "interpolate upsample upsample_bilinear upsample_linear1d "
      "upsample_bilinear2d upsample_bilinear2d_aa "
      "upsample_bicubic2d upsample_bicubic2d_aa "
      "upsample_trilinear3d"},
@@ -170,6 +167,10 @@ constexpr OpRow kGridPreserving[] = {
     {"ReduceMin", "amin min"},
     {"TopK", "topk kthvalue sort msort"},
     {"Unique", "unique unique_consecutive"},
+    {"Resize",
+     "upsample_nearest upsample_nearest1d upsample_nearest2d "
+     "upsample_nearest3d upsample_nearest_exact1d "
+     "upsample_nearest_exact2d upsample_nearest_exact3d"},
     // Order.
     {"DepthToSpace", "pixel_shuffle"},
     {"SpaceToDepth", "pixel_unshuffle"},
