@@ -289,7 +289,7 @@ class OnnxNode:
         outputs: list[int],
         captured: list[int],
         numbers: dict[str, int],
-        equation: str,
+        texts: dict[str, str],
         masks: list[MaskFacts],
     ) -> None: ...
 

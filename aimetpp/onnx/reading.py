@@ -25,6 +25,7 @@ _FIRST_IR_VERSION = 4
 _QUANTIZING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 # Whose operands may be masks of attention scores.
 _MASKING = ("Add", "Sub", "Where")
+_TEXTS = ("equation", "mode")  # attributes that tell what a node does
 
 
 def load_model(model: Any) -> onnx.ModelProto:
@@ -294,7 +295,7 @@ def _node(
     node: onnx.NodeProto, index: Mapping[str, int], values: Mapping[str, Any]
 ) -> _C.OnnxNode:
     numbers = {a.name: a.i for a in node.attribute if a.type == AttributeProto.INT}
-    texts = [a.s.decode() for a in node.attribute if a.name == "equation"]
+    texts = {a.name: a.s.decode() for a in node.attribute if a.name in _TEXTS}
     masks = []
     if node.op_type in _MASKING:
         masks = [_mask(node, slot, values) for slot in range(len(node.input))]
@@ -305,7 +306,7 @@ def _node(
         [index[name] if name else -1 for name in node.output],
         [index[name] for name in captured(node)],
         numbers,
-        texts[0] if texts else "",
+        texts,
         masks,
     )
 

@@ -111,6 +111,10 @@ class Reader {
     if (node.op_type == "Gather" && !varies(node.inputs.at(0))) {
       return "embedding";
     }
+    const bool resizes = node.op_type == "Resize" || node.op_type == "Upsample";
+    if (resizes && text(node, "mode", "nearest") == "nearest") {
+      return "upsample_nearest";
+    }
     return kind_of_onnx_type(node.op_type);
   }
 
@@ -292,7 +296,7 @@ class Reader {
     if (is_recurrent(node.op_type)) return recurrent_arguments(node, values);
     std::vector<IrArg> args;
     if (node.op_type == "Einsum") {
-      args.push_back({{}, {}, node.equation});
+      args.push_back({{}, {}, text(node, "equation")});
       args.push_back({values, {}, ""});
     } else {
       for (const int value : values) args.push_back(argument(value));
@@ -348,6 +352,13 @@ class Reader {
                                            const std::string& attribute) {
     const auto found = node.numbers.find(attribute);
     return found == node.numbers.end() ? 0 : found->second;
+  }
+
+  [[nodiscard]] static std::string text(const OnnxNode& node,
+                                        const std::string& attribute,
+                                        const std::string& otherwise = "") {
+    const auto found = node.texts.find(attribute);
+    return found == node.texts.end() ? otherwise : found->second;
   }
 
   // Op types that the table of ops does not have; axes that depend on

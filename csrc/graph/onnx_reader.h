@@ -36,7 +36,7 @@ struct OnnxNode {
   // What the graphs inside the node (of If, Loop, Scan) read from outside.
   std::vector<int> captured;
   std::map<std::string, std::int64_t> numbers;  // attributes: "transB", "axis"
-  std::string equation;                         // of an Einsum
+  std::map<std::string, std::string> texts;     // "equation", "mode"
   std::vector<MaskFacts> masks;  // by input; empty where nothing was looked at
 };
 

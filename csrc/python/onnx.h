@@ -39,20 +39,20 @@ inline void bind_onnx(pybind11::module_& m) {
            py::arg("name"), py::arg("origin"), py::arg("is_floating"),
            py::arg("shape"), py::arg("number"));
   py::class_<OnnxNode>(m, "OnnxNode")
-      .def(
-          py::init(
-              [](std::string name, std::string op_type, std::vector<int> inputs,
-                 std::vector<int> outputs, std::vector<int> captured,
-                 std::map<std::string, std::int64_t> numbers,
-                 std::string equation, std::vector<graph::MaskFacts> masks) {
-                return OnnxNode{std::move(name),     std::move(op_type),
-                                std::move(inputs),   std::move(outputs),
-                                std::move(captured), std::move(numbers),
-                                std::move(equation), std::move(masks)};
-              }),
-          py::arg("name"), py::arg("op_type"), py::arg("inputs"),
-          py::arg("outputs"), py::arg("captured"), py::arg("numbers"),
-          py::arg("equation"), py::arg("masks"));
+      .def(py::init([](std::string name, std::string op_type,
+                       std::vector<int> inputs, std::vector<int> outputs,
+                       std::vector<int> captured,
+                       std::map<std::string, std::int64_t> numbers,
+                       std::map<std::string, std::string> texts,
+                       std::vector<graph::MaskFacts> masks) {
+             return OnnxNode{std::move(name),     std::move(op_type),
+                             std::move(inputs),   std::move(outputs),
+                             std::move(captured), std::move(numbers),
+                             std::move(texts),    std::move(masks)};
+           }),
+           py::arg("name"), py::arg("op_type"), py::arg("inputs"),
+           py::arg("outputs"), py::arg("captured"), py::arg("numbers"),
+           py::arg("texts"), py::arg("masks"));
   // (graph, (node, slot) by site)
   m.def(
       "read_onnx_graph",

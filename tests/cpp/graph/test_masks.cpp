@@ -173,6 +173,29 @@ TEST_F(FindMasksTest, ValuesWithMasksAmongThemAreQuantizedWithoutThem) {
   EXPECT_EQ(graph.tensors[sum].masked_below, -1000);
 }
 
+// What a module does with a mask inside is not seen: no softmax need follow.
+TEST_F(FindMasksTest, AModuleAppliesMasksInside) {
+  const int mask = b_.constant();
+  const int y = b_.leaf("Attention", "attention", {b_.input(), mask}, weight_);
+  b_.output(y);
+  const OpGraph graph = found("attention", 1, mask_);
+  EXPECT_EQ(op(graph, "attention").mask_slot, 1);
+  EXPECT_EQ(op(graph, "attention").role, OpRole::compute);
+  EXPECT_TRUE(graph.tensors[mask].is_mask);
+  // -100 among others may be a value, in a module that is no attention.
+  EXPECT_EQ(
+      op(found("attention", 1, {MaskValues::mask, -50}), "attention").mask_slot,
+      kNone);
+}
+
+TEST_F(FindMasksTest, ZerosForAModuleMayBecomeAMask) {
+  const int mask = b_.constant();
+  b_.output(b_.leaf("Attention", "attention", {b_.input(), mask}, weight_));
+  const OpGraph graph = found("attention", 1, {MaskValues::zeros, 0});
+  EXPECT_EQ(op(graph, "attention").mask_slot, kNone);
+  EXPECT_EQ(graph.tensors[mask].masked_below, -5000);
+}
+
 TEST_F(FindMasksTest, AFillBeforeAScaleIsMasked) {
   const int filled = b_.bare("masked_fill", {scores()});
   const int scaled = b_.functional("div", "", {filled});

@@ -183,12 +183,32 @@ TEST(OnnxReader, LimitsAndScalesAreNoData) {
   const int clipped = b.tensor("clipped", {1, 3, 4, 4});
   const int y = b.tensor("y", {1, 3, 8, 8});
   b.node("Clip", {x, b.number("low", 0), b.number("high", 6)}, {clipped});
-  b.node("Resize", {clipped, kNone, b.parameter("scales", {4})}, {y});
+  b.node("Resize", {clipped, kNone, b.parameter("scales", {4})}, {y}).texts = {
+      {"mode", "linear"}};
   EXPECT_EQ(b.read({y}).graph.to_text(),
             "in: x0\n"
             "Clip_0: clamp(x0#0) -> t1#1\n"
             "Resize_1: interpolate(t1#2) -> t2#3\n"
             "out: t2\n");
+}
+
+// "nearest" is the default mode of both types.
+TEST(OnnxReader, ResizingToTheNearestElementKeepsTheGrid) {
+  for (const char* type : {"Resize", "Upsample"}) {
+    for (const char* mode : {"", "nearest", "linear", "cubic"}) {
+      GraphBuilder b;
+      const int x = b.input("x", {1, 3, 4, 4});
+      const int y = b.tensor("y", {1, 3, 8, 8});
+      OnnxNode& node = b.node(type, {x}, {y});
+      if (*mode != '\0') node.texts["mode"] = mode;
+      const OpGraph graph = b.read({y}).graph;
+      const bool nearest = std::string("nearest").starts_with(mode);
+      EXPECT_EQ(graph.ops[0].role,
+                nearest ? OpRole::grid_preserving : OpRole::compute)
+          << type << " " << mode;
+      EXPECT_EQ(graph.ops[0].onnx_type, "Resize");
+    }
+  }
 }
 
 TEST(OnnxReader, IntegersAndPredicatesAreNoCalls) {

@@ -60,7 +60,8 @@ TEST(OpTraits, RoleDecidesWhatIsASite) {
   for (const char* kind :
        {"view", "__getitem__", "chunk", "max_pool2d", "dropout", "contiguous",
         "permute", "to", "amax", "pixel_shuffle", "pad", "masked_fill_",
-        "__setitem__", "copy_", "topk", "unbind", "detach"}) {
+        "__setitem__", "copy_", "topk", "unbind", "detach",
+        "upsample_nearest2d"}) {
     EXPECT_EQ(op_traits(kind).role, OpRole::grid_preserving) << kind;
   }
   for (const char* kind :
@@ -87,6 +88,7 @@ TEST(OpTraits, OnnxTypes) {
       {"embedding", "Gather"},
       {"max_pool3d", "MaxPool"},
       {"upsample_bilinear2d", "Resize"},
+      {"upsample_nearest_exact1d", "Resize"},
       {"mean", "ReduceMean"},
       {"lstm", "LSTM"},
       {"to", "Cast"},
