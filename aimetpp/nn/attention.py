@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 
+from aimetpp import _C
+
 
 class PartsMode(Protocol):
     """The function mode: entered, it sees every function; `call` shows it one."""
@@ -44,6 +46,20 @@ def _body_of(function: Any) -> Any:
 
 def _never(*args: Any) -> bool:
     return False
+
+
+def add_bias(scores: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """What attention functions and baddbmm add to a product: a mask, or a bias. An op
+    of its own: where it comes or stays away, the caller's additions keep their numbers.
+    """
+    return scores + bias
+
+
+def is_added_mask(op: str, args: tuple[Any, ...]) -> bool:
+    """Whether a call of `add_bias` adds 0 and very low numbers only, which lie on no
+    grid: a mask needs no quantizer, also where none was when the model was traced.
+    """
+    return op == add_bias.__name__ and _C.classify_mask(args[1]).only_masks
 
 
 _MULTI_HEAD_ATTENTION = _body_of(F.multi_head_attention_forward)
@@ -95,7 +111,7 @@ def _scaled_dot_product_attention(
         scores = scores.masked_fill(~attn_mask, lowest)
     elif attn_mask is not None:
         empty = (attn_mask == float("-inf")).all(-1, keepdim=True)
-        scores = mode.call(torch.add, scores, attn_mask.clamp(min=lowest))
+        scores = mode.call(add_bias, scores, attn_mask.clamp(min=lowest))
     probabilities = mode.call(torch.softmax, scores, -1)
     if dropout_p > 0.0:
         probabilities = F.dropout(probabilities, dropout_p)
@@ -120,7 +136,7 @@ def _baddbmm(
         return result
     if beta != 1:
         input = mode.call(torch.mul, input, beta)  # noqa: A001
-    return mode.call(torch.add, result, input)
+    return mode.call(add_bias, result, input)
 
 
 PARTS: dict[Any, Callable[..., Any]] = {

@@ -63,7 +63,7 @@ def split_dummy_input(dummy_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]
 
 
 # Functional ops that apply additive masks, and merge them.
-_MASKING_OPS = ("add", "sub", "where")
+_MASKING_OPS = ("add", "add_bias", "sub", "where")
 # Functional ops that scale by a constant (graph/rescale.h).
 _SCALING_OPS = ("mul", "div")
 

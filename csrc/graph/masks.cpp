@@ -17,9 +17,9 @@ constexpr float kMasksAmongOthers = -5000;
 constexpr double kDefaultMaskedBelow = -1000;
 
 // Values pass these element by element.
-constexpr std::array<std::string_view, 10> kElementwise = {
-    "add",     "sub",     "mul",   "div",       "where",
-    "maximum", "minimum", "clamp", "clamp_min", "clamp_max"};
+constexpr std::array<std::string_view, 11> kElementwise = {
+    "add",     "add_bias", "sub",   "mul",       "div",      "where",
+    "maximum", "minimum",  "clamp", "clamp_min", "clamp_max"};
 
 bool is_softmax(const Op& op) {
   return op.kind == "softmax" || op.kind == "log_softmax";
@@ -128,8 +128,8 @@ class MaskFinder {
   // Of two masks the second one is added to the first.
   void apply_mask(int index) {
     Op& op = graph_.ops[index];
-    const bool combines =
-        op.kind == "add" || op.kind == "sub" || op.kind == "where";
+    const bool combines = op.kind == "add" || op.kind == "add_bias" ||
+                          op.kind == "sub" || op.kind == "where";
     if (combines && op.inputs.size() == 1 && !op.params.empty() &&
         masks_at(op, 0)) {
       op.mask_slot = 0;  // bias + mask: quantized, as a sum of the bias

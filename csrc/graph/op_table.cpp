@@ -51,7 +51,7 @@ constexpr OpRow kCompute[] = {
     {"Softmax", "softmax"},
     {"LogSoftmax", "log_softmax"},
     // Arithmetic.
-    {"Add", "add"},
+    {"Add", "add add_bias"},  // nn/attention.py
     {"Sub", "sub"},
     {"Mul", "mul"},
     {"Div", "div floor_divide"},

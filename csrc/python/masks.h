@@ -19,9 +19,16 @@ inline graph::MaskFacts classify_mask(const at::Tensor& tensor, bool negated) {
 }
 
 inline void bind_masks(pybind11::module_& m) {
-  pybind11::class_<graph::MaskFacts>(m, "MaskFacts").def(pybind11::init<>());
+  pybind11::class_<graph::MaskFacts>(m, "MaskFacts")
+      .def(pybind11::init<>())
+      .def_property_readonly("only_masks",  // it adds to no value that counts
+                             [](const graph::MaskFacts& facts) {
+                               return facts.values ==
+                                          graph::MaskValues::zeros ||
+                                      facts.values == graph::MaskValues::mask;
+                             });
   m.def("classify_mask", &classify_mask, pybind11::arg("tensor"),
-        pybind11::arg("negated"));
+        pybind11::arg("negated") = false);
 }
 
 }  // namespace aimetpp::python
