@@ -101,6 +101,40 @@ def fake_quantize_(
     return x
 
 
+def fake_quantize_many(
+    x: Tensor,
+    min: list[Tensor],
+    max: list[Tensor],
+    grid: list[Tensor],
+    symmetric: list[bool],
+    channel_axis: int | None = None,
+) -> list[Tensor]:
+    """`fake_quantize` on several grids, such as those of several bit-widths.
+
+    A large `x` is read from memory once. CPU only, and without gradients.
+
+    Args:
+        x: As in `fake_quantize`.
+        min: One for each grid, each as in `fake_quantize`.
+        max: The same.
+        grid: The grids.
+        symmetric: One for each grid.
+        channel_axis: As in `fake_quantize`, the same for all.
+
+    Returns:
+        For each grid what `fake_quantize` returns.
+
+    Raises:
+        ValueError: The lists differ in length; and as `fake_quantize`.
+        TypeError: As in `fake_quantize`.
+        IndexError: As in `fake_quantize`.
+        RuntimeError: A gradient is asked for.
+    """
+    return torch.ops.aimetpp.fake_quantize_many(
+        x, min, max, grid, symmetric, channel_axis
+    )
+
+
 def quantize(
     x: Tensor,
     min: Tensor,
@@ -142,6 +176,43 @@ def dequantize(
         (q + offset) * scale, of q's shape and dtype.
     """
     return torch.ops.aimetpp.dequantize(q, min, max, grid, symmetric, channel_axis)
+
+
+def float_quantize(
+    x: Tensor,
+    exponent_bits: int,
+    mantissa_bits: int,
+    saturate: bool,
+    scale: Tensor | None = None,
+    channel_axis: int | None = None,
+) -> Tensor:
+    """Rounds a tensor to a narrow floating-point format, half to even and once.
+
+    Args:
+        x: Any shape; float32, float64, float16 or bfloat16.
+        exponent_bits: With `mantissa_bits` one of (5, 10) float16, (8, 7) bfloat16,
+            (5, 2) and (4, 3) float8, (3, 2) and (2, 3) float6, (2, 1) float4; those
+            of 8 bits and fewer as the Open Compute Project defines them.
+        mantissa_bits: See `exponent_bits`.
+        saturate: What rounds beyond the format's largest becomes the largest, and
+            passes no gradient; else infinity (NaN with (4, 3)), and every gradient
+            passes. Must be True for the formats of 6 bits and fewer.
+        scale: float32, positive (not checked); one element, or, with `channel_axis`,
+            `x.size(channel_axis)` in any shape. None for 1. It has no gradient.
+        channel_axis: Axis of `x` with one scale per index, negative from the end.
+
+    Returns:
+        round(x / scale) * scale, of x's shape, dtype and memory format.
+
+    Raises:
+        TypeError: A dtype is not one of those above.
+        ValueError: Another format; a size that does not fit; a tensor on another
+            device; a scale that requires a gradient.
+        IndexError: `x` has no axis `channel_axis`.
+    """
+    return torch.ops.aimetpp.float_quantize(
+        x, exponent_bits, mantissa_bits, saturate, scale, channel_axis
+    )
 
 
 def site(x: Tensor, id: int) -> Tensor:

@@ -14,155 +14,16 @@ from __future__ import annotations
 import argparse
 import copy
 import datetime
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from calibration import interleaved, make_model, run_all
+from calibration import make_model, run_all
+from speed_kernels import kernel_rows
+from speed_table import Table
 from torch import nn
 
-from aimetpp import ops
 from aimetpp.quantsim import QuantizationSimModel
-
-Contestants = dict[str, Callable[[], object]]
-
-LOW, HIGH, BITS = -3.0, 3.0, 8
-
-
-class Table:
-    """Measures rows and prints them as they come."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.clock = time.process_time if options.time == "cpu" else time.perf_counter
-
-    def row(
-        self, what: str, limit: Contestants, others: Contestants, target: float
-    ) -> None:
-        """`limit`: one entry, what every time is divided by. The first of `others`
-        is what the target is for.
-        """
-        rounds = 1 if self.options.quick else self.options.repeats
-        seconds = interleaved({**limit, **others}, rounds, self.clock)
-        (floor,) = (seconds[name] for name in limit)
-        ratios = {name: seconds[name] / floor for name in others}
-        ours, *rest = ratios.items()
-        peers = ", ".join(f"{name} {ratio:.2f}" for name, ratio in rest)
-        met = "yes" if ours[1] <= target else "no"
-        print(
-            f"| {what} | {next(iter(limit))} {floor * 1e3:.3g} ms | {ours[1]:.2f} "
-            f"| {target:.2f} | {met} | {peers} |",
-            flush=True,
-        )
-
-
-def repeated(run: Callable[[], object], times: int) -> Callable[[], object]:
-    """Runs often enough for the clock."""
-
-    def loop() -> None:
-        for _ in range(times):
-            run()
-
-    return loop
-
-
-def peer_contestants(
-    options: argparse.Namespace, x: torch.Tensor, channels: bool, backward: bool
-) -> Contestants:
-    """Other libraries' fake quantization of x, where they are installed."""
-    contestants: Contestants = {}
-    if not backward and not channels:
-        contestants["torch"] = lambda: torch.fake_quantize_per_tensor_affine(
-            x, (HIGH - LOW) / 255, 128, 0, 255
-        )
-    if not options.peers:
-        return contestants
-    from peers.contestants import contestants as peers
-
-    return contestants | peers(x, LOW, HIGH, BITS, channels, backward)
-
-
-def forward_rows(table: Table, numel: int, label: str) -> None:
-    """Per tensor, out of place and in place."""
-    x = torch.randn(numel)
-    target, work = torch.empty_like(x), x.clone()
-    low, high = torch.tensor(LOW), torch.tensor(HIGH)
-    grid = ops.integer_grid(BITS, False)
-    times = max(1, (1 << 21) // numel)
-    copying = {"copy": repeated(lambda: target.copy_(x), times)}
-    clone = {"clone": repeated(x.clone, times)}
-    op = repeated(lambda: ops.fake_quantize(x, low, high, grid, False), times)
-    over = repeated(lambda: ops.fake_quantize_(work, low, high, grid, False), times)
-    peers = {
-        name: repeated(run, times)
-        for name, run in peer_contestants(table.options, x, False, False).items()
-    }
-    large = numel >= 1 << 24
-    if large:
-        table.row(f"forward, {label}, out of place", clone, {"ours": op}, 1.05)
-        table.row(f"forward, {label}, in place", copying, {"ours": over}, 1.2)
-    else:
-        others = {"ours": op, "ours in place": over, **peers}
-        table.row(f"forward, {label}", copying, others, 1.3)
-
-
-def channel_row(table: Table) -> None:
-    """A convolution's weight, one range per output channel."""
-    x = torch.randn(8 if table.options.quick else 512, 512, 3, 3)
-    target = torch.empty_like(x)
-    lows = torch.full((x.size(0), 1, 1, 1), LOW)
-    grid = ops.integer_grid(BITS, False)
-    others = {
-        "ours": lambda: ops.fake_quantize(x, lows, -lows, grid, False, 0),
-        **peer_contestants(table.options, x, True, False),
-    }
-    table.row(
-        "forward, per-channel weight 512x512x3x3",
-        {"copy": lambda: target.copy_(x)},
-        others,
-        1.2,
-    )
-
-
-def backward_row(table: Table, numel: int, label: str, target: float) -> None:
-    """Forward and backward with a learned range."""
-    x = torch.randn(numel, requires_grad=True)
-    upstream = torch.randn(numel)
-    low = torch.tensor(LOW, requires_grad=True)
-    high = torch.tensor(HIGH, requires_grad=True)
-    grid = ops.integer_grid(BITS, False)
-    first, second = torch.empty(numel), torch.empty(numel)
-
-    def both() -> None:
-        ops.fake_quantize(x, low, high, grid, False).backward(upstream)
-        x.grad = low.grad = high.grad = None
-
-    def two_copies() -> None:
-        with torch.no_grad():
-            first.copy_(x)
-            second.copy_(upstream)
-
-    def with_backward(run: Callable[[], object]) -> Callable[[], object]:
-        def step() -> None:
-            result = run()
-            assert isinstance(result, torch.Tensor)
-            result.backward(upstream)
-            x.grad = None
-
-        return step
-
-    times = max(1, (1 << 20) // numel)
-    peers = {
-        name: repeated(with_backward(run), times)
-        for name, run in peer_contestants(table.options, x, False, True).items()
-    }
-    table.row(
-        f"forward + backward, learned range, {label}",
-        {"two copies": repeated(two_copies, times)},
-        {"ours": repeated(both, times), **peers},
-        target,
-    )
 
 
 class SmallNetwork(nn.Module):
@@ -277,14 +138,8 @@ def main() -> None:
         "| what | limit | ours | target | met | beside it |\n|---|---|---|---|---|---|"
     )
     table = Table(options)
-    shift = 8 if options.quick else 0
     if options.only != "networks":
-        forward_rows(table, 1 << 16 >> shift, "64K")
-        forward_rows(table, 1 << 20 >> shift, "1M")
-        channel_row(table)
-        forward_rows(table, 1 << 24, "16M") if not options.quick else None
-        backward_row(table, 1 << 16 >> shift, "64K", 4.0)
-        backward_row(table, 1 << 24 >> shift, "16M", 7.0)
+        kernel_rows(table)
     if options.only != "kernels":
         options.repeats = min(options.repeats, 7)
         network_rows(table, "mobilenet_v2", 1.1, qat=True)

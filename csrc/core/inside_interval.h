@@ -22,21 +22,14 @@ struct InsideInterval {
   }
 };
 
-// False where it is not found: a scale that is not positive, or so rough a grid
-// that its ends are not where real numbers would be. x / scale grows with x, so
-// what is inside is an interval, whose ends are within a few floats of half a
-// step beyond the grid.
-template <typename Compute>
-bool find_inside(const AffineGrid<Compute>& grid,
-                 InsideInterval<Compute>* result) {
+// The x of an interval around `below` and `above` for which is_inside(x), its
+// ends within a few floats of those two. False where they are not found.
+template <typename Compute, typename IsInside>
+bool find_interval(Compute below, Compute above, const IsInside& is_inside,
+                   InsideInterval<Compute>* result) {
   constexpr int kSteps = 8;
   constexpr Compute kInfinity = std::numeric_limits<Compute>::infinity();
-  if (!(grid.scale > 0)) return false;
-  const auto is_inside = [&grid](Compute x) {
-    const Compute q = std::rint(x / grid.scale) - grid.offset;
-    return q >= grid.qmin && q <= grid.qmax;
-  };
-  // The last x inside, from `x` on, seen in the direction of `outwards`.
+  // The last x inside, seen in the direction of `outwards`.
   const auto find_last = [&](Compute x, Compute outwards, Compute* last) {
     for (int i = 0; i < kSteps && !is_inside(x); ++i) {
       x = std::nextafter(x, -outwards);
@@ -51,11 +44,25 @@ bool find_inside(const AffineGrid<Compute>& grid,
     }
     return false;
   };
-  const Compute half = static_cast<Compute>(0.5);
-  const Compute below = (grid.qmin + grid.offset - half) * grid.scale;
-  const Compute above = (grid.qmax + grid.offset + half) * grid.scale;
   return find_last(below, -kInfinity, &result->first) &&
          find_last(above, kInfinity, &result->last);
+}
+
+// False where it is not found: a scale that is not positive, or so rough a grid
+// that its ends are not where real numbers would be. x / scale grows with x, so
+// what is inside is an interval, which ends about half a step beyond the grid.
+template <typename Compute>
+bool find_inside(const AffineGrid<Compute>& grid,
+                 InsideInterval<Compute>* result) {
+  if (!(grid.scale > 0)) return false;
+  const auto is_inside = [&grid](Compute x) {
+    const Compute q = std::rint(x / grid.scale) - grid.offset;
+    return q >= grid.qmin && q <= grid.qmax;
+  };
+  const Compute half = static_cast<Compute>(0.5);
+  return find_interval((grid.qmin + grid.offset - half) * grid.scale,
+                       (grid.qmax + grid.offset + half) * grid.scale, is_inside,
+                       result);
 }
 
 }  // namespace aimetpp

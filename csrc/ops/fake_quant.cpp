@@ -14,6 +14,7 @@
 
 #include "ops/fake_quant_call.h"
 #include "ops/parallel.h"
+#include "ops/slabs.h"
 
 namespace aimetpp::ops {
 
@@ -36,21 +37,6 @@ namespace {
 using kernels::Storage;
 using OptionalAxis = std::optional<std::int64_t>;
 using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
-
-std::optional<Storage> storage_of(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return Storage::float32;
-    case at::kDouble:
-      return Storage::float64;
-    case at::kHalf:
-      return Storage::float16;
-    case at::kBFloat16:
-      return Storage::bfloat16;
-    default:
-      return std::nullopt;
-  }
-}
 
 // What the first argument is called in the schema.
 const char* input_name(QuantMode mode) {
@@ -79,19 +65,36 @@ void check_range_end(QuantMode mode, const char* name, const at::Tensor& end,
   }
 }
 
-OptionalAxis wrapped_axis(QuantMode mode, const QuantArguments& arguments) {
-  if (!arguments.channel_axis) return std::nullopt;
-  const std::int64_t axis = *arguments.channel_axis;
-  const std::int64_t dim = arguments.x.dim();
-  TORCH_CHECK_INDEX(axis >= -dim && axis < dim, op_name(mode),
+}  // namespace
+
+std::optional<Storage> storage_of(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kFloat:
+      return Storage::float32;
+    case at::kDouble:
+      return Storage::float64;
+    case at::kHalf:
+      return Storage::float16;
+    case at::kBFloat16:
+      return Storage::bfloat16;
+    default:
+      return std::nullopt;
+  }
+}
+
+OptionalAxis wrapped_axis(const char* op, const char* input,
+                          const at::Tensor& x, OptionalAxis channel_axis) {
+  if (!channel_axis) return std::nullopt;
+  const std::int64_t axis = *channel_axis;
+  const std::int64_t dim = x.dim();
+  TORCH_CHECK_INDEX(axis >= -dim && axis < dim, op,
                     ": channel_axis must be in [", -dim, ", ", dim - 1,
-                    "] for ", input_name(mode), " of ", dim,
-                    " dimensions, got ", axis);
+                    "] for ", input, " of ", dim, " dimensions, got ", axis);
   return axis < 0 ? axis + dim : axis;
 }
 
-// The strides of a dense tensor say where its channels lie in memory, whatever
-// the memory format: what has a smaller stride is inside, the rest outside.
+// Its strides say where its channels lie in memory, whatever the memory format:
+// what has a smaller stride is inside, the rest outside.
 kernels::ChannelLayout layout_of(const at::Tensor& dense, OptionalAxis axis) {
   const std::int64_t numel = dense.numel();
   if (!axis || dense.size(*axis) == 1) return {1, 1, numel};
@@ -101,15 +104,14 @@ kernels::ChannelLayout layout_of(const at::Tensor& dense, OptionalAxis axis) {
   return {numel / (channels * inner), channels, inner};
 }
 
-}  // namespace
-
 void check_arguments(QuantMode mode, const QuantArguments& arguments) {
   const auto& [x, min, max, grid, symmetric, channel_axis] = arguments;
   const char* op = op_name(mode);
   TORCH_CHECK_TYPE(
       storage_of(x.scalar_type()).has_value(), op, ": ", input_name(mode),
       " must be float32, float64, float16 or bfloat16, got ", x.scalar_type());
-  const OptionalAxis axis = wrapped_axis(mode, arguments);
+  const OptionalAxis axis = wrapped_axis(op_name(mode), input_name(mode),
+                                         arguments.x, arguments.channel_axis);
   check_range_end(mode, "min", min, x, axis);
   check_range_end(mode, "max", max, x, axis);
   TORCH_CHECK_TYPE(min.scalar_type() == max.scalar_type(), op,
@@ -138,10 +140,18 @@ void check_grad(QuantMode mode, const at::Tensor& grad, const at::Tensor& x) {
 }
 
 PreparedCall prepare(QuantMode mode, const QuantArguments& arguments) {
+  if (arguments.x.is_non_overlapping_and_dense()) {
+    return prepare_result(mode, arguments, arguments.x);
+  }
   check_arguments(mode, arguments);
-  PreparedCall prepared{arguments.x.is_non_overlapping_and_dense()
-                            ? arguments.x
-                            : at::empty_like(arguments.x).copy_(arguments.x),
+  return prepare_result(mode, arguments,
+                        at::empty_like(arguments.x).copy_(arguments.x));
+}
+
+PreparedCall prepare_result(QuantMode mode, const QuantArguments& arguments,
+                            const at::Tensor& dense) {
+  check_arguments(mode, arguments);
+  PreparedCall prepared{dense,
                         arguments.min.contiguous(),
                         arguments.max.contiguous(),
                         arguments.grid.contiguous(),
@@ -151,7 +161,9 @@ PreparedCall prepare(QuantMode mode, const QuantArguments& arguments) {
   call.storage = *storage_of(prepared.x.scalar_type());
   call.range_storage = *storage_of(prepared.min.scalar_type());
   call.symmetric = arguments.symmetric;
-  call.layout = layout_of(prepared.x, wrapped_axis(mode, arguments));
+  call.layout =
+      layout_of(prepared.x, wrapped_axis(op_name(mode), input_name(mode),
+                                         arguments.x, arguments.channel_axis));
   call.min = prepared.min.const_data_ptr();
   call.max = prepared.max.const_data_ptr();
   call.grid = prepared.grid.const_data_ptr<std::int64_t>();
@@ -204,24 +216,43 @@ template <QuantMode mode>
 at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& min,
                        const at::Tensor& max, const at::Tensor& grid,
                        bool symmetric, OptionalAxis channel_axis) {
+  const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
+  check_arguments(mode, arguments);
+  at::Tensor y = empty_result(x);
+  const bool is_dense = x.is_non_overlapping_and_dense();
   const PreparedCall prepared =
-      prepare(mode, {x, min, max, grid, symmetric, channel_axis});
+      prepare_result(mode, arguments, is_dense ? x : y);
   check_grid_values(mode, prepared.grid);
-  at::Tensor y = empty_result(prepared.x);
-  kernels::cpu::transform(prepared.call, prepared.x.const_data_ptr(),
-                          y.mutable_data_ptr(), at_parallel_for);
+  if (is_dense) {
+    kernels::cpu::transform(prepared.call, x.const_data_ptr(),
+                            y.mutable_data_ptr(), at_parallel_for);
+  } else {
+    transform_gathered(
+        prepared.call, x, y,
+        wrapped_axis(op_name(mode), input_name(mode), x, channel_axis));
+  }
   return y;
 }
 
 void fake_quantize_inplace_cpu(const at::Tensor& x, const at::Tensor& min,
                                const at::Tensor& max, const at::Tensor& grid,
                                bool symmetric, OptionalAxis channel_axis) {
-  const PreparedCall prepared = prepare(
-      QuantMode::fake_quantize, {x, min, max, grid, symmetric, channel_axis});
-  check_grid_values(QuantMode::fake_quantize, prepared.grid);
-  kernels::cpu::transform(prepared.call, prepared.x.const_data_ptr(),
-                          prepared.x.mutable_data_ptr(), at_parallel_for);
-  write_back(prepared, x);
+  constexpr QuantMode kMode = QuantMode::fake_quantize;
+  const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
+  check_arguments(kMode, arguments);
+  const bool is_dense = x.is_non_overlapping_and_dense();
+  const PreparedCall prepared = prepare_result(
+      kMode, arguments,
+      is_dense ? x : at::empty_like(x, at::TensorOptions(at::kMeta)));
+  check_grid_values(kMode, prepared.grid);
+  if (is_dense) {
+    kernels::cpu::transform(prepared.call, x.const_data_ptr(),
+                            x.mutable_data_ptr(), at_parallel_for);
+  } else {
+    transform_in_place(
+        prepared.call, x, prepared.x.strides(),
+        wrapped_axis(op_name(kMode), input_name(kMode), x, channel_axis));
+  }
 }
 
 }  // namespace

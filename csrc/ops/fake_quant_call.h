@@ -24,6 +24,18 @@ struct QuantArguments {
 
 [[nodiscard]] const char* op_name(QuantMode mode);
 
+// nullopt for a dtype that the ops do not take.
+[[nodiscard]] std::optional<kernels::Storage> storage_of(at::ScalarType dtype);
+
+// channel_axis counted from the front. op, input: the names for an error.
+[[nodiscard]] std::optional<std::int64_t> wrapped_axis(
+    const char* op, const char* input, const at::Tensor& x,
+    std::optional<std::int64_t> channel_axis);
+
+// Of a dense tensor.
+[[nodiscard]] kernels::ChannelLayout layout_of(
+    const at::Tensor& dense, std::optional<std::int64_t> axis);
+
 // Everything that can be checked without reading a tensor's data; also right
 // for meta tensors and symbolic sizes.
 void check_arguments(QuantMode mode, const QuantArguments& arguments);
@@ -41,6 +53,11 @@ struct PreparedCall {
 // Checks the arguments and lays them out for a kernel.
 [[nodiscard]] PreparedCall prepare(QuantMode mode,
                                    const QuantArguments& arguments);
+
+// The same around a dense tensor of x's shape that a kernel is to work on.
+[[nodiscard]] PreparedCall prepare_result(QuantMode mode,
+                                          const QuantArguments& arguments,
+                                          const at::Tensor& dense);
 
 // After a kernel wrote into prepared.x: into x too, where that is another
 // tensor.

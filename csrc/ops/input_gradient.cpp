@@ -9,6 +9,7 @@
 #include "ops/fake_quant.h"
 #include "ops/fake_quant_call.h"
 #include "ops/parallel.h"
+#include "ops/slabs.h"
 
 namespace aimetpp::ops {
 namespace {
@@ -16,29 +17,42 @@ namespace {
 constexpr QuantMode kMode = QuantMode::fake_quantize;
 using OptionalAxis = std::optional<std::int64_t>;
 
-// `dx`: like x, or `upstream` itself.
-void run_cpu(const PreparedCall& prepared, const at::Tensor& upstream,
-             const at::Tensor& dx) {
-  kernels::cpu::input_gradient(prepared.call, upstream.const_data_ptr(),
-                               prepared.x.const_data_ptr(),
-                               dx.mutable_data_ptr(), at_parallel_for);
-}
-
-PreparedCall checked(const at::Tensor& grad, const QuantArguments& arguments) {
-  PreparedCall prepared = prepare(kMode, arguments);
-  check_grad(kMode, grad, arguments.x);
-  check_grid_values(kMode, prepared.grid);
-  return prepared;
+// grad and x as they lie in memory; dx dense.
+void run_gathered(const kernels::QuantCall& call, const at::Tensor& grad,
+                  const at::Tensor& x, const at::Tensor& dx,
+                  OptionalAxis axis) {
+  at::Tensor values;
+  for (const Slab& slab : slabs_of(dx.sizes(), dx.strides(), axis)) {
+    const at::Tensor part = view_of(dx, slab);
+    part.copy_(view_of(grad, slab));
+    if (!values.defined() || values.sizes() != part.sizes()) {
+      values = at::empty_like(part);
+    }
+    values.copy_(view_of(x, slab));
+    kernels::cpu::input_gradient(call_of(call, slab), part.const_data_ptr(),
+                                 values.const_data_ptr(),
+                                 part.mutable_data_ptr(), at_parallel_for);
+  }
 }
 
 at::Tensor input_gradient_cpu(const at::Tensor& grad, const at::Tensor& x,
                               const at::Tensor& min, const at::Tensor& max,
                               const at::Tensor& grid, bool symmetric,
                               OptionalAxis channel_axis) {
-  const PreparedCall prepared =
-      checked(grad, {x, min, max, grid, symmetric, channel_axis});
-  const at::Tensor dx = empty_result(prepared.x);
-  run_cpu(prepared, laid_out_as(grad, prepared.x), dx);
+  const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
+  check_arguments(kMode, arguments);
+  check_grad(kMode, grad, x);
+  const at::Tensor dx = empty_result(x);
+  const PreparedCall prepared = prepare_result(kMode, arguments, dx);
+  check_grid_values(kMode, prepared.grid);
+  if (x.strides() == dx.strides() && grad.strides() == dx.strides()) {
+    kernels::cpu::input_gradient(prepared.call, grad.const_data_ptr(),
+                                 x.const_data_ptr(), dx.mutable_data_ptr(),
+                                 at_parallel_for);
+  } else {
+    run_gathered(prepared.call, grad, x, dx,
+                 wrapped_axis("fake_quantize", "x", x, channel_axis));
+  }
   return dx;
 }
 
@@ -47,9 +61,13 @@ void input_gradient_inplace_cpu(const at::Tensor& grad, const at::Tensor& x,
                                 const at::Tensor& grid, bool symmetric,
                                 OptionalAxis channel_axis) {
   const PreparedCall prepared =
-      checked(grad, {x, min, max, grid, symmetric, channel_axis});
+      prepare(kMode, {x, min, max, grid, symmetric, channel_axis});
+  check_grad(kMode, grad, x);
+  check_grid_values(kMode, prepared.grid);
   const at::Tensor upstream = laid_out_as(grad, prepared.x);
-  run_cpu(prepared, upstream, upstream);
+  kernels::cpu::input_gradient(prepared.call, upstream.const_data_ptr(),
+                               prepared.x.const_data_ptr(),
+                               upstream.mutable_data_ptr(), at_parallel_for);
   if (!upstream.is_same(grad)) grad.copy_(upstream);
 }
 

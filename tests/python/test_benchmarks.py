@@ -20,6 +20,9 @@ def test_the_table_of_speed_targets():
     )
     rows = [line for line in result.stdout.splitlines() if line.startswith("| ")]
     named = " ".join(rows)
-    assert len(rows) == 11
-    for what in ("64K", "1M", "per-channel", "16M", "QAT", "resnet18", "TF-Enhanced"):
+    assert len(rows) == 17
+    for what in (
+        *("64K", "1M", "per-channel", "16M", "QAT", "resnet18", "TF-Enhanced"),
+        *("frozen range", "float8", "three grids", "a third of each row"),
+    ):
         assert what in named

@@ -46,18 +46,6 @@ __device__ bool computes_in_double(const QuantCall& call) {
          needs_double(call.grid[0], call.grid[1]);
 }
 
-// Channel of the element at `index` in memory; in 32 bits where that is enough,
-// because 64-bit division is slow on the device.
-__device__ std::int64_t channel_of(const ChannelLayout& layout,
-                                   std::int64_t index) {
-  if (layout.numel() <= INT32_MAX) {
-    return static_cast<std::uint32_t>(index) /
-           static_cast<std::uint32_t>(layout.inner) %
-           static_cast<std::uint32_t>(layout.channels);
-  }
-  return index / layout.inner % layout.channels;
-}
-
 // ------------------------------------------------------------------ transform
 
 template <QuantMode mode, typename Compute, typename Stored, int width>

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "kernels/fake_quant.h"
+
 namespace aimetpp::kernels::cuda {
 
 constexpr int kThreads = 256;  // per block, everywhere
@@ -63,6 +65,18 @@ constexpr int kPackWidth = static_cast<int>(16 / sizeof(Stored));
 
 inline bool is_pack_aligned(const void* pointer) {
   return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
+}
+
+// Channel of the element at `index` in memory; in 32 bits where that is enough,
+// because 64-bit division is slow on the device.
+__device__ inline std::int64_t channel_of(const ChannelLayout& layout,
+                                          std::int64_t index) {
+  if (layout.numel() <= INT32_MAX) {
+    return static_cast<std::uint32_t>(index) /
+           static_cast<std::uint32_t>(layout.inner) %
+           static_cast<std::uint32_t>(layout.channels);
+  }
+  return index / layout.inner % layout.channels;
 }
 
 // The sum of value over the threads of a block of kThreads, in thread 0, added

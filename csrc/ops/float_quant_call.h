@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Between the dispatcher and the kernels of float_quantize, for any device.
+// Private to ops/.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "kernels/float_quant.h"
+
+namespace aimetpp::ops {
+
+// The arguments of float_quantize, borrowed.
+struct FloatArguments {
+  const at::Tensor& x;
+  std::int64_t exponent_bits;
+  std::int64_t mantissa_bits;
+  bool saturate;
+  const std::optional<at::Tensor>& scale;
+  std::optional<std::int64_t> channel_axis;
+};
+
+// What can be checked without reading data; also right for meta tensors.
+void check_float_arguments(const FloatArguments& arguments);
+void check_float_grad(const at::Tensor& grad, const at::Tensor& x);
+
+// A call with the tensors its pointers point into.
+struct PreparedFloatCall {
+  at::Tensor x;  // dense, with the strides that at::empty_like gives
+  at::Tensor scale;
+  kernels::FloatCall call;
+};
+
+[[nodiscard]] PreparedFloatCall prepare_float(const FloatArguments& arguments);
+
+}  // namespace aimetpp::ops
