@@ -46,17 +46,51 @@ def aten_fake_quantize(
     Returns:
         A tensor of `x`'s shape and dtype.
     """
-    if channel_axis is None:
-        scale, offset = scale.reshape(()), offset.reshape(())
-    else:
-        shape = [1] * x.dim()
-        shape[channel_axis] = -1
-        scale, offset = scale.reshape(shape), offset.reshape(shape)
+    scale = _along(channel_axis, scale, x)
+    offset = _along(channel_axis, offset, x)
     dtype = x.dtype
     if dtype in (torch.float16, torch.bfloat16):
         x = x.to(torch.float32)
     q = torch.clamp(torch.round(x / scale) - offset, qmin, qmax)
     return ((q + offset) * scale).to(dtype)
+
+
+def aten_float_quantize(
+    x: torch.Tensor,
+    dtype: torch.dtype,
+    largest: float | None,
+    scale: torch.Tensor | None,
+    channel_axis: int | None,
+) -> torch.Tensor:
+    """Rounding to a floating-point format in aten ops only: round(x / scale) * scale.
+
+    Args:
+        x: any shape; half-precision input is computed in float32.
+        dtype: the format.
+        largest: what values beyond it become; None: infinite.
+        scale: float32, one number, or one for each index along `channel_axis` of `x`;
+            None for 1.
+        channel_axis: None for per-tensor.
+
+    Returns:
+        A tensor of `x`'s shape and dtype.
+    """
+    y = x.to(torch.float64 if x.dtype is torch.float64 else torch.float32)
+    steps = None if scale is None else _along(channel_axis, scale, x)
+    if steps is not None:
+        y = y / steps
+    if largest is not None:
+        y = torch.clamp(y, -largest, largest)
+    y = y.to(dtype).to(y.dtype)
+    return (y if steps is None else y * steps).to(x.dtype)
+
+
+def _along(axis: int | None, values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """One value, or one for each index along `axis` of `x`, to broadcast with `x`."""
+    shape = [1] * x.dim() if axis is not None else []
+    if axis is not None:
+        shape[axis] = -1
+    return values.reshape(shape)
 
 
 def trace_simulation(

@@ -102,6 +102,11 @@ class FloatQuantizeDequantize(QuantizerBase):
         return 1 + self._format.exponent_bits + self._format.mantissa_bits
 
     @property
+    def saturates(self) -> bool:
+        """Whether what is beyond the largest number becomes it, not infinite."""
+        return self._format.saturates
+
+    @property
     def largest(self) -> float:
         """The format's largest number: what the scale makes of a tensor's largest."""
         return self._format.largest

@@ -14,7 +14,11 @@ import torch
 
 from aimetpp.common.files import atomic_write
 from aimetpp.common.text import shortened
-from aimetpp.quantization import QuantizeDequantize, QuantizerBase
+from aimetpp.quantization import (
+    FloatQuantizeDequantize,
+    QuantizeDequantize,
+    QuantizerBase,
+)
 from aimetpp.quantization.base import keep_masked
 
 if TYPE_CHECKING:
@@ -56,6 +60,28 @@ class _Portable(torch.nn.Module):
             values, self.scale, self.offset, self.qmin, self.qmax, self.channel_axis
         )
         y = y if self.blocks is None else self.blocks.join(y, x.shape)
+        return keep_masked(x, y, self.masked_below)
+
+
+class _PortableFloat(torch.nn.Module):
+    """A float quantizer as aten ops, as it is now."""
+
+    scale: torch.Tensor | None
+
+    def __init__(self, quantizer: FloatQuantizeDequantize) -> None:
+        super().__init__()
+        self.register_buffer("scale", quantizer.scale)
+        self.dtype = quantizer.dtype
+        self.largest = quantizer.largest if quantizer.saturates else None
+        self.channel_axis = quantizer.channel_axis
+        self.masked_below = quantizer.masked_below
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        from aimetpp.export.torchscript import aten_float_quantize
+
+        y = aten_float_quantize(
+            x, self.dtype, self.largest, self.scale, self.channel_axis
+        )
         return keep_masked(x, y, self.masked_below)
 
 
@@ -173,6 +199,8 @@ class ArtifactMethods:
         def replace(slot: Slot, quantizer: QuantizerBase) -> torch.nn.Module:
             if isinstance(quantizer, QuantizeDequantize):
                 return _Portable(quantizer)
+            if isinstance(quantizer, FloatQuantizeDequantize):
+                return _PortableFloat(quantizer)
             return quantizer
 
         sim = cast("QuantizationSimModel", self)

@@ -11,7 +11,12 @@ from export_models import Nested, nested_example
 from torch import nn
 
 from aimetpp.export import torchscript
-from aimetpp.export.torchscript import aten_fake_quantize, export_torchscript
+from aimetpp.export.torchscript import (
+    aten_fake_quantize,
+    aten_float_quantize,
+    export_torchscript,
+)
+from aimetpp.quantization import FloatQuantizeDequantize
 from aimetpp.quantsim import QuantizationSimModel
 
 
@@ -87,6 +92,27 @@ def test_portable_file_runs_without_aimetpp(sim, images, tmp_path):
     subprocess.run(command, check=True, cwd=tmp_path)
     with torch.no_grad():
         assert torch.equal(torch.load(tmp_path / "y.pt"), sim.model(images))
+
+
+@pytest.mark.parametrize("scale", [None, 0.3, torch.tensor([0.1, 0.7, 3.0])])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "form", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2]
+)
+def test_float_formats_in_aten_ops_equal_the_quantizer(form, dtype, scale):
+    axis = 1 if isinstance(scale, torch.Tensor) else None
+    quantizer = FloatQuantizeDequantize(form, scale=scale, channel_axis=axis)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(500, 3, 5, generator=generator).to(dtype)
+    x = x * 2.0 ** torch.randint(-30, 15, x.shape, generator=generator)
+    special = [0.0, -0.0, float("inf"), float("-inf"), float("nan")]
+    x[:5] = torch.tensor(special).to(dtype)[:, None, None]
+    largest = quantizer.largest if quantizer.saturates else None
+    y = aten_float_quantize(x.to(dtype), form, largest, quantizer.scale, axis)
+    expected = quantizer(x.to(dtype))
+    numbers = ~expected.isnan()
+    assert torch.equal(y.signbit()[numbers], expected.signbit()[numbers])
+    assert torch.equal(y.nan_to_num(7.5), expected.nan_to_num(7.5))
 
 
 def test_keyword_inputs(tmp_path):
