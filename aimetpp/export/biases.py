@@ -9,6 +9,7 @@ bias, at most half a step away.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import onnx
 import torch
@@ -27,11 +28,25 @@ from aimetpp.quantization.integer_bias import (
 _LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm"))
 
 
+@dataclass
+class IntegerBiases:
+    """Biases that are integers now.
+
+    Attributes:
+        encodings: by the name of the bias; of further ones of it, by that of the
+            dequantized tensor.
+        sources: the name of the bias, by that of the dequantized tensor.
+    """
+
+    encodings: dict[str, Encoding] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+
+
 def quantize_biases(
     editor: GraphEditor,
     on_grid: Mapping[str, Encoding],
     weights: Mapping[str, Encoding],
-) -> dict[str, Encoding]:
+) -> IntegerBiases:
     """Puts integers and a DequantizeLinear in the place of each float bias.
 
     A bias stays as it is where the input or the weight of its layer is on no integer
@@ -43,12 +58,12 @@ def quantize_biases(
         weights: encodings by the name of the dequantized weight.
 
     Returns:
-        Encodings by the names of the biases. A bias that several layers read with
-        inputs of different scales has one for each.
+        What has been made. A bias that several layers read with inputs of different
+        scales has an encoding for each.
     """
     rewriter = _Biases(editor, on_grid, weights)
     rewriter.rewrite()
-    return rewriter.encodings
+    return rewriter.made
 
 
 class _Biases:
@@ -66,8 +81,8 @@ class _Biases:
         for node in editor.graph.node:
             for name in names_read_by(node):
                 self._readers.setdefault(name, []).append(node)
-        self._made: dict[tuple[str, Encoding], str] = {}
-        self.encodings: dict[str, Encoding] = {}
+        self._outputs: dict[tuple[str, Encoding], str] = {}
+        self.made = IntegerBiases()
 
     def rewrite(self) -> None:
         nodes: list[onnx.NodeProto] = []
@@ -123,9 +138,9 @@ class _Biases:
         bias: onnx.TensorProto,
         scales: tuple[torch.Tensor, torch.Tensor],
     ) -> list[onnx.NodeProto]:
-        values = torch.from_numpy(numpy_helper.to_array(bias).copy())
-        if values.dim() != 1 or values.dtype != torch.float32:
+        if len(bias.dims) != 1 or bias.data_type != onnx.TensorProto.FLOAT:
             return []
+        values = torch.from_numpy(numpy_helper.to_array(bias).copy())
         step = bias_step(*scales, values.numel())
         if step is None:
             return []
@@ -142,8 +157,8 @@ class _Biases:
             channel_axis=0 if step.numel() > 1 else None,
         )
         name = bias.name
-        if (name, encoding) in self._made:
-            node.input[slot] = self._made[name, encoding]
+        if (name, encoding) in self._outputs:
+            node.input[slot] = self._outputs[name, encoding]
             return []
         stored = self._editor.add_initializer(
             f"{name}_quantized", numpy_helper.from_array(integers.int().numpy())
@@ -153,8 +168,10 @@ class _Biases:
             f"{name}_scale", numpy_helper.from_array(shaped.numpy())
         )
         output = self._editor.unique_name(f"{name}_dequantized")
-        node.input[slot] = self._made[name, encoding] = output
-        self.encodings[output if name in self.encodings else name] = encoding
+        node.input[slot] = self._outputs[name, encoding] = output
+        encodings = self.made.encodings
+        encodings[output if name in encodings else name] = encoding
+        self.made.sources[output] = name
         made = helper.make_node("DequantizeLinear", [stored, scale], [output], output)
         if encoding.channel_axis is not None:
             made.attribute.append(helper.make_attribute("axis", 0))

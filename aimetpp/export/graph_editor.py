@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 from onnx import TensorProto, helper
@@ -16,6 +16,22 @@ def names_read_by(node: onnx.NodeProto) -> Iterator[str]:
         for inner in attribute.g.node:
             yield from names_read_by(inner)
         yield from (value.name for value in attribute.g.output)
+
+
+def rename_tensors(
+    node: onnx.NodeProto, names: Mapping[str, str], outputs: bool = False
+) -> None:
+    """Renames what a node reads, inside its subgraphs too, and where `outputs` is True
+    what it makes.
+    """
+    for tensors in (node.input, node.output) if outputs else (node.input,):
+        for index, name in enumerate(tensors):
+            tensors[index] = names.get(name, name)
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            rename_tensors(inner, names, outputs)
+        for value in attribute.g.output:
+            value.name = names.get(value.name, value.name)
 
 
 class GraphEditor:

@@ -25,7 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 from aimetpp.export.biases import quantize_biases
 from aimetpp.export.data_movement import spread_encodings
 from aimetpp.export.encodings import Encoding
-from aimetpp.export.graph_editor import GraphEditor
+from aimetpp.export.graph_editor import GraphEditor, rename_tensors
 from aimetpp.export.guards import add_guards, grid_end
 from aimetpp.export.integer_types import (
     WIDE_TYPES_OPSET,
@@ -116,14 +116,16 @@ class _Rewriter:
         self._made: dict[tuple[str, int, Encoding], str] = {}
         # Dequantized activation tensors, and tensors that QuantizeLinear reads.
         self._on_grid: dict[str, Encoding] = {}
+        self._elem_types: dict[str, int] = {}  # of those that a marker stood at
         self._quantized: dict[str, Encoding] = {}
         self._weights: dict[str, Encoding] = {}  # by the dequantized tensor
+        self._constants: dict[str, str] = {}  # by the same: the float tensor
         self.result = QdqResult()
 
     def rewrite(self, int32_bias: bool) -> None:
         nodes: list[onnx.NodeProto] = []
         for node in self._graph.node:
-            self._rename_inputs(node)
+            rename_tensors(node, self._renamed)
             if node.domain == MARKER_DOMAIN:
                 nodes.extend(self._replace(node))
             else:
@@ -139,22 +141,39 @@ class _Rewriter:
         self._model.opset_import.extend(kept)
         opset = next(o.version for o in kept if not o.domain)
         if int32_bias:
-            self.result.biases = quantize_biases(
-                self._editor, self._on_grid, self._weights
-            )
-        add_guards(self._editor, self._on_grid, self._quantized, opset)
+            biases = quantize_biases(self._editor, self._on_grid, self._weights)
+            self.result.biases = biases.encodings
+            self._constants.update(biases.sources)
+        add_guards(self._editor, self._float_grids(), self._quantized, opset)
         self._editor.drop_unused()
+        self._keep_names_of_constants()
         if opset >= WIDE_TYPES_OPSET:
             self._model.ir_version = max(
                 self._model.ir_version, _IR_VERSION_OF_WIDE_TYPES
             )
 
-    def _rename_inputs(self, node: onnx.NodeProto) -> None:
-        for index, name in enumerate(node.input):
-            node.input[index] = self._renamed.get(name, name)
-        for attribute in node.attribute:
-            for inner in attribute.g.node:
-                self._rename_inputs(inner)
+    def _float_grids(self) -> dict[str, Encoding]:
+        """Those of `_on_grid` of type float32: a Cast stands behind every other
+        DequantizeLinear, with which onnxruntime fuses nothing.
+        """
+        made = {
+            name: encoding
+            for name, encoding in self._on_grid.items()
+            if self._elem_types.get(name) == TensorProto.FLOAT
+        }
+        return {**made, **spread_encodings(self._graph, made)}
+
+    def _keep_names_of_constants(self) -> None:
+        """Gives a dequantized constant the name of the float one where that is gone."""
+        taken = {tensor.name for tensor in self._graph.initializer}
+        taken |= set(self._editor.producers())
+        names: dict[str, str] = {}
+        for output, source in self._constants.items():
+            if source not in taken and output not in self._editor.outputs:
+                taken.add(source)
+                names[output] = source
+        for node in self._graph.node:
+            rename_tensors(node, names, outputs=True)
 
     # -- one marker ---------------------------------------------------------
 
@@ -193,6 +212,7 @@ class _Rewriter:
 
     def _record_activation(self, marker: _Marker, encoding: Encoding) -> None:
         self._on_grid[marker.output] = encoding
+        self._elem_types[marker.output] = marker.elem_type
         # A model output keeps its name, which then is the quantized tensor's.
         name = marker.output if marker.output in self._editor.outputs else marker.source
         if name in self.result.activations:  # read by others with another encoding
@@ -251,6 +271,7 @@ class _Rewriter:
         self, marker: _Marker, encoding: Encoding, initializer: onnx.TensorProto
     ) -> list[onnx.NodeProto]:
         values = np.asarray(numpy_helper.to_array(initializer))
+        self._constants[marker.output] = marker.source
         if encoding.is_float:
             dtype = helper.tensor_dtype_to_np_dtype(_FLOAT_TYPES[encoding.precision])
             with np.errstate(over="ignore"):

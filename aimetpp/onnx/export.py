@@ -21,7 +21,7 @@ from onnx import helper, numpy_helper, version_converter
 from aimetpp.export.encodings import Encoding, check_version
 from aimetpp.export.external_data import MAX_MODEL_BYTES
 from aimetpp.export.files import require_writable_folder, write_together
-from aimetpp.export.graph_editor import GraphEditor, names_read_by
+from aimetpp.export.graph_editor import GraphEditor, names_read_by, rename_tensors
 from aimetpp.export.integer_types import required_opset
 from aimetpp.export.onnx import QdqModel, onnx_files
 from aimetpp.export.qdq import MARKER_DOMAIN, MARKER_OP, insert_qdq
@@ -105,9 +105,20 @@ def build_qdq_model(
     tensors = insert_qdq(
         editor.finish(), encodings, names, params, export_int32_bias is not False
     )
-    if model.ByteSize() < MAX_MODEL_BYTES:  # the checker takes no larger one
+    if _passes_checker(sim.model):
         onnx.checker.check_model(model)
     return QdqModel(model, tensors, export_int32_bias)
+
+
+def _passes_checker(model: onnx.ModelProto) -> bool:
+    """False for what onnxruntime runs all the same, such as outputs without shapes."""
+    if model.ByteSize() >= MAX_MODEL_BYTES:  # the checker takes no larger one
+        return False
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError:
+        return False
+    return True
 
 
 def _at_opset(model: onnx.ModelProto, needed: int) -> onnx.ModelProto:
@@ -199,7 +210,7 @@ class _Marking:
         made = {name for node in graph.node for name in node.output}
         nodes = [m for name, ms in self._behind.items() if name not in made for m in ms]
         for node in graph.node:
-            _rename_inputs(node, self._read_instead)
+            rename_tensors(node, self._read_instead)
             nodes.append(node)
             for name in node.output:
                 nodes += self._behind.get(name, [])
@@ -207,14 +218,6 @@ class _Marking:
         del graph.node[:]
         graph.node.extend(_without_unread(copies, self._editor.outputs))
         return self._model
-
-
-def _rename_inputs(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
-    for index, name in enumerate(node.input):
-        node.input[index] = names.get(name, name)
-    for attribute in node.attribute:
-        for inner in attribute.g.node:
-            _rename_inputs(inner, names)
 
 
 def _without_unread(

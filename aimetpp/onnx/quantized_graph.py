@@ -26,6 +26,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from aimetpp import _C
+from aimetpp.export.graph_editor import rename_tensors
 from aimetpp.onnx.reading import Reading, captured
 
 INTEGER, WIDE = "integer", "wide"
@@ -291,7 +292,7 @@ class _Editor:
             outputs[list(outputs).index(spot.tensor)] = raw
         names = {f"{stem}/raw": raw, f"{stem}/quantized": quantized}
         for node in nodes:
-            _rename(node, names)
+            rename_tensors(node, names, outputs=True)
         self._behind.setdefault(producer, []).extend(nodes)
 
     def finish(self) -> onnx.ModelProto:
@@ -305,15 +306,6 @@ class _Editor:
         _drop_unread(self._graph)
         del self._graph.value_info[:]  # shapes of tensors that have moved
         return self._model
-
-
-def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
-    for tensors in (node.input, node.output):
-        for index, name in enumerate(tensors):
-            tensors[index] = names.get(name, name)
-    for attribute in node.attribute:
-        for inner in attribute.g.node:
-            _rename(inner, names)
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnx.inliner
 import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, numpy_helper
 
 from aimetpp import _C
@@ -38,10 +39,10 @@ def load_model(model: Any) -> onnx.ModelProto:
     Raises:
         TypeError: something else.
         OSError: the file cannot be read.
-        ValueError: the model is quantized already, or not valid.
+        ValueError: the model is quantized already, or the file is no ONNX model.
     """
     if isinstance(model, str | os.PathLike):
-        loaded = onnx.load_model(os.fspath(model))
+        loaded = _load_file(os.fspath(model))
     elif isinstance(model, onnx.ModelProto):
         loaded = copy.deepcopy(model)
     else:
@@ -57,11 +58,37 @@ def load_model(model: Any) -> onnx.ModelProto:
             f"the model is quantized already: it has {len(quantizing)} nodes such as "
             f"{quantizing[0]}; a simulation takes the float model"
         )
+    _store_densely(loaded.graph)
     _unlist_initializers(loaded.graph)
     loaded.ir_version = max(loaded.ir_version, _FIRST_IR_VERSION)
     loaded = _at_opset(loaded)
     _name_nodes(loaded.graph)
     return loaded
+
+
+def _load_file(path: str) -> onnx.ModelProto:
+    try:
+        loaded = onnx.load_model(path)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise ValueError(f"{path} cannot be read as an ONNX model: {error}") from error
+    if not loaded.opset_import:
+        raise ValueError(f"{path} is not an ONNX model: it names no opset")
+    return loaded
+
+
+def _store_densely(graph: onnx.GraphProto) -> None:
+    """Makes initializers of sparse ones, as onnxruntime does."""
+    for sparse in graph.sparse_initializer:
+        values = numpy_helper.to_array(sparse.values)
+        indices = numpy_helper.to_array(sparse.indices)
+        dense = np.zeros(tuple(sparse.dims), values.dtype)
+        dense[
+            np.unravel_index(indices, dense.shape)
+            if indices.ndim == 1
+            else tuple(indices.T)
+        ] = values
+        graph.initializer.append(numpy_helper.from_array(dense, sparse.values.name))
+    del graph.sparse_initializer[:]
 
 
 def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:

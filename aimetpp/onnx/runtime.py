@@ -84,12 +84,20 @@ def choose_providers(
         device: which CUDA device.
 
     Raises:
-        ValueError: both are given, or CUDA where onnxruntime has none.
+        ValueError: both are given, or one that this onnxruntime does not have.
     """
-    has_cuda = "CUDAExecutionProvider" in onnxruntime().get_available_providers()
+    available = onnxruntime().get_available_providers()
+    has_cuda = "CUDAExecutionProvider" in available
     if providers is not None:
         if use_cuda is not None:
             raise ValueError("give either providers or use_cuda, not both")
+        for provider in providers:
+            name = provider if isinstance(provider, str) else provider[0]
+            if name not in available:
+                raise ValueError(
+                    f"providers: this onnxruntime has no {name!r}; it has "
+                    f"{', '.join(available)}"
+                )
         return list(providers)
     if use_cuda and not has_cuda:
         raise ValueError(

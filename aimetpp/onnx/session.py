@@ -77,9 +77,11 @@ class SimSession:
             One array for each output.
 
         Raises:
+            ValueError: an unknown output; other feeds than the model has inputs.
             RuntimeError: a quantizer that is on has no range.
             Exception: onnxruntime's own, of feeds that it cannot take.
         """
+        self._check_names(output_names, input_feed)
         feeds = {name: as_array(value) for name, value in input_feed.items()}
         if self._observing is not None:
             return self._observe(output_names, feeds, run_options)
@@ -89,6 +91,23 @@ class SimSession:
         feeds.update(self._bank.param_feeds())
         feeds.update(self._bank.activation_feeds(self._modes))
         return list(session.run(output_names, feeds, run_options))
+
+    def _check_names(
+        self, output_names: Sequence[str] | None, feeds: Mapping[str, Any]
+    ) -> None:
+        inputs = [value.name for value in self._float.get_inputs()]
+        if set(feeds) != set(inputs):
+            raise ValueError(
+                f"session.run: the model's inputs are {', '.join(inputs)}; got "
+                f"{', '.join(map(str, feeds)) or 'none'}"
+            )
+        outputs = [value.name for value in self._float.get_outputs()]
+        for name in output_names or ():
+            if name not in outputs:
+                raise ValueError(
+                    f"session.run: the model has no output {name!r}; it has "
+                    f"{', '.join(outputs)}"
+                )
 
     def _session(self) -> Any:
         """The session with quantizers; made anew where one quantizes in a way in which

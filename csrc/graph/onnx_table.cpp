@@ -56,12 +56,9 @@ struct ParamRow {
 
 constexpr ParamRow kParams[] = {
     {" Conv ConvTranspose Gemm LayerNormalization GroupNormalization "
-     "InstanceNormalization ",
+     "InstanceNormalization BatchNormalization ",
      1,
      {"weight", "bias"}},
-    {" BatchNormalization ",
-     1,
-     {"weight", "bias", "running_mean", "running_var"}},
     {" DeformConv ", 1, {"weight", "", "bias"}},
     {" MatMul Einsum ", 0, {"weight", "weight", "weight", "weight"}},
     {" Gather ", 0, {"weight"}},
@@ -91,6 +88,8 @@ std::string_view onnx_param_name(std::string_view onnx_type, int input) {
 bool is_onnx_data_input(std::string_view onnx_type, int input) {
   constexpr std::array<std::string_view, 6> kFirstOnly = {
       "Clip", "Dropout", "Pad", "Resize", "Upsample", "CastLike"};
+  // Running statistics are never quantized.
+  if (onnx_type == "BatchNormalization") return input < 3;
   return input == 0 ||
          std::ranges::find(kFirstOnly, onnx_type) == kFirstOnly.end();
 }

@@ -129,6 +129,30 @@ def test_onnxruntime_optimizes_it_without_harm(ops, before, after):
     assert np.unique(plain).size > 3
 
 
+@pytest.mark.parametrize(("span", "classes"), [(0.05, 196), (0.5, 16), (1.5, 2)])
+@pytest.mark.parametrize("signed", [False, True])
+def test_softmax_of_scores_that_hardly_differ(span, classes, signed):
+    """onnxruntime's QLinearSoftmax gives zeros for rows of equal scores."""
+    low, high = (-128, 127) if signed else (0, 255)
+    scores = Encoding("int8", False, (span / 255,), (-low,), low, high)
+    step = 1 / classes / 255 * 1.5
+    probabilities = Encoding("int8", False, (step,), (-low,), low, high)
+    nodes = [
+        marker("x", "a", 0),
+        helper.make_node("Softmax", ["a"], ["b"], axis=-1),
+        marker("b", "y", 1),
+    ]
+    model = graph_of(nodes, [("x", 1)], [("y", 1)])
+    for value in (*model.graph.input, *model.graph.output):
+        value.CopyFrom(helper.make_tensor_value_info(value.name, 1, [3, classes]))
+    insert_qdq(model, {0: scores, 1: probabilities}, {0: "x", 1: "b"}, [])
+    x = np.zeros((3, classes), np.float32)
+    x[1], x[2, 0] = span, span
+    plain, optimized = run(model, {"x": x})[0], run(model, {"x": x}, optimized=True)[0]
+    assert np.abs(plain - optimized).max() <= 1.001 * step
+    assert plain.min() > 0
+
+
 def test_quantize_array_per_channel():
     encoding = Encoding("int4", True, (0.5, 2.0), (0, 0), -8, 7, channel_axis=1)
     values = np.array([[0.25, 1.0], [0.75, 3.0], [-9.0, 99.0]], np.float32)
