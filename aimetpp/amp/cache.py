@@ -3,13 +3,15 @@
 
 A text file of JSON lines. The first holds the fingerprint of everything that the
 scores depend on; each other one holds a score, and a checksum of its own, and is
-on the disk before the search goes on. A line that is not whole is never trusted.
+in the file before the search goes on, so that it outlives the process. While scores
+come in, the disk has them within a second. A line that is not whole is never trusted.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -20,6 +22,9 @@ from aimetpp.common.files import atomic_write, one_writer_at_a_time
 from aimetpp.common.text import json_number
 
 _VERSION = 1
+# Seconds of work that a failure of the machine may cost: where evaluations are quick,
+# to wait for the disk after each takes longer than they do.
+_MOST_UNSYNCED = 1.0
 Key = tuple[str, tuple[int, ...]]  # phase, assignment
 
 
@@ -77,6 +82,7 @@ class EvaluationCache:
     ) -> None:
         self._scores: dict[Key, float] = {}
         self._in_memory = folder is None
+        self._synced = time.monotonic()
         if folder is None:
             return
         self.path = folder / "evaluations.jsonl"
@@ -98,7 +104,7 @@ class EvaluationCache:
         return self._scores.get((phase, tuple(assignment)))
 
     def put(self, phase: str, assignment: list[int], score: float) -> None:
-        """Keeps a score; where there is a folder it is on the disk on return."""
+        """Keeps a score; where there is a folder, it is in the file on return."""
         self.remember(phase, assignment, score)
         if self._in_memory:
             return
@@ -108,7 +114,15 @@ class EvaluationCache:
         ):
             file.write(_line(_record(phase, assignment, score)))
             file.flush()
-            os.fsync(file.fileno())
+            if time.monotonic() - self._synced > _MOST_UNSYNCED:
+                os.fsync(file.fileno())
+                self._synced = time.monotonic()
+
+    def sync(self) -> None:
+        """Waits until the disk has all scores."""
+        if not self._in_memory:
+            with open(self.path, "rb") as file:
+                os.fsync(file.fileno())
 
     def remember(self, phase: str, assignment: Sequence[int], score: float) -> None:
         """Keeps a score that another process has put on the disk."""

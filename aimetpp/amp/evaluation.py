@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
+from aimetpp import _C
 from aimetpp.amp.accumulators import (
     L2,
     Accumulator,
@@ -23,6 +23,7 @@ from aimetpp.amp.accumulators import (
 from aimetpp.common.batches import first_samples, run_batch, split_batch
 from aimetpp.common.defs import CallbackFunc
 from aimetpp.common.inference import inference
+from aimetpp.nn.wrap import QUANTIZER_CONTAINERS
 
 ForwardFn = Callable[[torch.nn.Module, Any], Any]
 
@@ -101,13 +102,7 @@ class Metric:
         return self._references
 
     def _state_of_weights(self, model: Any) -> Any:
-        return [
-            (name, tensor.data_ptr(), tensor._version)
-            for name, tensor in itertools.chain(
-                model.named_parameters(), model.named_buffers()
-            )
-            if "_quantizers." not in name
-        ]
+        return _C.model_stamp(model, QUANTIZER_CONTAINERS)
 
     def _outputs(self, sim: Any, model: Any, batch: Any) -> list[torch.Tensor]:
         output = _tensors(self._forward(sim, model, batch))

@@ -39,7 +39,8 @@ def open_journal(
     what = f"results_dir {str(results)!r}"
     if work is None:
         with sole_user(folder / "lock", what):
-            yield EvaluationCache(folder, fingerprint, clean_start)
+            with _synced(EvaluationCache(folder, fingerprint, clean_start)) as cache:
+                yield cache
         return
     with work.taking_part(), CrewLock(folder / "lock", what) as lock:
         mine: list[EvaluationCache] = []
@@ -53,4 +54,13 @@ def open_journal(
         if not mine:
             lock.join(crew)
             mine.append(EvaluationCache(folder, fingerprint, False, opened_at))
-        yield mine[0]
+        with _synced(mine[0]) as cache:
+            yield cache
+
+
+@contextlib.contextmanager
+def _synced(cache: EvaluationCache) -> Iterator[EvaluationCache]:
+    try:
+        yield cache
+    finally:
+        cache.sync()

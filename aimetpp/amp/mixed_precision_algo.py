@@ -48,6 +48,7 @@ from aimetpp.amp.results import ParetoList, SearchSummary
 from aimetpp.amp.selection import select_groups, without_pinned
 from aimetpp.amp.simulation import Simulation
 from aimetpp.common.amp.utils import AMPSearchAlgo
+from aimetpp.common.inference import eval_mode
 from aimetpp.common.shared_work import SharedWork, join_ranks
 
 __all__ = ["EvalCallbackFactory", "GreedyMixedPrecisionAlgo", "ResultsFolderError"]
@@ -217,7 +218,7 @@ class GreedyMixedPrecisionAlgo:
         )
 
     def _estimated_seconds(self) -> dict[str, float] | None:
-        return None if self._estimate is None else self._estimate.seconds_most
+        return self._estimate.seconds_most if self._estimate else None
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[Session]:
@@ -228,6 +229,7 @@ class GreedyMixedPrecisionAlgo:
         state = SimState(self._sim)
         try:
             with (
+                eval_mode(self._sim.model),  # once, and not around each evaluation
                 self._open_scores(state, work) as cache,
                 self._sim.replaying(self._memory_budget) as replay,
                 progress_reporter(
@@ -264,8 +266,9 @@ class GreedyMixedPrecisionAlgo:
     ) -> contextlib.AbstractContextManager[EvaluationCache]:
         if self._folder is None:
             return contextlib.nullcontext(EvaluationCache(None, {}, True))
-        fingerprint = self._fingerprint(state)
-        return open_journal(self._folder, fingerprint, self._clean_start, work)
+        return open_journal(
+            self._folder, self._fingerprint(state), self._clean_start, work
+        )
 
     def _search(
         self, drop: float | None, options: _C.SearchOptions, session: Session
@@ -282,10 +285,8 @@ class GreedyMixedPrecisionAlgo:
                 evaluator,
                 session.progress,
             )
-        final = found.final_assignment
         best = best_alpha(alphas, found.target) if alphas else None
-        if best is not None:
-            final = best.solution.assignment
+        final = best.solution.assignment if best else found.final_assignment
         evaluator.finish(final)
         result = self._collect(found, evaluator, alphas, best, problem, options)
         warn_of_infinity(result, drop)

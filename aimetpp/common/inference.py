@@ -9,6 +9,27 @@ from typing import Any
 
 import torch
 
+from aimetpp import _C
+
+
+@contextlib.contextmanager
+def eval_mode(model: Any) -> Iterator[None]:
+    """Eval mode; each module's training flag is put back.
+
+    Nothing, where the model is no module of PyTorch.
+    """
+    if not isinstance(model, torch.nn.Module):
+        yield
+        return
+    training = _C.modules_in_training(model)
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
 
 @contextlib.contextmanager
 def inference(model: Any) -> Iterator[None]:
@@ -19,14 +40,8 @@ def inference(model: Any) -> Iterator[None]:
     if not isinstance(model, torch.nn.Module):
         yield
         return
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+    with eval_mode(model), torch.no_grad():
+        yield
 
 
 def device_of(model: Any) -> torch.device:

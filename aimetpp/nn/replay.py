@@ -77,12 +77,9 @@ class Replay:
         self._graph, self._placement = graph, placement
         self._slots = slots
         self._quantizers_off = quantizers_off
-        self._modules = [
-            module
-            for name, module in model.named_modules()
-            if not any(part in QUANTIZER_CONTAINERS for part in name.split("."))
-        ]
-        self._ids = {id(module) for module in self._modules}
+        self._model = model
+        self._modules: list[torch.nn.Module] = []
+        self._ids: set[int] = set()
         permanent = [*model.parameters(), *model.buffers()]
         self.store = _C.ActivationStore(budget, [x.detach() for x in permanent])
         calls = graph.calls
@@ -98,6 +95,8 @@ class Replay:
         self._seen: set[Any] = set()
         self._checked: set[int] = set()
         self._stamp: int | None = None
+        self._settings: list[int] = []
+        self._content = 0
         self._unfit = ""
         self.around_float = False
         self.given_up = "" if budget > 0 else "no memory budget"
@@ -109,8 +108,8 @@ class Replay:
         if (
             not self.given_up
             and not torch.is_grad_enabled()
-            and id(module) in self._ids
             and self._fits()
+            and id(module) in self._ids
         ):
             key = _key_of(module, args, kwargs)
         if key is None:
@@ -126,11 +125,21 @@ class Replay:
         return run(module, *args, **kwargs)
 
     def _fits(self) -> bool:
-        stamp = _C.model_stamp(self._modules)
+        stamp = _C.model_stamp(self._model, QUANTIZER_CONTAINERS)
         if stamp != self._stamp:
             self._stamp = stamp
+            self._modules = _C.modules_of(self._model, QUANTIZER_CONTAINERS)
+            self._ids = {id(module) for module in self._modules}
             self._forget()
             self._unfit = _why_unfit(self._modules)
+        settings = _C.quantizer_stamps(self._slots)
+        if settings != self._settings:
+            # An evaluation begins: the one before may have written into weights.
+            self._settings = settings
+            content = _C.weight_content(self._model, QUANTIZER_CONTAINERS)
+            if content != self._content:
+                self._content = content
+                self._forget()
         return not self._unfit
 
     def _forget(self) -> None:
@@ -162,8 +171,7 @@ class Replay:
         if self.around_float and batch.settings != self._float:
             with self._quantizers_off():
                 self._play(batch, module, run, self._float, keep=True)
-        settings = _C.quantizer_stamps(self._slots)
-        return self._play(batch, module, run, settings, not self.around_float)
+        return self._play(batch, module, run, self._settings, not self.around_float)
 
     def _play(
         self, batch: _Batch, module: Any, run: Run, settings: list[int], keep: bool
@@ -173,7 +181,9 @@ class Replay:
         batch.recording.begin(self._changed_calls(batch, settings), keep)
         if keep:
             batch.settings = settings
-        watch = Watch(self._modules) if fresh else None
+        watch = (
+            Watch(self._model, self._modules, QUANTIZER_CONTAINERS) if fresh else None
+        )
         STATE.playback = Playback(batch.recording, self._index)
         try:
             output = self._run(batch, module, run)

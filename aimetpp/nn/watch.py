@@ -20,19 +20,31 @@ class Watch:
 
     Seen are parameters, buffers, and attributes of modules: values, and which items
     a list or dict holds.
+
+    Args:
+        model: the model.
+        modules: of it, without its quantizers.
+        left_out: names of the children that hold those.
     """
 
-    def __init__(self, modules: list[torch.nn.Module]) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        modules: list[torch.nn.Module],
+        left_out: frozenset[str],
+    ) -> None:
+        self._model = model
         self._modules = modules
+        self._left_out = left_out
         self._random = _random_state(modules)
-        self._stamp = _C.model_stamp(modules)
+        self._stamp = _C.model_stamp(model, left_out)
         self._attributes = [_attributes(module) for module in modules]
 
     def change(self) -> str:
         """What has changed, or ""."""
         if not _same(self._random, _random_state(self._modules)):
             return "the model draws random numbers"
-        if self._stamp != _C.model_stamp(self._modules):
+        if self._stamp != _C.model_stamp(self._model, self._left_out):
             return "the model changes its parameters, buffers or modes"
         for module, before in zip(self._modules, self._attributes, strict=True):
             after = _attributes(module)

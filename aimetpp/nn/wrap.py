@@ -72,11 +72,13 @@ class BaseQuantizationMixin(torch.nn.Module):
         return module
 
 
-QUANTIZER_CONTAINERS = (
-    "input_quantizers",
-    "output_quantizers",
-    "param_quantizers",
-    "functional_quantizers",
+QUANTIZER_CONTAINERS = frozenset(
+    (
+        "input_quantizers",
+        "output_quantizers",
+        "param_quantizers",
+        "functional_quantizers",
+    )
 )
 
 

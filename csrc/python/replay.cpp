@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <unordered_set>
 #include <vector>
 
 #include "config/placement.h"
@@ -75,14 +76,53 @@ void add_hooks(const Attributes& attributes, Stamp* stamp) {
   stamp->add_values(attributes.at(after));
 }
 
+// A module and those below it, each once; not those in children of the names in
+// `left_out`.
+void collect_modules(py::handle module, const py::frozenset& left_out,
+                     std::unordered_set<PyObject*>* seen,
+                     std::vector<py::handle>* modules) {
+  static const Name children("_modules");
+  if (!seen->insert(module.ptr()).second) return;
+  modules->push_back(module);
+  const Attributes attributes(module);
+  Py_ssize_t position = 0;
+  PyObject* name = nullptr;
+  PyObject* child = nullptr;
+  const py::handle dict = attributes.at(children);
+  while (PyDict_Next(dict.ptr(), &position, &name, &child) != 0) {
+    if (child != Py_None && !left_out.contains(py::handle(name))) {
+      collect_modules(child, left_out, seen, modules);
+    }
+  }
+}
+
+std::vector<py::handle> modules_of(const py::object& model,
+                                   const py::frozenset& left_out) {
+  std::unordered_set<PyObject*> seen;
+  std::vector<py::handle> modules;
+  collect_modules(model, left_out, &seen, &modules);
+  return modules;
+}
+
+std::vector<py::handle> modules_in_training(const py::object& model) {
+  static const Name training("training");
+  std::vector<py::handle> modules = modules_of(model, py::frozenset(py::set()));
+  std::erase_if(modules, [](py::handle module) {
+    return Attributes(module).at(training).ptr() == Py_False;
+  });
+  return modules;
+}
+
 // Of everything but quantizers that a forward depends on and that is seen from
-// outside: parameters, buffers, modes, hooks.
-std::uint64_t model_stamp(const py::list& modules) {
+// outside: modules, parameters, buffers, modes, hooks.
+std::uint64_t model_stamp(const py::object& model,
+                          const py::frozenset& left_out) {
   static const Name parameters("_parameters"), buffers("_buffers"),
       training("training");
   Stamp stamp;
-  for (const py::handle module : modules) {
+  for (const py::handle module : modules_of(model, left_out)) {
     const Attributes attributes(module);
+    stamp.add(module.ptr());
     stamp.add_tensors(attributes.at(parameters));
     stamp.add_tensors(attributes.at(buffers));
     stamp.add(attributes.at(training).ptr());
@@ -91,6 +131,28 @@ std::uint64_t model_stamp(const py::list& modules) {
   for (const py::handle hooks :
        py::reinterpret_borrow<py::tuple>(python_side.global_hooks)) {
     stamp.add_values(hooks);
+  }
+  return stamp.sum();
+}
+
+// Of the bytes of parameters and buffers on the CPU: writes through
+// `parameter.data` change no version.
+std::uint64_t weight_content(const py::object& model,
+                             const py::frozenset& left_out) {
+  static const Name parameters("_parameters"), buffers("_buffers");
+  Stamp stamp;
+  for (const py::handle module : modules_of(model, left_out)) {
+    const Attributes attributes(module);
+    for (const Name* name : {&parameters, &buffers}) {
+      Py_ssize_t position = 0;
+      PyObject* value = nullptr;
+      const py::handle dict = attributes.at(*name);
+      while (PyDict_Next(dict.ptr(), &position, nullptr, &value) != 0) {
+        if (!THPVariable_Check(value)) continue;
+        const at::Tensor& tensor = THPVariable_Unpack(value);
+        if (tensor.has_storage()) stamp.add(content_of(tensor).value_or(0));
+      }
+    }
   }
   return stamp.sum();
 }
@@ -137,7 +199,11 @@ void bind_replay(py::module_& m) {
                                          PyExc_BaseException);
   m.def("downstream_calls", &downstream_calls, py::arg("graph"),
         py::arg("placement"), py::arg("quantizers"));
-  m.def("model_stamp", &model_stamp, py::arg("modules"));
+  m.def("modules_of", &modules_of, py::arg("model"), py::arg("left_out"));
+  m.def("modules_in_training", &modules_in_training, py::arg("model"));
+  m.def("model_stamp", &model_stamp, py::arg("model"), py::arg("left_out"));
+  m.def("weight_content", &weight_content, py::arg("model"),
+        py::arg("left_out"));
   m.def("quantizer_stamps", &quantizer_stamps, py::arg("slots"));
   py::class_<ActivationStore, std::shared_ptr<ActivationStore>>(
       m, "ActivationStore")

@@ -17,6 +17,7 @@ from replay_models import MODELS, RAN, Chain, Layer, RandomGraph, TwoParts, rows
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from aimetpp.mixed_precision import choose_mixed_precision
 from aimetpp.quantsim import QuantizationSimModel
 
 BUDGET = 1 << 24
@@ -325,6 +326,48 @@ def test_changed_weights_and_ranges_are_computed() -> None:
         assert ran(sim, x) == "abc"
         expected = run(sim.model, x)
     assert same(run(sim.model, x), expected)
+
+
+def test_weights_written_without_a_trace_are_computed() -> None:
+    """`parameter.data` has a version of its own."""
+    sim, x = make("chain")
+    index = index_of(sim, "c")
+    with sim.replaying(BUDGET):
+        for _ in range(4):
+            ran(sim, x)
+        sim.model.b.weight.data.mul_(0.5)
+        sim.quantizers_by_index[index].set_range(-0.25, 0.25)
+        assert ran(sim, x) == "abc"
+        assert [ran(sim, x) for _ in range(2)] == ["abc", ""]
+        found = run(sim.model, x)
+    assert same(run(sim.model, x), found)
+
+
+@pytest.mark.parametrize("trace", [True, False])
+def test_a_callback_that_writes_into_weights_is_not_replayed(
+    tmp_path: Path, trace: bool
+) -> None:
+    """Each evaluation scores other weights, with and without replay the same ones."""
+    x = rows(4, 8)
+
+    def evaluate(model: Any) -> float:
+        score = float(model(x).square().mean())
+        bias = model.b.bias.data if not trace else model.b.bias
+        bias.add_(0.125)
+        return score
+
+    found = []
+    for budget in (0, BUDGET):
+        sim, _ = make("chain")
+        result = choose_mixed_precision(
+            *(sim, x, CANDIDATES, evaluate, evaluate, None),
+            *(tmp_path / f"{budget}", True, None),
+            memory_budget=budget,
+        )
+        alone = [(str(s.group), s.candidate, s.score) for s in result.sensitivities]
+        found.append((alone, [(point.cost, point.score) for point in result.points]))
+    assert found[0] == found[1]
+    assert len({score for _, score in found[0][1]}) > 2
 
 
 def test_a_path_that_depends_on_data_is_followed() -> None:
