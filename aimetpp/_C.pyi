@@ -2,7 +2,7 @@
 # The bindings of csrc/python/module.cpp. Precisions are names ("int8", "fp16",
 # "bf16", "fp32" for off); index fields are -1 where there is no such thing.
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -193,13 +193,18 @@ class SearchResult:
     stop_reason: str
     evaluations: int
 
+class OpList:
+    def __init__(self, ops: Sequence[int]) -> None: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[int]: ...
+
 class Request:
     def __init__(
         self,
         target: str,
         subject: str,
         source: str,
-        ops: list[int],
+        ops: Iterable[int],  # an OpList, or a list
         activations: Sequence[str | None],
         params: dict[str, str],
         ports: Sequence[Sequence[tuple[int, int]]] = ...,
@@ -251,14 +256,16 @@ class Resolution:
     precisions: list[str]
     changes: list[Change]
     reached: list[int]
+    bit_ops_before: float
+    bit_ops_after: float
+
+class ResolutionReport:
     requests: list[ReportLine]
     inferred: list[ReportLine]
     propagated: list[ReportLine]
     realized: list[ReportLine]
     overruled: list[ReportLine]
     unchanged: list[ReportLine]
-    bit_ops_before: float
-    bit_ops_after: float
 
 def parse_precision(name: str) -> str: ...
 def integer_grid(bitwidth: int, symmetry: str) -> tuple[int, int]: ...
@@ -389,10 +396,17 @@ def resolve_requests(
 def find_unsupported_ops(
     graph: OpGraph, placement: Placement, precisions: Sequence[str]
 ) -> list[tuple[int, str]]: ...
-def resolution_text(resolution: Resolution, notes: Sequence[str] = ...) -> str: ...
-def rows_of_section(lines: Sequence[ReportLine]) -> list[ReportRow]: ...
-def rows_of_requests(lines: Sequence[ReportLine]) -> list[ReportRow]: ...
-def summary_of(resolution: Resolution) -> list[str]: ...
+def report_of(
+    graph: OpGraph,
+    placement: Placement,
+    requests: Sequence[Request],
+    resolution: Resolution,
+) -> ResolutionReport: ...
+def resolution_text(
+    resolution: Resolution, report: ResolutionReport, notes: Sequence[str] = ...
+) -> str: ...
+def rows_of_section(report: ResolutionReport, section: str) -> list[ReportRow]: ...
+def summary_of(resolution: Resolution, report: ResolutionReport) -> list[str]: ...
 
 class WeightCache:
     bytes: int

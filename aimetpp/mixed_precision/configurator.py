@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -192,7 +192,7 @@ class MixedPrecisionConfigurator:
         self,
         kind: str,
         subject: str,
-        ops: list[int],
+        ops: Iterable[int],
         names: list[str | None],
         params: dict[str, str],
         ports: AttentionPorts | None = None,
@@ -246,7 +246,7 @@ class MixedPrecisionConfigurator:
         with sim.undone_on_error():
             sim.apply_precisions(resolution.precisions)
             sim.pin_quantizers(resolution.reached)
-            report = Report(sim, resolution, bool(strict))
+            report = Report(sim, self._requests, resolution, bool(strict))
             if is_path:
                 atomic_write(log_file, str(report))  # type: ignore[arg-type]
             elif log_file is not None:

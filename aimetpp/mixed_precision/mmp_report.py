@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from aimetpp import _C
@@ -77,14 +78,6 @@ class Report:
     """How precision requests were understood and what they changed.
 
     Attributes:
-        requests: the requests as made, with the source line of each call.
-        inferred: what is left of each, leaf by leaf, once later ones have spoken.
-        propagated: precisions realized at another leaf's quantizer, along which
-            path, and who else sees them.
-        realized: every quantizer that a request reached, before -> after.
-        overruled: what gave way to a later request, could not change anything, or
-            leaves a layer without a supported kernel.
-        unchanged: the quantizers that no request reached, and their precision.
         changes: list of PrecisionChange.
         num_quantizers: of the simulation, on or off.
         bit_ops_before: bit-operations of one sample before.
@@ -93,24 +86,63 @@ class Report:
     """
 
     def __init__(
-        self, sim: QuantizationSimModel, resolution: _C.Resolution, strict: bool
+        self,
+        sim: QuantizationSimModel,
+        requests: list[_C.Request],
+        resolution: _C.Resolution,
+        strict: bool,
     ) -> None:
         self.strict = strict
-        self.requests = _lines(resolution.requests)
-        self.inferred = _lines(resolution.inferred)
-        self.propagated = _lines(resolution.propagated)
-        self.realized = _lines(resolution.realized)
-        self.overruled = _lines(resolution.overruled)
-        self.unchanged = _lines(resolution.unchanged)
         self.changes = _changes(sim, resolution)
-        ranges = {change.quantizer: change.range for change in self.changes}
-        for line in self.realized:
-            line.fields["range"] = ranges.get(line.fields["quantizer"])
         self.num_quantizers = len(resolution.precisions)
         self.bit_ops_before = resolution.bit_ops_before
         self.bit_ops_after = resolution.bit_ops_after
         self._notes = self._make_notes()
         self._resolution = resolution
+        self._subject = sim.graph, sim.placement, requests
+
+    @cached_property
+    def _sections(self) -> _C.ResolutionReport:
+        # Not before someone looks: the decision is much less work than its report.
+        return _C.report_of(*self._subject, self._resolution)
+
+    @cached_property
+    def requests(self) -> list[ReportLine]:
+        """The requests as made, with the source line of each call."""
+        return _lines(self._sections.requests)
+
+    @cached_property
+    def inferred(self) -> list[ReportLine]:
+        """What is left of each, leaf by leaf, once later ones have spoken."""
+        return _lines(self._sections.inferred)
+
+    @cached_property
+    def propagated(self) -> list[ReportLine]:
+        """Precisions realized at another leaf's quantizer, along which path, and who
+        else sees them.
+        """
+        return _lines(self._sections.propagated)
+
+    @cached_property
+    def realized(self) -> list[ReportLine]:
+        """Every quantizer that a request reached, before -> after."""
+        ranges = {change.quantizer: change.range for change in self.changes}
+        lines = _lines(self._sections.realized)
+        for line in lines:
+            line.fields["range"] = ranges.get(line.fields["quantizer"])
+        return lines
+
+    @cached_property
+    def overruled(self) -> list[ReportLine]:
+        """What gave way to a later request, could not change anything, or leaves a
+        layer without a supported kernel.
+        """
+        return _lines(self._sections.overruled)
+
+    @cached_property
+    def unchanged(self) -> list[ReportLine]:
+        """The quantizers that no request reached, and their precision."""
+        return _lines(self._sections.unchanged)
 
     def _make_notes(self) -> list[str]:
         """What a user has to know of the ranges at the new precisions."""
@@ -126,12 +158,12 @@ class Report:
         return notes
 
     def __str__(self) -> str:
-        return _C.resolution_text(self._resolution, self._notes)
+        return _C.resolution_text(self._resolution, self._sections, self._notes)
 
     @property
     def summary(self) -> list[str]:
         """The lines at the head of the text."""
-        return [*_C.summary_of(self._resolution), *self._notes]
+        return [*_C.summary_of(self._resolution, self._sections), *self._notes]
 
     def rows(self, section: str) -> list[_C.ReportRow]:
         """The rows of a section as the text shows them: grouped by container where
@@ -144,10 +176,7 @@ class Report:
             raise ValueError(
                 f"rows: section must be one of {SECTIONS}, got {section!r}"
             )
-        rows_of = _C.rows_of_section
-        if section == "requests":
-            rows_of = _C.rows_of_requests
-        return rows_of(getattr(self._resolution, section))
+        return _C.rows_of_section(self._sections, section)
 
     def to_dict(self) -> dict[str, Any]:
         """Summary, sections and changes as plain lists and dicts; docs/mmp.md lists
@@ -159,7 +188,7 @@ class Report:
             "bit_ops": {"before": self.bit_ops_before, "after": self.bit_ops_after},
             "quantizers": {
                 "total": self.num_quantizers,
-                "reached": len(self.realized),
+                "reached": len(self._resolution.reached),
                 "changed": len(self.changes),
             },
         }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from aimetpp import _C
 from aimetpp.mixed_precision.name_match import NameMatcher, is_glob
 from aimetpp.nn.wrap import QUANTIZER_CONTAINERS
 from aimetpp.quantsim.inspection import Site
@@ -35,14 +36,18 @@ class Target:
     Attributes:
         kind: "leaf", "container" or "type".
         subject: what to call it in a report.
-        ops: indices of the ops that it covers, ascending.
+        ops: indices of the ops that it covers.
         attentions: names of the modules where all are torch.nn.MultiheadAttention.
     """
 
     kind: str
     subject: str
-    ops: list[int]
+    ops: Iterable[int]
     attentions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Requests that name the same share the list.
+        object.__setattr__(self, "ops", _C.OpList(list(self.ops)))
 
 
 class NameBook:
@@ -163,8 +168,8 @@ class NameBook:
             raise ValueError(f"type {name!r} is the name of {problem}")
         return distinct[0]
 
-    def _covered(self, modules: Iterable[torch.nn.Module]) -> list[int]:
-        return sorted(frozenset().union(*(self._ops_of[id(m)] for m in modules)))
+    def _covered(self, modules: Iterable[torch.nn.Module]) -> frozenset[int]:
+        return frozenset().union(*(self._ops_of[id(m)] for m in modules))
 
     def _find_type(self, wanted: type[torch.nn.Module]) -> Target:
         names = [n for n, module in self._modules.items() if isinstance(module, wanted)]
@@ -225,7 +230,7 @@ class NameBook:
             found.update(self._op_by_name[each] for each in matched)
             if found:
                 attentions = () if matched else self._attentions(modules)
-                return Target("type", name, sorted(found), attentions)
+                return Target("type", name, found, attentions)
         for site in self._sim.sites():
             if site.name == name:
                 return self._find_site(site)

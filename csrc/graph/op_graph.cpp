@@ -131,6 +131,16 @@ int OpGraph::op_of_site(int site) const {
   return kNone;
 }
 
+std::vector<int> OpGraph::ops_of_calls() const {
+  std::vector<int> found(calls.size(), kNone);
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    const int call = ops[i].call;
+    if (call != kNone && found[call] == kNone)
+      found[call] = static_cast<int>(i);
+  }
+  return found;
+}
+
 int OpGraph::tensor_of_site(int site) const {
   const int op_index = op_of_site(site);
   if (op_index == kNone) return kNone;

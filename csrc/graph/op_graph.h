@@ -155,6 +155,8 @@ struct AIMETPP_API OpGraph {
   [[nodiscard]] std::string site_name(int site) const;
   // The op that made the call to which the site belongs; kNone if it never ran.
   [[nodiscard]] int op_of_site(int site) const;
+  // By call: the first op that it made; kNone where it never ran.
+  [[nodiscard]] std::vector<int> ops_of_calls() const;
   // The tensor at an input or output site; kNone for params and unused sites.
   [[nodiscard]] int tensor_of_site(int site) const;
   // Follows `tensor` upstream through grid-preserving ops (their first input)

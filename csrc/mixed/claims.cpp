@@ -2,13 +2,13 @@
 #include "mixed/claims.h"
 
 #include <algorithm>
-#include <functional>
+#include <iterator>
 #include <optional>
-#include <set>
 #include <utility>
 
 #include "core/error.h"
 #include "core/text.h"
+#include "mixed/describe.h"
 
 namespace aimetpp::mixed {
 namespace {
@@ -17,11 +17,69 @@ using graph::kNone;
 
 bool is_site(int site) { return site != kNone; }
 
+// What later requests said of one input, output or parameter.
+struct Settled {
+  int request = kNone;  // kNone: nothing
+  int claim = kNone;    // index in Claims::standing
+  Precision precision = Precision::fp32();
+  bool finds_quantizer = false;
+};
+
 // All inputs and outputs of an op, where one request gave them one precision.
 struct SettledLeaf {
-  std::optional<Precision> precision;  // empty: settled apart, or not all yet
-  int request = kNone;
+  int request = kNone;  // kNone: settled apart, or not all yet
+  Precision precision = Precision::fp32();
   bool finds_quantizer = false;
+};
+
+// Numbers for the inputs, outputs and parameters of all ops, and for the names
+// of parameters.
+class AspectIndex {
+ public:
+  explicit AspectIndex(const graph::OpGraph& graph) {
+    for (const graph::Op& op : graph.ops) {
+      first_input_.push_back(num_activations_);
+      first_output_.push_back(num_activations_ +
+                              static_cast<int>(op.inputs.size()));
+      num_activations_ += static_cast<int>(op.inputs.size());
+      num_activations_ += static_cast<int>(op.outputs.size());
+      first_param_.push_back(static_cast<int>(param_names_.size()));
+      for (const graph::Param& param : op.params) {
+        const int name = static_cast<int>(names_.size());
+        param_names_.push_back(
+            names_.try_emplace(param.name, name).first->second);
+      }
+    }
+    first_param_.push_back(static_cast<int>(param_names_.size()));
+  }
+
+  [[nodiscard]] int size() const {
+    return num_activations_ + static_cast<int>(param_names_.size());
+  }
+  [[nodiscard]] int of(int op, Aspect aspect, int slot) const {
+    if (aspect == Aspect::input) return first_input_[op] + slot;
+    if (aspect == Aspect::output) return first_output_[op] + slot;
+    return num_activations_ + first_param_[op] + slot;
+  }
+  [[nodiscard]] int num_params(int op) const {
+    return first_param_[op + 1] - first_param_[op];
+  }
+  [[nodiscard]] int name_of_param(int op, int slot) const {
+    return param_names_[first_param_[op] + slot];
+  }
+  [[nodiscard]] int num_names() const {
+    return static_cast<int>(names_.size());
+  }
+  [[nodiscard]] int find_name(const std::string& name) const {
+    const auto found = names_.find(name);
+    return found == names_.end() ? kNone : found->second;
+  }
+
+ private:
+  int num_activations_ = 0;
+  std::vector<int> first_input_, first_output_, first_param_;  // by op
+  std::vector<int> param_names_;  // of all ops, one after another
+  std::map<std::string, int> names_;
 };
 
 // Requests from the last to the first: what a later one has spoken of is
@@ -30,20 +88,14 @@ class Expander {
  public:
   Expander(const graph::OpGraph& graph, const config::Placement& placement,
            const std::vector<Request>& requests)
-      : graph_(graph), placement_(placement), requests_(requests) {
-    first_aspect_.reserve(graph.ops.size());
-    int count = 0;
-    for (const graph::Op& op : graph.ops) {
-      first_aspect_.push_back(count);
-      count += static_cast<int>(op.inputs.size() + op.outputs.size() +
-                                op.params.size());
-    }
-    route_of_aspect_.assign(count, kNone);
-    settled_.assign(count, kNone);
-    settled_leaves_.resize(graph.ops.size());
-    noted_by_.assign(requests.size(), kNone);
-    ascends_.assign(requests.size(), false);
-  }
+      : graph_(graph),
+        placement_(placement),
+        requests_(requests),
+        aspects_(graph),
+        settled_(aspects_.size()),
+        settled_leaves_(graph.ops.size()),
+        noted_by_(requests.size(), kNone),
+        asked_params_(aspects_.num_names()) {}
 
   Claims run() {
     const int count = static_cast<int>(requests_.size());
@@ -51,8 +103,7 @@ class Expander {
     claims_.finds_quantizer.resize(count);
     claims_.replaced.resize(count);
     for (request_ = count - 1; request_ >= 0; --request_) {
-      claims_.finds_quantizer[request_].assign(current().activations.size(),
-                                               false);
+      finds_quantizer_.assign(current().activations.size(), false);
       switch (current().target) {
         case RequestTarget::model_input:
           expand_model_inputs();
@@ -64,26 +115,14 @@ class Expander {
           expand_leaves();
       }
       std::ranges::sort(claims_.replaced[request_].later);
+      claims_.finds_quantizer[request_] = finds_quantizer_;
     }
-    std::stable_sort(claims_.standing.begin(), claims_.standing.end(),
-                     [](const Claim& lhs, const Claim& rhs) {
-                       return lhs.request < rhs.request;
-                     });
+    std::ranges::stable_sort(claims_.standing, {}, &Claim::request);
     return std::move(claims_);
   }
 
  private:
   [[nodiscard]] const Request& current() const { return requests_[request_]; }
-
-  [[nodiscard]] int aspect_index(int op, Aspect aspect, int slot) const {
-    const graph::Op& owner = graph_.ops[op];
-    int index = first_aspect_[op] + slot;
-    if (aspect != Aspect::input) index += static_cast<int>(owner.inputs.size());
-    if (aspect == Aspect::param) {
-      index += static_cast<int>(owner.outputs.size());
-    }
-    return index;
-  }
 
   [[nodiscard]] QuantizerRoute find_route(int op, Aspect aspect,
                                           int slot) const {
@@ -101,32 +140,34 @@ class Expander {
   }
 
   void add(int entry, int op, Aspect aspect, int slot, Precision precision) {
-    const int index = aspect_index(op, aspect, slot);
-    int& route = route_of_aspect_[index];
-    if (route == kNone) {
-      route = static_cast<int>(claims_.routes.size());
-      claims_.routes.push_back(find_route(op, aspect, slot));
+    Settled& settled = settled_[aspects_.of(op, aspect, slot)];
+    if (settled.request == kNone || settled.request == request_) {
+      settle(entry, op, aspect, slot, precision, settled);
+    } else if (settled.precision != precision) {
+      note_replaced({request_, entry, op, aspect, slot, precision},
+                    settled.request);
     }
-    const Claim claim{request_, entry, op, aspect, slot, precision, route};
-    if (finds_quantizer(claim)) {
-      claims_.finds_quantizer[request_][entry] = true;
-    }
-    int& settled = settled_[index];
-    if (settled != kNone && claims_.standing[settled].request != request_) {
-      const Claim& later = claims_.standing[settled];
-      if (later.precision != precision) note_replaced(claim, later.request);
-      return;
-    }
-    // One request may speak of a tensor twice: a model that returns it twice.
-    settled = static_cast<int>(claims_.standing.size());
-    claims_.standing.push_back(claim);
+    if (settled.finds_quantizer) finds_quantizer_[entry] = true;
   }
 
-  // An activation whose precision some quantizer decides, or that is fused.
-  [[nodiscard]] bool finds_quantizer(const Claim& claim) const {
-    const QuantizerRoute& route = claims_.routes[claim.route];
-    return claim.aspect != Aspect::param &&
-           (!route.quantizers.empty() || route.fused);
+  // One request may speak of a tensor twice: a model that returns it twice.
+  void settle(int entry, int op, Aspect aspect, int slot, Precision precision,
+              Settled& settled) {
+    int route = static_cast<int>(claims_.routes.size());
+    if (settled.request == kNone) {
+      claims_.routes.push_back(find_route(op, aspect, slot));
+    } else {
+      route = claims_.standing[settled.claim].route;
+    }
+    const QuantizerRoute& found = claims_.routes[route];
+    settled.request = request_;
+    settled.claim = static_cast<int>(claims_.standing.size());
+    settled.precision = precision;
+    // An activation whose precision some quantizer decides, or that is fused.
+    settled.finds_quantizer =
+        aspect != Aspect::param && (!found.quantizers.empty() || found.fused);
+    claims_.standing.push_back(
+        {request_, entry, op, aspect, slot, precision, route});
   }
 
   void count_replaced(Replacement& noted, int op, int later) {
@@ -161,14 +202,10 @@ class Expander {
                         ": op must be between 0 and ", graph_.ops.size() - 1,
                         ", got ", op);
     };
-    const std::vector<int>& asked = requests_[request].ops;
-    // Many requests on one type or glob cover the same leaves.
-    if (request > 0 && asked == requests_[request - 1].ops) {
-      ascends_[request] = ascends_[request - 1];
-    } else {
-      ascends_[request] =
-          std::ranges::is_sorted(asked, std::ranges::less_equal());
-      std::ranges::for_each(asked, check);
+    const OpList& asked = requests_[request].ops;
+    if (!asked.empty()) {  // ascending
+      check(*asked.begin());
+      check(*std::prev(asked.end()));
     }
     std::ranges::for_each(requests_[request].results, check);
     for (const std::vector<Port>& ports : requests_[request].ports) {
@@ -205,32 +242,27 @@ class Expander {
   }
 
   void expand_leaves() {
-    if (!current().ports.empty() && current().activations.size() > 1) {
-      expand_ports();
+    const auto& activations = current().activations;
+    const bool is_list = activations.size() > 1;
+    const bool is_uniform =
+        activations.size() == 1 && activations.front().has_value();
+    if (is_list && !current().ports.empty()) expand_ports();
+    std::ranges::fill(asked_params_, std::nullopt);
+    for (const auto& [name, precision] : current().params) {
+      const int found = aspects_.find_name(name);
+      if (found != kNone) asked_params_[found] = precision;
     }
-    const std::vector<int>& asked = current().ops;
-    if (ascends_[request_]) {
-      for (const int op : asked) expand_leaf(op);
-      return;
-    }
-    for (const int op : std::set<int>(asked.begin(), asked.end())) {
-      expand_leaf(op);
+    for (const int op : current().ops) {
+      if (is_list && current().ports.empty()) expand_list(op);
+      if (is_uniform) expand_uniformly(op, *activations.front());
+      if (!current().params.empty()) expand_params(op);
     }
   }
 
-  void expand_leaf(int index) {
-    const auto& activations = current().activations;
-    const bool is_list = activations.size() > 1;
-    if (is_list && current().ports.empty()) expand_list(index);
-    if (activations.size() == 1 && activations.front()) {
-      expand_uniformly(index, *activations.front());
-    }
-    const graph::Op& op = graph_.ops[index];
-    for (const auto& [name, precision] : current().params) {
-      for (int slot = 0; slot < static_cast<int>(op.params.size()); ++slot) {
-        if (op.params[slot].name != name) continue;
-        add(0, index, Aspect::param, slot, precision);
-      }
+  void expand_params(int op) {
+    for (int slot = 0; slot < aspects_.num_params(op); ++slot) {
+      const auto& asked = asked_params_[aspects_.name_of_param(op, slot)];
+      if (asked) add(0, op, Aspect::param, slot, *asked);
     }
   }
 
@@ -238,9 +270,9 @@ class Expander {
   // them alike, they need not be looked at one by one.
   void expand_uniformly(int index, Precision precision) {
     SettledLeaf& settled = settled_leaves_[index];
-    if (settled.precision) {
-      if (settled.finds_quantizer) claims_.finds_quantizer[request_][0] = true;
-      if (*settled.precision == precision) return;
+    if (settled.request != kNone) {
+      if (settled.finds_quantizer) finds_quantizer_[0] = true;
+      if (settled.precision == precision) return;
       Replacement& noted = claims_.replaced[request_];
       if (noted.num_ops >= Replacement::kShownOps) {
         count_replaced(noted, index, settled.request);
@@ -259,11 +291,13 @@ class Expander {
       add(0, index, Aspect::output, slot, precision);
       ++num_aspects;
     }
-    if (claims_.standing.size() - first != num_aspects) return;
+    const std::size_t num_settled = claims_.standing.size() - first;
+    if (num_aspects == 0 || num_settled != num_aspects) return;
     settled.precision = precision;
     settled.request = request_;
     for (std::size_t claim = first; claim < claims_.standing.size(); ++claim) {
-      if (finds_quantizer(claims_.standing[claim])) {
+      const QuantizerRoute& route = claims_.route_of(claims_.standing[claim]);
+      if (!route.quantizers.empty() || route.fused) {
         settled.finds_quantizer = true;
       }
     }
@@ -342,13 +376,15 @@ class Expander {
   const graph::OpGraph& graph_;
   const config::Placement& placement_;
   const std::vector<Request>& requests_;
-  int request_ = 0;
-  std::vector<int> first_aspect_;     // by op
-  std::vector<int> route_of_aspect_;  // index in Claims::routes
-  std::vector<int> settled_;          // by aspect: index in Claims::standing
+  const AspectIndex aspects_;
+  std::vector<Settled> settled_;             // by aspect
   std::vector<SettledLeaf> settled_leaves_;  // by op
-  std::vector<bool> ascends_;  // by request: its ops do, each once
   std::vector<int> noted_by_;  // by later request: the last that noted it
+  // Of the request at hand: precisions by name of a parameter, and whether
+  // some quantizer was found by entry of its activations.
+  int request_ = 0;
+  std::vector<std::optional<Precision>> asked_params_;
+  std::vector<bool> finds_quantizer_;
   Claims claims_;
 };
 
@@ -358,39 +394,6 @@ Claims claims_of_requests(const graph::OpGraph& graph,
                           const config::Placement& placement,
                           const std::vector<Request>& requests) {
   return Expander(graph, placement, requests).run();
-}
-
-std::string describe_request(const std::vector<Request>& requests,
-                             int request) {
-  const Request& asked = requests[request];
-  return concat("request ", request + 1, " (", asked.subject,
-                asked.source.empty() ? "" : ", ", asked.source, ")");
-}
-
-std::string describe_aspect(const graph::OpGraph& graph, const Claim& claim) {
-  const graph::Op& op = graph.ops[claim.op];
-  switch (claim.aspect) {
-    case Aspect::input:
-      return concat(op.name, " input ", claim.slot);
-    case Aspect::output:
-      return op.outputs.size() == 1 ? op.name + " output"
-                                    : concat(op.name, " output ", claim.slot);
-    case Aspect::param:
-      return op.name + "." + op.params[claim.slot].name;
-  }
-  return op.name;
-}
-
-std::string module_of_op(const graph::OpGraph& graph, int op) {
-  const int call = graph.ops[op].call;
-  return call == kNone ? "" : graph.calls[call].module;
-}
-
-std::string describe_quantizer(const graph::OpGraph& graph,
-                               const config::Placement& placement,
-                               int quantizer) {
-  return join(placement.quantizers[quantizer].sites,
-              [&](int site) { return graph.site_name(site); });
 }
 
 }  // namespace aimetpp::mixed

@@ -3,12 +3,12 @@
 // leaf, and which quantizers that concerns.
 #pragma once
 
-#include <string>
+#include <cstdint>
 #include <vector>
 
 #include "core/types.h"
 #include "mixed/quantizer_route.h"
-#include "mixed/resolver.h"
+#include "mixed/request.h"
 
 namespace aimetpp::mixed {
 
@@ -55,19 +55,5 @@ struct Claims {
 Claims claims_of_requests(const graph::OpGraph& graph,
                           const config::Placement& placement,
                           const std::vector<Request>& requests);
-
-// `request 2 (conv1, "demo.py:14")`, counted from one as the user counts.
-std::string describe_request(const std::vector<Request>& requests, int request);
-
-// "conv1 input 0", "conv1 output", "conv1.weight".
-std::string describe_aspect(const graph::OpGraph& graph, const Claim& claim);
-
-// Dotted name of the leaf, or of the module that calls a functional op.
-std::string module_of_op(const graph::OpGraph& graph, int op);
-
-// The sites of a quantizer: "relu1", or "conv1, conv2, cat_0" where tied.
-std::string describe_quantizer(const graph::OpGraph& graph,
-                               const config::Placement& placement,
-                               int quantizer);
 
 }  // namespace aimetpp::mixed

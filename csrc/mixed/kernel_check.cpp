@@ -49,6 +49,7 @@ std::vector<UnsupportedOp> find_unsupported_ops(
   std::vector<UnsupportedOp> found;
   for (int op = 0; op < static_cast<int>(graph.ops.size()); ++op) {
     const auto& kernels = placement.kernels_of_op[op];
+    if (kernels.empty()) continue;
     const Operands operands = operands_of(graph, placement, op);
     const auto fits = [&](const config::SupportedKernel& kernel) {
       return (operands.activation == kNone ||
@@ -56,7 +57,7 @@ std::vector<UnsupportedOp> find_unsupported_ops(
              (operands.weight == kNone || !kernel.param ||
               *kernel.param == precisions[operands.weight]);
     };
-    if (kernels.empty() || std::ranges::any_of(kernels, fits)) continue;
+    if (std::ranges::any_of(kernels, fits)) continue;
     UnsupportedOp unsupported;
     unsupported.op = op;
     std::string state;

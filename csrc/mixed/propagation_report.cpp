@@ -15,14 +15,14 @@ using graph::kNone;
 
 class PropagationWriter {
  public:
-  PropagationWriter(const ReportSubject& subject,
-                    const std::vector<Precision>& before)
-      : subject_(subject), before_(before) {}
+  explicit PropagationWriter(const ReportSubject& subject)
+      : subject_(subject) {}
 
   std::vector<PlacedLine> run() {
-    for (const Claim& claim : subject_.claims.standing) add_route(claim);
+    for (const Claim& claim : subject_.resolution.claims.standing)
+      add_route(claim);
     const std::map<int, std::vector<int>> readers = readers_of_quantizers();
-    for (const Verdict& verdict : subject_.verdicts) {
+    for (const Verdict& verdict : subject_.resolution.verdicts) {
       const auto found = readers.find(verdict.quantizer);
       add_bystanders(
           verdict, found == readers.end() ? std::vector<int>() : found->second);
@@ -32,13 +32,13 @@ class PropagationWriter {
 
  private:
   [[nodiscard]] const Claim& standing(int index) const {
-    return subject_.claims.standing[index];
+    return subject_.resolution.claims.standing[index];
   }
 
   // Nothing to say where the claim is realized at the leaf's own site, or the
   // request covers the leaf where it is.
   void add_route(const Claim& claim) {
-    const QuantizerRoute& route = subject_.claims.route_of(claim);
+    const QuantizerRoute& route = subject_.resolution.claims.route_of(claim);
     const std::string precision = claim.precision.name();
     if (route.quantizers.empty()) {
       lines_.push_back(line_of_aspect(
@@ -73,11 +73,11 @@ class PropagationWriter {
 
   // The same request asks it of the quantizer's own leaf too.
   [[nodiscard]] bool is_asked_there(const Claim& claim) const {
-    const Claims& claims = subject_.claims;
+    const Claims& claims = subject_.resolution.claims;
     return std::ranges::all_of(
         claims.route_of(claim).quantizers, [&](int quantizer) {
           const auto found = std::ranges::lower_bound(
-              subject_.verdicts, quantizer, {}, &Verdict::quantizer);
+              subject_.resolution.verdicts, quantizer, {}, &Verdict::quantizer);
           return std::ranges::any_of(found->claimants, [&](int index) {
             const Claim& other = standing(index);
             return other.request == claim.request &&
@@ -107,13 +107,15 @@ class PropagationWriter {
   void add_bystanders(const Verdict& verdict, const std::vector<int>& readers) {
     const graph::OpGraph& graph = subject_.graph;
     const Claim& winner = standing(verdict.winner);
-    if (winner.precision == before_[verdict.quantizer]) return;
+    if (winner.precision == subject_.resolution.before[verdict.quantizer]) {
+      return;
+    }
     std::set<int> ops(readers.begin(), readers.end());
     const std::vector<int>& sites =
         subject_.placement.quantizers[verdict.quantizer].sites;
     if (sites.size() > 1) {
       for (const int site : sites) {
-        const int op = graph.op_of_site(site);
+        const int op = subject_.op_of_site(site);
         if (op != kNone) ops.insert(op);
       }
     }
@@ -136,25 +138,23 @@ class PropagationWriter {
   }
 
   const ReportSubject& subject_;
-  const std::vector<Precision>& before_;
   std::vector<PlacedLine> lines_;
 };
 
 }  // namespace
 
-std::vector<PlacedLine> lines_of_propagation(
-    const ReportSubject& subject, const std::vector<Precision>& before) {
-  return PropagationWriter(subject, before).run();
+std::vector<PlacedLine> lines_of_propagation(const ReportSubject& subject) {
+  return PropagationWriter(subject).run();
 }
 
 std::vector<PlacedLine> lines_of_outvoted(const ReportSubject& subject) {
   std::vector<PlacedLine> lines;
-  for (const Verdict& verdict : subject.verdicts) {
-    const Claim& winner = subject.claims.standing[verdict.winner];
+  for (const Verdict& verdict : subject.resolution.verdicts) {
+    const Claim& winner = subject.resolution.claims.standing[verdict.winner];
     const std::string quantizer =
         describe_quantizer(subject.graph, subject.placement, verdict.quantizer);
     for (const int index : verdict.claimants) {
-      const Claim& claim = subject.claims.standing[index];
+      const Claim& claim = subject.resolution.claims.standing[index];
       if (claim.precision == winner.precision) continue;
       const std::string asked = claim.precision.name();
       const std::string is = winner.precision.name();

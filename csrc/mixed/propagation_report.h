@@ -10,8 +10,7 @@ namespace aimetpp::mixed {
 
 // Precisions that are realized at another leaf's quantizer, or nowhere, and who
 // else sees what changed.
-std::vector<PlacedLine> lines_of_propagation(
-    const ReportSubject& subject, const std::vector<Precision>& before);
+std::vector<PlacedLine> lines_of_propagation(const ReportSubject& subject);
 
 // Claims that lost a quantizer to another leaf's claim.
 std::vector<PlacedLine> lines_of_outvoted(const ReportSubject& subject);

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -21,7 +22,8 @@ using PrecisionNames = std::map<std::string, std::string>;
 using Fact =
     std::variant<std::monostate, int, std::string, Names, std::vector<int>,
                  std::vector<std::optional<std::string>>, PrecisionNames>;
-using Facts = std::vector<std::pair<std::string, Fact>>;
+// The names are literals.
+using Facts = std::vector<std::pair<std::string_view, Fact>>;
 
 struct ReportLine {
   int request = graph::kNone;  // index of the request, kNone where derived

@@ -84,7 +84,7 @@ PlacedLine line_of_quantizer(const ReportSubject& subject, int request,
                 {"sites", sites},
                 {"module", line.module},
                 {"kind", line.kind}};
-  return {graph.op_of_site(spec.sites.front()), std::move(line)};
+  return {subject.op_of_site(spec.sites.front()), std::move(line)};
 }
 
 PlacedLine line_of_aspect(const ReportSubject& subject, const Claim& claim,

@@ -5,18 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "mixed/claims.h"
+#include "mixed/describe.h"
 #include "mixed/report_line.h"
 #include "mixed/resolver.h"
 
 namespace aimetpp::mixed {
-
-// A quantizer that was claimed and the claim that decides it.
-struct Verdict {
-  int quantizer = graph::kNone;
-  int winner = graph::kNone;   // index in Claims::standing
-  std::vector<int> claimants;  // indices there too, the winner included
-};
 
 // A line and the op that it is about, by which a section is ordered; kNone
 // stands before all others.
@@ -33,8 +26,13 @@ struct ReportSubject {
   const graph::OpGraph& graph;
   const config::Placement& placement;
   const std::vector<Request>& requests;
-  const Claims& claims;
-  const std::vector<Verdict>& verdicts;  // ascending quantizers
+  const Resolution& resolution;
+  std::vector<int> op_of_call;  // see OpGraph::ops_of_calls
+
+  [[nodiscard]] int op_of_site(int site) const {
+    const int call = graph.sites[site].call;
+    return call == graph::kNone ? graph::kNone : op_of_call[call];
+  }
 };
 
 // About a quantizer; its facts begin with those of the quantizer: "quantizer",

@@ -2,14 +2,15 @@
 #include "mixed/report_rows.h"
 
 #include <algorithm>
-#include <cctype>
 #include <iterator>
-#include <memory>
+#include <map>
 #include <set>
-#include <string_view>
+#include <span>
 #include <utility>
 
 #include "core/text.h"
+#include "mixed/report_patterns.h"
+#include "mixed/report_tree.h"
 
 namespace aimetpp::mixed {
 namespace {
@@ -17,132 +18,13 @@ namespace {
 using graph::kNone;
 
 constexpr std::size_t kLongestFlatSection = 30;
-constexpr std::size_t kMostRanges = 6;
-constexpr std::size_t kMostNames = 3;
-constexpr std::size_t kMostChildren = 12;  // by name
-
-// "1-50, 52": numbers of requests as the user counts; of many the first.
-std::string ranges_of(const std::set<int>& numbers, int first_number,
-                      std::size_t most) {
-  std::vector<std::string> ranges;
-  for (auto first = numbers.begin(); first != numbers.end();) {
-    auto last = first;
-    auto next = std::next(first);
-    while (next != numbers.end() && *next == *last + 1) last = next++;
-    ranges.push_back(std::to_string(*first + first_number));
-    if (last != first) {
-      ranges.back() += concat("-", *last + first_number);
-    }
-    first = next;
-  }
-  if (ranges.size() <= most) return join(ranges);
-  ranges.resize(most);
-  return concat(join(ranges), ", ... (", numbers.size(), ")");
-}
-
-std::string numbers_of(const std::set<int>& requests) {
-  return ranges_of(requests, 1, kMostRanges);
-}
-
-const std::string& saying_of(const ReportLine& line) {
-  return line.gist.empty() ? line.detail : line.gist;
-}
+constexpr std::size_t kMostSayings = 40;  // of the requests from one line
+constexpr const char* kRequestKind = "request";
 
 ReportRow row_of_line(const ReportLine& line) {
   const std::string number =
       line.request == kNone ? "" : std::to_string(line.request + 1);
   return {0, number, line.subject, line.detail};
-}
-
-// What lines of one kind say.
-struct Saying {
-  std::string kind;
-  std::string text;  // of the first; all say it unless they differ
-  bool differs = false;
-  int count = 0;
-  int first_line = kNone;
-  std::set<int> requests;
-  std::set<int> by;
-
-  void merge(const Saying& other) {
-    if (count > 0 && text != other.text) differs = true;
-    if (count == 0) text = other.text;
-    if (count == 0 || other.first_line < first_line) {
-      first_line = other.first_line;
-    }
-    differs = differs || other.differs;
-    count += other.count;
-    requests.insert(other.requests.begin(), other.requests.end());
-    by.insert(other.by.begin(), other.by.end());
-  }
-};
-
-// Few kinds; by first appearance.
-using Sayings = std::vector<Saying>;
-
-Saying& saying_of_kind(Sayings& sayings, const std::string& kind) {
-  const auto found = std::ranges::find(sayings, kind, &Saying::kind);
-  if (found != sayings.end()) return *found;
-  sayings.emplace_back().kind = kind;
-  return sayings.back();
-}
-
-struct Container {
-  std::string name;
-  std::string path;
-  std::vector<int> lines;  // that belong to no module inside
-  std::vector<std::unique_ptr<Container>> children;
-  std::map<std::string, int, std::less<>> index;  // of a child, by name
-  Sayings sayings;  // of all lines in it, one for each kind
-
-  Container& child(std::string_view called) {
-    const auto found = index.find(called);
-    if (found != index.end()) return *children[found->second];
-    index.emplace(called, static_cast<int>(children.size()));
-    children.push_back(std::make_unique<Container>());
-    children.back()->name = called;
-    children.back()->path =
-        path.empty() ? std::string(called) : concat(path, ".", called);
-    return *children.back();
-  }
-};
-
-int number_of(const std::string& name) {
-  const bool is_number =
-      name.size() < 9 &&
-      std::ranges::all_of(
-          name, [](unsigned char c) { return std::isdigit(c) != 0; });
-  return is_number && !name.empty() ? std::stoi(name) : kNone;
-}
-
-bool all_numbered(const std::vector<const Container*>& containers) {
-  return std::ranges::all_of(containers, [](const Container* container) {
-    return number_of(container->name) != kNone;
-  });
-}
-
-// "layer1.{0-3, 5}", "{conv1, conv2}".
-std::string names_of(const Container& parent,
-                     const std::vector<const Container*>& children) {
-  std::string names;
-  if (all_numbered(children)) {
-    std::set<int> numbers;
-    for (const Container* child : children) {
-      numbers.insert(number_of(child->name));
-    }
-    names = ranges_of(numbers, 0, numbers.size());
-  } else {
-    const std::size_t shown = std::min(children.size(), kMostChildren);
-    Names first;
-    for (std::size_t index = 0; index < shown; ++index) {
-      first.push_back(children[index]->name);
-    }
-    names = join(first);
-    if (shown < children.size()) {
-      names += concat(", ... ", children.back()->name);
-    }
-  }
-  return concat(parent.path, parent.path.empty() ? "{" : ".{", names, "}");
 }
 
 // Rows that stand together, and where.
@@ -153,19 +35,8 @@ struct Block {
 
 class SectionFolder {
  public:
-  explicit SectionFolder(const std::vector<ReportLine>& lines) : lines_(lines) {
-    for (std::size_t index = 0; index < lines.size(); ++index) {
-      Container* place = &root_;
-      std::string_view rest = lines[index].module;
-      while (!rest.empty()) {
-        const std::size_t dot = rest.find('.');
-        place = &place->child(rest.substr(0, dot));
-        rest = dot == std::string_view::npos ? "" : rest.substr(dot + 1);
-      }
-      place->lines.push_back(static_cast<int>(index));
-    }
-    summarize(root_);
-  }
+  explicit SectionFolder(const std::vector<ReportLine>& lines)
+      : lines_(lines), root_(tree_of_lines(lines)) {}
 
   [[nodiscard]] std::vector<ReportRow> run() const {
     std::set<std::string> kinds;
@@ -174,40 +45,25 @@ class SectionFolder {
   }
 
  private:
-  [[nodiscard]] Saying saying_of_line(int index) const {
-    const ReportLine& line = lines_[index];
-    Saying saying{line.kind, saying_of(line), false, 1, index, {}, {}};
-    if (line.request != kNone) saying.requests.insert(line.request);
-    saying.by.insert(line.by.begin(), line.by.end());
-    return saying;
-  }
-
-  void summarize(Container& container) const {
-    for (const int index : container.lines) {
-      const Saying saying = saying_of_line(index);
-      saying_of_kind(container.sayings, saying.kind).merge(saying);
-    }
-    for (const auto& child : container.children) {
-      summarize(*child);
-      for (const Saying& saying : child->sayings) {
-        saying_of_kind(container.sayings, saying.kind).merge(saying);
-      }
-    }
-  }
-
   [[nodiscard]] ReportRow row_of(const std::string& subject,
                                  const Saying& saying) const {
     if (saying.count == 1) return row_of_line(lines_[saying.first_line]);
-    std::string detail = saying.text;
-    const std::size_t place = detail.find("{by}");
-    if (place != std::string::npos) {
-      detail.replace(place, 4,
-                     concat(saying.by.size() == 1 ? "request " : "requests ",
-                            numbers_of(saying.by)));
-    }
     return {0, numbers_of(saying.requests),
             concat(subject, " (", saying.count, " x ", saying.kind, ")"),
-            detail};
+            saying.detail()};
+  }
+
+  [[nodiscard]] std::string subjects_of(const Container& container,
+                                        const std::string& kind,
+                                        const std::string* text) const {
+    Names subjects;
+    for (const int index : container.lines) {
+      const ReportLine& line = lines_[index];
+      if (line.kind != kind) continue;
+      if (text != nullptr && text_of(line) != *text) continue;
+      subjects.push_back(line.subject);
+    }
+    return first_of(subjects);
   }
 
   // Where in the container lines of a kind are: in which of its children, by
@@ -217,25 +73,29 @@ class SectionFolder {
     const bool by_itself = std::ranges::any_of(
         container.lines, [&](int index) { return lines_[index].kind == kind; });
     std::vector<const Container*> children;
-    for (const Container* child : in_order(container)) {
-      if (has_kind(*child, kind)) children.push_back(child);
+    for (const Container* child : container.children_in_order()) {
+      if (child->has_kind(kind)) children.push_back(child);
     }
     const std::string& path = container.path;
+    if (by_itself && kind == kRequestKind) {
+      return subjects_of(container, kind, nullptr);
+    }
     if (by_itself && !children.empty()) return path.empty() ? "*" : path + ".*";
     if (by_itself) {
       const bool is_leaf = !path.empty() && container.children.empty();
       return is_leaf ? path : path + "/*";
     }
     if (children.size() == 1) return where_of(*children.front(), kind);
-    return names_of(container, children);
+    return within(container, names_of(children));
   }
 
-  static bool has_kind(const Container& container, const std::string& kind) {
-    return std::ranges::find(container.sayings, kind, &Saying::kind) !=
-           container.sayings.end();
+  static std::string within(const Container& container,
+                            const std::string& names) {
+    return container.path.empty() ? names : concat(container.path, ".", names);
   }
 
-  // The rows of the lines of these kinds in the container.
+  // The rows of the lines of these kinds in the container: container by
+  // container, or by patterns where that is shorter.
   [[nodiscard]] std::vector<ReportRow> rows_of(
       const Container& container, const std::set<std::string>& kinds) const {
     std::vector<Block> blocks;
@@ -250,8 +110,23 @@ class SectionFolder {
                         {row_of(where_of(container, saying.kind), saying)}});
     }
     if (!open.empty()) {
-      add_own_lines(container, open, blocks);
-      add_children(container, open, blocks);
+      std::vector<Block> by_container;
+      add_own_lines(container, open, by_container);
+      add_children(container, open, by_container);
+      std::vector<Block> by_pattern;
+      add_patterns(container, open, by_pattern);
+      const auto size = [](const std::vector<Block>& of) {
+        std::size_t count = 0;
+        for (const Block& block : of) {
+          count += std::ranges::count_if(block.rows, [](const ReportRow& row) {
+            return !row.detail.empty();
+          });
+        }
+        return count;
+      };
+      const bool is_shorter = size(by_pattern) < size(by_container);
+      std::ranges::move(is_shorter ? by_pattern : by_container,
+                        std::back_inserter(blocks));
     }
     std::ranges::stable_sort(blocks, {}, &Block::first_line);
     std::vector<ReportRow> rows;
@@ -264,12 +139,36 @@ class SectionFolder {
     return rows;
   }
 
+  void add_patterns(const Container& container,
+                    const std::set<std::string>& open,
+                    std::vector<Block>& blocks) const {
+    for (const Pattern& pattern : patterns_of(container, lines_)) {
+      if (!open.contains(pattern.saying.kind)) continue;
+      const bool is_root = container.path.empty();
+      const std::string subject = is_root && pattern.path.starts_with(".")
+                                      ? pattern.path.substr(1)
+                                      : container.path + pattern.path;
+      blocks.push_back(
+          {pattern.saying.first_line, {row_of(subject, pattern.saying)}});
+    }
+  }
+
+  // Those that say the same are one row.
   void add_own_lines(const Container& container,
                      const std::set<std::string>& open,
                      std::vector<Block>& blocks) const {
+    std::map<std::pair<std::string, std::string>, Saying> alike;
     for (const int index : container.lines) {
       if (!open.contains(lines_[index].kind)) continue;
-      blocks.push_back({index, {row_of_line(lines_[index])}});
+      const Saying saying = saying_of_line(lines_, index);
+      Saying& together = alike[{saying.kind, saying.text}];
+      together.kind = saying.kind;
+      together.merge(saying);
+    }
+    for (const auto& [key, saying] : alike) {
+      const std::string subject =
+          subjects_of(container, saying.kind, &saying.text);
+      blocks.push_back({saying.first_line, {row_of(subject, saying)}});
     }
   }
 
@@ -278,7 +177,7 @@ class SectionFolder {
                     const std::set<std::string>& open,
                     std::vector<Block>& blocks) const {
     std::map<std::string, std::vector<const Container*>> alike;
-    for (const Container* child : in_order(container)) {
+    for (const Container* child : container.children_in_order()) {
       std::string key;
       bool differs = false;
       int first_line = kNone;
@@ -309,7 +208,7 @@ class SectionFolder {
       }
       block.first_line = together.front().first_line;
       if (children.size() > 1) {
-        const std::string subject = names_of(container, children);
+        const std::string subject = within(container, names_of(children));
         for (const Saying& saying : together) {
           block.rows.push_back(row_of(subject, saying));
         }
@@ -318,22 +217,8 @@ class SectionFolder {
     }
   }
 
-  // The items of a sequence in their order, whichever a line names first.
-  static std::vector<const Container*> in_order(const Container& container) {
-    std::vector<const Container*> children;
-    for (const auto& child : container.children) {
-      children.push_back(child.get());
-    }
-    if (all_numbered(children)) {
-      std::ranges::stable_sort(children, {}, [](const Container* child) {
-        return number_of(child->name);
-      });
-    }
-    return children;
-  }
-
   const std::vector<ReportLine>& lines_;
-  Container root_;
+  const Container root_;
 };
 
 std::string source_of(const ReportLine& request) {
@@ -342,6 +227,48 @@ std::string source_of(const ReportLine& request) {
     if (name == "source" && text != nullptr) return *text;
   }
   return "";
+}
+
+ReportRow row_of_requests(const std::vector<const ReportLine*>& asked,
+                          const std::string& detail) {
+  std::set<int> numbers;
+  Names subjects;
+  for (const ReportLine* line : asked) {
+    numbers.insert(line->request);
+    subjects.push_back(line->subject);
+  }
+  return {0, numbers_of(numbers),
+          concat(first_of(subjects), " (", asked.size(), " requests)"), detail};
+}
+
+// A row for each thing asked from one source line, and one for all beyond the
+// first kMostSayings.
+void add_requests_from(const std::string& source,
+                       std::span<const ReportLine> lines,
+                       std::vector<ReportRow>& rows) {
+  std::vector<std::vector<const ReportLine*>> alike;
+  std::map<std::string, std::size_t> index;
+  for (const ReportLine& line : lines) {
+    const auto [found, is_new] = index.try_emplace(line.detail, alike.size());
+    if (is_new) alike.emplace_back();
+    alike[found->second].push_back(&line);
+  }
+  std::vector<const ReportLine*> others;
+  for (std::size_t each = 0; each < alike.size(); ++each) {
+    const std::vector<const ReportLine*>& same = alike[each];
+    if (each >= kMostSayings) {
+      others.insert(others.end(), same.begin(), same.end());
+    } else if (same.size() == 1) {
+      rows.push_back(row_of_line(*same.front()));
+    } else {
+      rows.push_back(row_of_requests(same, same.front()->detail));
+    }
+  }
+  if (others.size() == 1) rows.push_back(row_of_line(*others.front()));
+  if (others.size() < 2) return;
+  rows.push_back(row_of_requests(
+      others, concat(alike.size() - kMostSayings, " other settings",
+                     source.empty() ? "" : " at " + source)));
 }
 
 }  // namespace
@@ -364,30 +291,8 @@ std::vector<ReportRow> rows_of_requests(const std::vector<ReportLine>& lines) {
            source_of(lines[last]) == source) {
       ++last;
     }
-    std::vector<std::string> sayings;
-    std::map<std::string, std::vector<std::size_t>> alike;
-    for (std::size_t index = first; index < last; ++index) {
-      std::vector<std::size_t>& same = alike[lines[index].detail];
-      if (same.empty()) sayings.push_back(lines[index].detail);
-      same.push_back(index);
-    }
-    for (const std::string& saying : sayings) {
-      const std::vector<std::size_t>& same = alike[saying];
-      rows.push_back(row_of_line(lines[same.front()]));
-      if (same.size() == 1) continue;
-      std::set<int> numbers;
-      Names subjects;
-      for (const std::size_t index : same) {
-        numbers.insert(lines[index].request);
-        if (subjects.size() < kMostNames) {
-          subjects.push_back(lines[index].subject);
-        }
-      }
-      rows.back().requests = numbers_of(numbers);
-      rows.back().subject =
-          concat(join(subjects), same.size() > kMostNames ? ", ..." : "", " (",
-                 same.size(), " requests)");
-    }
+    add_requests_from(source, {lines.begin() + first, lines.begin() + last},
+                      rows);
     first = last;
   }
   return rows;

@@ -42,12 +42,9 @@ void write_section(std::string& text, const std::string& title,
 
 }  // namespace
 
-std::vector<std::string> summary_of(const Resolution& resolution) {
+std::vector<std::string> summary_of(const Resolution& resolution,
+                                    const ResolutionReport& report) {
   const std::size_t count = resolution.precisions.size();
-  std::vector<Precision> before = resolution.precisions;
-  for (const Change& change : resolution.changes) {
-    before[change.quantizer] = change.before;
-  }
   std::string bit_ops = concat(
       "Bit-operations per sample: ", short_number(resolution.bit_ops_before),
       " -> ", short_number(resolution.bit_ops_after));
@@ -57,25 +54,27 @@ std::vector<std::string> summary_of(const Resolution& resolution) {
         short_number(resolution.bit_ops_after / resolution.bit_ops_before),
         " of before)");
   }
-  return {concat(counted(resolution.requests.size(), "request"), ", ",
+  return {concat(counted(report.requests.size(), "request"), ", ",
                  resolution.changes.size(), " of ", counted(count, "quantizer"),
-                 " changed, ", resolution.overruled.size(), " overruled"),
-          bit_ops, "Quantizers before: " + counts_of(before),
+                 " changed, ", report.overruled.size(), " overruled"),
+          bit_ops, "Quantizers before: " + counts_of(resolution.before),
           "Quantizers after: " + counts_of(resolution.precisions)};
 }
 
 std::string to_text(const Resolution& resolution,
+                    const ResolutionReport& report,
                     const std::vector<std::string>& notes) {
   std::string text = "Manual mixed precision\n======================\n";
-  for (const std::string& line : summary_of(resolution)) text += line + "\n";
+  for (const std::string& line : summary_of(resolution, report))
+    text += line + "\n";
   for (const std::string& note : notes) text += note + "\n";
   text += "(the number in brackets is that of the request)\n";
-  write_section(text, "Requests", rows_of_requests(resolution.requests));
-  write_section(text, "Inferred", rows_of_section(resolution.inferred));
-  write_section(text, "Propagated", rows_of_section(resolution.propagated));
-  write_section(text, "Realized", rows_of_section(resolution.realized));
-  write_section(text, "Overruled", rows_of_section(resolution.overruled));
-  write_section(text, "Unchanged", rows_of_section(resolution.unchanged));
+  write_section(text, "Requests", rows_of_requests(report.requests));
+  write_section(text, "Inferred", rows_of_section(report.inferred));
+  write_section(text, "Propagated", rows_of_section(report.propagated));
+  write_section(text, "Realized", rows_of_section(report.realized));
+  write_section(text, "Overruled", rows_of_section(report.overruled));
+  write_section(text, "Unchanged", rows_of_section(report.unchanged));
   return text;
 }
 

@@ -98,16 +98,16 @@ std::vector<ReportLine> lines_of_requests(
 
 // Leaf by leaf, what is left of each request once later ones have spoken.
 std::vector<ReportLine> lines_of_inferred(const ReportSubject& subject) {
-  std::vector<Claim> claims = subject.claims.standing;
+  std::vector<Claim> claims = subject.resolution.claims.standing;
   std::ranges::stable_sort(claims, {}, &Claim::op);
   return in_graph_order(lines_by_leaf(subject, claims));
 }
 
-std::vector<ReportLine> lines_of_realized(
-    const ReportSubject& subject, const std::vector<Precision>& before) {
+std::vector<ReportLine> lines_of_realized(const ReportSubject& subject) {
+  const std::vector<Precision>& before = subject.resolution.before;
   std::vector<PlacedLine> lines;
-  for (const Verdict& verdict : subject.verdicts) {
-    const Claim& winner = subject.claims.standing[verdict.winner];
+  for (const Verdict& verdict : subject.resolution.verdicts) {
+    const Claim& winner = subject.resolution.claims.standing[verdict.winner];
     const std::string was = before[verdict.quantizer].name();
     const std::string is = winner.precision.name();
     lines.push_back(line_of_quantizer(
@@ -119,10 +119,10 @@ std::vector<ReportLine> lines_of_realized(
   return in_graph_order(std::move(lines));
 }
 
-std::vector<ReportLine> lines_of_unchanged(
-    const ReportSubject& subject, const std::vector<Precision>& before) {
+std::vector<ReportLine> lines_of_unchanged(const ReportSubject& subject) {
+  const std::vector<Precision>& before = subject.resolution.before;
   std::vector<bool> reached(before.size(), false);
-  for (const Verdict& verdict : subject.verdicts) {
+  for (const Verdict& verdict : subject.resolution.verdicts) {
     reached[verdict.quantizer] = true;
   }
   std::vector<PlacedLine> lines;
@@ -152,7 +152,7 @@ std::vector<int> numbers_from_one(std::vector<int> requests) {
 // leaf, or for many leaves in one line.
 std::vector<PlacedLine> lines_of_replacement(const ReportSubject& subject,
                                              int request) {
-  const Replacement& replaced = subject.claims.replaced[request];
+  const Replacement& replaced = subject.resolution.claims.replaced[request];
   std::vector<PlacedLine> lines = lines_by_leaf(subject, replaced.claims);
   if (replaced.num_ops <= Replacement::kShownOps) {
     for (PlacedLine& placed : lines) {
@@ -180,6 +180,8 @@ std::vector<PlacedLine> lines_of_replacement(const ReportSubject& subject,
   line.by = replaced.later;
   line.detail = concat(replaced.num_ops, " leaf calls (", join(first),
                        ", ...): ", speakers(replaced.later), " of them later");
+  line.gist = concat(replaced.num_ops,
+                     " leaf calls; {by} said otherwise of them later");
   line.kind = "request";
   line.facts = {{"reason", "later request"},
                 {"layers", replaced.num_ops},
@@ -197,23 +199,30 @@ void sort_by_request(std::vector<ReportLine>& lines) {
 
 }  // namespace
 
-void fill_report(const ReportSubject& subject,
-                 const std::vector<Precision>& before, Resolution& resolution) {
-  resolution.requests = lines_of_requests(subject.requests);
-  resolution.inferred = lines_of_inferred(subject);
-  resolution.propagated = in_graph_order(lines_of_propagation(subject, before));
-  resolution.realized = lines_of_realized(subject, before);
-  resolution.unchanged = lines_of_unchanged(subject, before);
+ResolutionReport report_of(const graph::OpGraph& graph,
+                           const config::Placement& placement,
+                           const std::vector<Request>& requests,
+                           const Resolution& resolution) {
+  const ReportSubject subject{graph, placement, requests, resolution,
+                              graph.ops_of_calls()};
+  ResolutionReport report;
+  report.requests = lines_of_requests(requests);
+  report.inferred = lines_of_inferred(subject);
+  report.propagated = in_graph_order(lines_of_propagation(subject));
+  report.realized = lines_of_realized(subject);
+  report.unchanged = lines_of_unchanged(subject);
+  report.overruled = resolution.problems;
   std::vector<PlacedLine> overruled = lines_of_outvoted(subject);
-  for (int request = 0; request < static_cast<int>(subject.requests.size());
+  for (int request = 0; request < static_cast<int>(requests.size());
        ++request) {
-    if (subject.claims.replaced[request].num_ops == 0) continue;
+    if (resolution.claims.replaced[request].num_ops == 0) continue;
     std::ranges::move(lines_of_replacement(subject, request),
                       std::back_inserter(overruled));
   }
   std::ranges::move(in_graph_order(std::move(overruled)),
-                    std::back_inserter(resolution.overruled));
-  sort_by_request(resolution.overruled);
+                    std::back_inserter(report.overruled));
+  sort_by_request(report.overruled);
+  return report;
 }
 
 }  // namespace aimetpp::mixed

@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The sections of a resolution's report.
+// How a resolution came about, line by line.
 #pragma once
 
 #include <vector>
 
-#include "mixed/report_parts.h"
+#include "core/macros.h"
+#include "mixed/report_line.h"
 #include "mixed/resolver.h"
 
 namespace aimetpp::mixed {
 
-// Fills all sections. Lines already in `resolution.overruled` stay. Requests
-// and what was overruled are in the order of the requests (lines of no request
-// last), the other sections in that of the graph.
-void fill_report(const ReportSubject& subject,
-                 const std::vector<Precision>& before, Resolution& resolution);
+struct ResolutionReport {
+  std::vector<ReportLine> requests, inferred, propagated, realized, overruled;
+  std::vector<ReportLine> unchanged;  // quantizers that no request reached
+};
+
+// `resolution` must be that of these requests, on this graph and placement.
+AIMETPP_API ResolutionReport report_of(const graph::OpGraph& graph,
+                                       const config::Placement& placement,
+                                       const std::vector<Request>& requests,
+                                       const Resolution& resolution);
 
 }  // namespace aimetpp::mixed

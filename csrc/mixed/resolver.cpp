@@ -2,16 +2,17 @@
 #include "mixed/resolver.h"
 
 #include <algorithm>
+#include <iterator>
+#include <string>
 #include <tuple>
 #include <utility>
 
 #include "core/error.h"
 #include "core/text.h"
-#include "mixed/claims.h"
 #include "mixed/cost_model.h"
+#include "mixed/describe.h"
 #include "mixed/ineffective.h"
 #include "mixed/kernel_check.h"
-#include "mixed/resolution_report.h"
 
 namespace aimetpp::mixed {
 namespace {
@@ -134,6 +135,44 @@ std::string join_details(const std::vector<ReportLine>& lines,
   return text;
 }
 
+// The winners' precisions.
+void decide(Resolution& resolution) {
+  resolution.precisions = resolution.before;
+  for (const Verdict& verdict : resolution.verdicts) {
+    const Claim& winner = resolution.claims.standing[verdict.winner];
+    const Precision before = resolution.before[verdict.quantizer];
+    resolution.reached.push_back(verdict.quantizer);
+    resolution.precisions[verdict.quantizer] = winner.precision;
+    if (before == winner.precision) continue;
+    resolution.changes.push_back(
+        {verdict.quantizer, before, winner.precision, winner.request});
+  }
+}
+
+// Ops that a request reached and that are left without a supported kernel.
+std::vector<ReportLine> find_unsupported(const graph::OpGraph& graph,
+                                         const config::Placement& placement,
+                                         const Resolution& resolution) {
+  std::vector<bool> reached(resolution.precisions.size(), false);
+  for (const int quantizer : resolution.reached) reached[quantizer] = true;
+  std::vector<ReportLine> lines;
+  for (UnsupportedOp& found :
+       find_unsupported_ops(graph, placement, resolution.precisions)) {
+    const bool by_request = std::ranges::any_of(
+        found.quantizers, [&](int quantizer) { return reached[quantizer]; });
+    if (!by_request) continue;
+    const graph::Op& op = graph.ops[found.op];
+    ReportLine line{kNone, op.name, std::move(found.problem)};
+    line.module = module_of_op(graph, found.op);
+    line.kind = op.kind;
+    line.facts = {{"reason", "no supported kernel"},
+                  {"layer", op.name},
+                  {"module", line.module}};
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
 }  // namespace
 
 Resolution resolve_requests(const graph::OpGraph& graph,
@@ -144,61 +183,31 @@ Resolution resolve_requests(const graph::OpGraph& graph,
     raise_value_error("current must hold ", placement.quantizers.size(),
                       " precisions, one per quantizer, got ", current.size());
   }
-  const Claims claims = claims_of_requests(graph, placement, requests);
-  std::vector<ReportLine> ineffective =
-      find_ineffective(graph, placement, requests, claims);
-  if (strict && !ineffective.empty()) {
-    raise_value_error("requests that can change nothing:",
-                      join_details(ineffective, requests));
-  }
-  const std::vector<Verdict> verdicts =
-      find_verdicts(claims, placement.quantizers.size());
-  if (strict) {
-    check_conflicts(graph, placement, requests, claims.standing, verdicts);
-  }
   Resolution resolution;
-  resolution.precisions = current;
-  for (const Verdict& verdict : verdicts) {
-    const Claim& winner = claims.standing[verdict.winner];
-    const Precision before = current[verdict.quantizer];
-    resolution.reached.push_back(verdict.quantizer);
-    resolution.precisions[verdict.quantizer] = winner.precision;
-    if (before == winner.precision) continue;
-    resolution.changes.push_back(
-        {verdict.quantizer, before, winner.precision, winner.request});
+  resolution.before = current;
+  resolution.claims = claims_of_requests(graph, placement, requests);
+  const Claims& claims = resolution.claims;
+  resolution.problems = find_ineffective(graph, placement, requests, claims);
+  if (strict && !resolution.problems.empty()) {
+    raise_value_error("requests that can change nothing:",
+                      join_details(resolution.problems, requests));
   }
-  std::vector<bool> reached(current.size(), false);
-  for (const Verdict& verdict : verdicts) reached[verdict.quantizer] = true;
-  std::vector<ReportLine> unsupported;
-  for (UnsupportedOp& op :
-       find_unsupported_ops(graph, placement, resolution.precisions)) {
-    const bool by_request = std::ranges::any_of(
-        op.quantizers, [&](int quantizer) { return reached[quantizer]; });
-    if (by_request) {
-      unsupported.push_back({kNone,
-                             graph.ops[op.op].name,
-                             std::move(op.problem),
-                             module_of_op(graph, op.op),
-                             graph.ops[op.op].kind,
-                             "",
-                             {},
-                             {{"reason", "no supported kernel"},
-                              {"layer", graph.ops[op.op].name},
-                              {"module", module_of_op(graph, op.op)}}});
-    }
+  resolution.verdicts = find_verdicts(claims, placement.quantizers.size());
+  if (strict) {
+    check_conflicts(graph, placement, requests, claims.standing,
+                    resolution.verdicts);
   }
+  decide(resolution);
+  std::vector<ReportLine> unsupported =
+      find_unsupported(graph, placement, resolution);
   if (strict && !unsupported.empty()) {
     raise_runtime_error("requests leave layers without a supported kernel:",
                         join_details(unsupported, requests));
   }
+  std::ranges::move(unsupported, std::back_inserter(resolution.problems));
   const CostModel cost_model = build_cost_model(graph, placement);
   resolution.bit_ops_before = cost_model.bit_ops(current);
   resolution.bit_ops_after = cost_model.bit_ops(resolution.precisions);
-  resolution.overruled = std::move(ineffective);
-  resolution.overruled.insert(resolution.overruled.end(), unsupported.begin(),
-                              unsupported.end());
-  fill_report({graph, placement, requests, claims, verdicts}, current,
-              resolution);
   return resolution;
 }
 

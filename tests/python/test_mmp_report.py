@@ -8,7 +8,7 @@ import json
 
 import pytest
 import torch
-from mmp_models import apply_one, changed, make_sim
+from mmp_models import Block, apply_one, changed, make_sim
 
 from aimetpp.mixed_precision import MixedPrecisionConfigurator
 
@@ -208,3 +208,35 @@ def test_one_is_counted_as_one():
     text = str(apply_one(make_sim(), torch.nn.Linear, "int16"))
     assert "1 request, 2 of 9 quantizers changed" in text
     assert "for 1 leaf call at" in text
+
+
+class Chain(torch.nn.Module):
+    """Forty blocks that all look alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = torch.nn.Sequential(*(Block() for _ in range(40)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks(x)
+
+
+FOLDED = {"requests": 2, "inferred": 3, "propagated": 12, "realized": 6}
+
+
+def test_layers_that_take_turns_are_few_rows():
+    mmp = MixedPrecisionConfigurator(make_sim(Chain(), torch.randn(1, 4, 4, 4)))
+    for index in range(40):
+        mmp.set_precision(f"blocks.{index}.conv", "int16" if index % 2 else "int4")
+    report = mmp.apply(None)
+    rows = {section: report.rows(section) for section in FOLDED}
+    for section, most in FOLDED.items():
+        assert len(getattr(report, section)) >= 40
+        assert len(rows[section]) <= most, (section, rows[section])
+    realized = [row.subject for row in rows["realized"]]
+    assert "blocks.{0, 2, ... 38}.relu (20 x activation)" in realized
+    page = report.to_html()
+    assert "blocks.{0, 2, ... 38}.relu (20 x activation)" in page
+    assert "All 80 lines" in page  # and, folded away, each of them
+    assert str(report).count("\n") < 60

@@ -75,6 +75,10 @@ TEST(OpGraph, OpAndTensorOfASite) {
   const OpGraph graph = example.graph();
   EXPECT_EQ(graph.op_of_site(1), 0);
   EXPECT_EQ(graph.op_of_site(9), 4);
+  const std::vector<int> ops = graph.ops_of_calls();
+  for (int site = 0; site < static_cast<int>(graph.sites.size()); ++site) {
+    EXPECT_EQ(ops.at(graph.sites[site].call), graph.op_of_site(site));
+  }
   EXPECT_EQ(graph.tensor_of_site(0), example.x);
   EXPECT_EQ(graph.tensor_of_site(7), example.shift);
   EXPECT_EQ(graph.tensor_of_site(8), example.sum);

@@ -162,10 +162,12 @@ inline std::vector<Request> requests_of(const Model& model,
   for (const Ask& ask : asks) {
     Request request;
     request.target = ask.target;
+    std::vector<int> ops;
     for (const std::string& op : ask.ops) {
-      request.ops.push_back(model.op(op));
+      ops.push_back(model.op(op));
       request.subject += (request.subject.empty() ? "" : "+") + op;
     }
+    request.ops = OpList(ops);
     if (request.subject.empty()) {
       request.subject = ask.target == RequestTarget::model_input ? "model input"
                         : ask.target == RequestTarget::model_output
@@ -193,11 +195,25 @@ inline std::vector<Precision> current_of(const Model& model) {
   return current;
 }
 
-inline Resolution resolve(const Model& model, const std::vector<Ask>& asks,
-                          bool strict = true) {
-  return resolve_requests(model.graph, model.placement, current_of(model),
-                          requests_of(model, asks), strict);
+// A resolution with its report.
+struct Resolved : Resolution, ResolutionReport {};
+
+inline Resolved resolved(const Model& model,
+                         const std::vector<Precision>& current,
+                         const std::vector<Request>& requests, bool strict) {
+  Resolution resolution =
+      resolve_requests(model.graph, model.placement, current, requests, strict);
+  ResolutionReport report =
+      report_of(model.graph, model.placement, requests, resolution);
+  return {std::move(resolution), std::move(report)};
 }
+
+inline Resolved resolve(const Model& model, const std::vector<Ask>& asks,
+                        bool strict = true) {
+  return resolved(model, current_of(model), requests_of(model, asks), strict);
+}
+
+inline std::string text_of(const Resolved& both) { return to_text(both, both); }
 
 // First site of each quantizer that is not int8 -> its precision.
 inline std::map<std::string, std::string> changed(

@@ -58,7 +58,7 @@ TEST(ResolverIneffective, OneLeafOfATypeIsEnough) {
 
 TEST(ResolverIneffective, IsAReportLineWhereNotStrict) {
   const Model model = residual();
-  const Resolution resolution = resolve(
+  const Resolved resolution = resolve(
       model, {type({}, {"int16"}), leaf("conv3", {}, {{"bias", "int4"}})},
       false);
   EXPECT_TRUE(has_line(resolution.overruled, 0, "nothing", "matches no layer"));
@@ -130,7 +130,7 @@ TEST(ResolverKernels, WeightlessByWhatItPutsOut) {
 TEST(ResolverKernels, IsAReportLineWhereNotStrict) {
   Model model = residual();
   model.placement.kernels_of_op[model.op("fc")] = {{int_of(8), int_of(8)}};
-  const Resolution resolution =
+  const Resolved resolution =
       resolve(model, {leaf("fc", {}, {{"weight", "int4"}})}, false);
   EXPECT_EQ(changed(model, resolution),
             (std::map<std::string, std::string>{{"fc.weight", "int4"}}));
@@ -181,12 +181,12 @@ TEST(Resolver, ModelInputThatIsViewedFirst) {
 
 TEST(ResolutionReport, SectionsSayWhatBecameOfARequest) {
   const Model model = residual();
-  const Resolution resolution = resolve(
+  const Resolved resolution = resolve(
       model,
       {leaf("fc", {"int16"}), leaf("conv3", {"int16"}, {{"weight", "int4"}}),
        container({"conv2", "relu2"}, "int8")},
       true);
-  const std::string text = to_text(resolution);
+  const std::string text = text_of(resolution);
   EXPECT_TRUE(has_line(resolution.requests, 1, "conv3",
                        "activation int16, weight int4 at demo.py:12"))
       << text;
@@ -214,19 +214,19 @@ TEST(ResolutionReport, SectionsSayWhatBecameOfARequest) {
 
 TEST(ResolutionReport, SiblingsAndTiedProducersThatSeeAChange) {
   const Model shared = residual();
-  Resolution resolution = resolve(shared, {leaf("conv3", {"int16"})});
+  Resolved resolution = resolve(shared, {leaf("conv3", {"int16"})});
   EXPECT_TRUE(
       has_line(resolution.propagated, 0, "relu1", "int16 is seen too by conv2"))
-      << to_text(resolution);
+      << text_of(resolution);
   const Model tied = two_inputs();
   resolution = resolve(tied, {leaf("a", {"int16"})});
   EXPECT_TRUE(has_line(resolution.propagated, 0, "a, b, /cat_0",
                        "int16 is seen too by b, /cat_0, c, d"))
-      << to_text(resolution);
+      << text_of(resolution);
 }
 
 TEST(ResolutionReport, UnchangedIsWhatNoRequestReached) {
-  const Resolution resolution =
+  const Resolved resolution =
       resolve(residual(), {leaf("conv3", {"int16"}, {{"weight", "int8"}})});
   std::vector<std::string> names;
   for (const ReportLine& line : resolution.unchanged) {
@@ -244,35 +244,35 @@ TEST(ResolutionReport, UnchangedIsWhatNoRequestReached) {
 TEST(ResolutionReport, BitOperationsBeforeAndAfter) {
   // Four multiplying ops of one MAC each, 8 x 8 bits before. conv3's weight
   // becomes int4: 8 x 4. relu1 at 16 bits is read by conv2 (x 8) and conv3.
-  const Resolution narrow =
+  const Resolved narrow =
       resolve(residual(), {leaf("conv3", {}, {{"weight", "int4"}})});
   EXPECT_EQ(narrow.bit_ops_before, 4 * 64);
   EXPECT_EQ(narrow.bit_ops_after, 3 * 64 + 32);
-  const Resolution wide =
+  const Resolved wide =
       resolve(residual(), {leaf("conv3", {"int16"}, {{"weight", "int4"}})});
   EXPECT_EQ(wide.bit_ops_after, 2 * 64 + 128 + 64);
   EXPECT_TRUE(mentions(
-      to_text(wide), "Bit-operations per sample: 256 -> 320 (1.25 of before)"))
-      << to_text(wide);
+      text_of(wide), "Bit-operations per sample: 256 -> 320 (1.25 of before)"))
+      << text_of(wide);
   EXPECT_TRUE(
-      mentions(to_text(wide), "Quantizers after: int4 1, int8 7, int16 2\n"))
-      << to_text(wide);
+      mentions(text_of(wide), "Quantizers after: int4 1, int8 7, int16 2\n"))
+      << text_of(wide);
 }
 
 TEST(ResolutionReport, ReplacedRequestIsOverruledLeafByLeaf) {
-  const Resolution resolution =
+  const Resolved resolution =
       resolve(residual(), {leaf("conv3", {"int16"}, {{"weight", "int16"}}),
                            leaf("conv3", {"int4"})});
   EXPECT_TRUE(has_line(resolution.overruled, 0, "conv3",
                        "input int16, output int16; request 2 speaks of it "
                        "later"))
-      << to_text(resolution);
+      << text_of(resolution);
   EXPECT_TRUE(has_line(resolution.inferred, 0, "conv3", "weight int16"));
   EXPECT_TRUE(has_line(resolution.inferred, 1, "conv3", "input int4"));
 }
 
 TEST(ResolutionReport, SectionsAreInGraphOrderWhateverTheOrderOfTheCalls) {
-  const Resolution resolution =
+  const Resolved resolution =
       resolve(residual(),
               {leaf("fc", {"int16"}), leaf("conv3", {"int4"}),
                leaf("conv1", {"int16"}, {{"weight", "int4"}})},
@@ -300,12 +300,12 @@ TEST(ResolutionReport, ManyReplacedByManyNameThemAll) {
   }
   b.output(x);
   m.place();
-  const Resolution resolution =
+  const Resolved resolution =
       resolve(m, {type(names, {"int16"}, {{"weight", "int16"}}),
                   type({"c3", "c4", "c5"}, {"int4"}),
                   type(names, {}, {{"weight", "int4"}}),
                   type({names.begin() + 3, names.end()}, {"int8"})});
-  ASSERT_EQ(resolution.overruled.size(), 5u) << to_text(resolution);
+  ASSERT_EQ(resolution.overruled.size(), 5u) << text_of(resolution);
   EXPECT_EQ(
       resolution.overruled[0].detail,
       "20 leaf calls (c0, c1, c2, ...): requests 3, 4 speak of them later");
@@ -335,10 +335,10 @@ TEST(ResolutionReport, AListForALayerOfSeveralOpsSpeaksOfItsPorts) {
 }
 
 TEST(ResolutionReport, InsideOfASupergroup) {
-  const Resolution resolution = resolve(residual(), {leaf("relu1", {"int16"})});
+  const Resolved resolution = resolve(residual(), {leaf("relu1", {"int16"})});
   EXPECT_TRUE(has_line(resolution.propagated, 0, "relu1 input 0",
                        "inside its supergroup"))
-      << to_text(resolution);
+      << text_of(resolution);
   EXPECT_TRUE(resolution.overruled.empty());
 }
 

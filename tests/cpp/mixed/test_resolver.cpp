@@ -27,12 +27,12 @@ class ResolverTable : public ::testing::TestWithParam<Case> {};
 TEST_P(ResolverTable, EverySite) {
   const Case& test = GetParam();
   const Model model = test.model();
-  const Resolution resolution = resolve(model, test.asks, test.strict);
+  const Resolved resolution = resolve(model, test.asks, test.strict);
   EXPECT_EQ(changed_sites(model, resolution), test.expected)
-      << to_text(resolution);
+      << text_of(resolution);
   // Nothing depends on anything but the arguments.
-  EXPECT_EQ(to_text(resolution),
-            to_text(resolve(model, test.asks, test.strict)));
+  EXPECT_EQ(text_of(resolution),
+            text_of(resolve(model, test.asks, test.strict)));
 }
 
 INSTANTIATE_TEST_SUITE_P(

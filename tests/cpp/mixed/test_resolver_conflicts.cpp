@@ -54,18 +54,18 @@ TEST(ResolverConflict, ModelInputAndAReaderThatSharesIt) {
   error_of(shared_input(), {model_input({"int16"}), leaf("q", {"int4"})},
            ErrorKind::runtime);
   const Model model = shared_input();
-  const Resolution resolution =
+  const Resolved resolution =
       resolve(model, {model_input({"int16"}), leaf("q", {"int4"})}, false);
   EXPECT_EQ(changed(model, resolution),
             (std::map<std::string, std::string>{{"p.input.0", "int4"},
                                                 {"q", "int4"}}));
   EXPECT_TRUE(has_line(resolution.overruled, 0, "p input 0", "int16"))
-      << to_text(resolution);
+      << text_of(resolution);
 }
 
 TEST(ResolverConflict, NotBetweenTwoCallsOfOneModule) {
   const Model model = reused();
-  const Resolution resolution =
+  const Resolved resolution =
       resolve(model, {leaf("act", {"int16"}), leaf("act:1", {"int4"})});
   EXPECT_EQ(
       changed(model, resolution),

@@ -2,7 +2,6 @@
 // Requests over placements that a config made, and how long many of them take.
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <map>
 #include <string>
 #include <vector>
@@ -96,8 +95,7 @@ TEST(ResolverWithConfig, TiedConcatenation) {
             (Changes{{"a", "int16"}}));
 }
 
-// A thousand requests on three thousand ops are to take 100 ms at most; the
-// bound here leaves room for a sanitizer and a busy machine.
+// How long this takes: benchmarks/mmp_resolution.py.
 TEST(Resolver, ManyRequestsOnALargeGraph) {
   Model model;
   GraphBuilder& b = model.builder;
@@ -120,14 +118,9 @@ TEST(Resolver, ManyRequestsOnALargeGraph) {
     request.activations = {Precision::integer(block % 2 == 0 ? 4 : 16)};
     requests.push_back(std::move(request));
   }
-  const auto start = std::chrono::steady_clock::now();
   const Resolution resolution = resolve_requests(
       model.graph, model.placement, current_of(model), requests, true);
-  const std::chrono::duration<double> seconds =
-      std::chrono::steady_clock::now() - start;
-  RecordProperty("milliseconds", std::to_string(1000 * seconds.count()));
   EXPECT_EQ(resolution.changes.size(), 2001u);
-  EXPECT_LT(seconds.count(), 2.0);
 }
 
 }  // namespace
