@@ -42,7 +42,7 @@ from aimetpp.amp.evaluator import PHASES, SimEvaluator, SimState
 from aimetpp.amp.journal import open_journal
 from aimetpp.amp.metric_identity import metric_name
 from aimetpp.amp.progress import Progress, progress_reporter
-from aimetpp.amp.quantizer_groups import GroupMembers, build_members
+from aimetpp.amp.quantizer_groups import build_members
 from aimetpp.amp.result_files import write_results
 from aimetpp.amp.results import ParetoList, SearchSummary
 from aimetpp.amp.selection import select_groups, without_pinned
@@ -137,7 +137,7 @@ class GreedyMixedPrecisionAlgo:
         self._estimate: SearchEstimate | None = None
         self._clean_start = check_flag(clean_start, "clean_start")
         self._members = without_pinned(
-            sim, select_groups(sim, self._find_members(sim), include, exclude)
+            sim, select_groups(sim, build_members(sim), include, exclude)
         )
         self._supported = self._supported_candidates(bool(use_all_amp_candidates))
         self._folder = None if results_dir is None else prepare_folder(results_dir)
@@ -152,9 +152,6 @@ class GreedyMixedPrecisionAlgo:
                 sim.graph, sim.placement, cost_rows
             )
         self.result: ParetoList | None = None
-
-    def _find_members(self, sim: Simulation) -> list[GroupMembers]:
-        return build_members(sim)
 
     def run(
         self,

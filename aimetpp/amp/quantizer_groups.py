@@ -8,7 +8,7 @@ C++ (`csrc/groups`); here they have names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,24 @@ class NamedGroup:
 
     parameter_quantizers: tuple[str, ...]
     sites: tuple[int, ...]
+
+    @classmethod
+    def of_sites(
+        cls, graph: _C.OpGraph, sites: list[int], kernel_ops: tuple[str, ...]
+    ) -> NamedGroup:
+        """The group with the quantizers at `sites` (ids).
+
+        Args:
+            graph: of the sites.
+            sites: of all its quantizers.
+            kernel_ops: names of the ops whose supported kernels restrict it.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def site_label(graph: _C.OpGraph, site: int) -> tuple[str, str]:
+        """(kind, name) of a site, as `to_list` has them."""
+        raise NotImplementedError
 
     @property
     def activations(self) -> tuple[str, ...]:
@@ -161,6 +179,31 @@ class QuantizerGroup(NamedGroup):
     supported_kernel_ops: tuple[str, ...] = ()
     sites: tuple[int, ...] = field(default=(), compare=False)
 
+    @classmethod
+    def of_sites(
+        cls, graph: _C.OpGraph, sites: list[int], kernel_ops: tuple[str, ...]
+    ) -> QuantizerGroup:
+        names: dict[str, list[str]] = {"input": [], "output": [], "weight": []}
+        for site in sites:
+            kind, name = cls.site_label(graph, site)
+            names[kind].append(name)
+        return cls(
+            input_quantizers=tuple(names["input"]),
+            output_quantizers=tuple(names["output"]),
+            parameter_quantizers=tuple(names["weight"]),
+            supported_kernel_ops=kernel_ops,
+            sites=tuple(sites),
+        )
+
+    @staticmethod
+    def site_label(graph: _C.OpGraph, site: int) -> tuple[str, str]:
+        record = graph.sites[site]
+        name = graph.site_name(site)
+        if record.kind == "input":
+            call = graph.calls[record.call].name
+            return "input", f"{call}{_INPUT_MARK}{record.slot}"
+        return ("weight" if record.kind == "param" else "output"), name
+
     def to_list(self) -> list[tuple[str, str]]:
         """(kind, name) of every quantizer; kind is "input", "output" or "weight"."""
         return [
@@ -210,16 +253,6 @@ def _precision(quantizers: Mapping[str, Any], name: str) -> str:
     return str(quantizers[name].precision)
 
 
-def site_label(graph: Any, site: int) -> tuple[str, str]:
-    """(kind, name) of a site: the names that a QuantizerGroup holds."""
-    record = graph.sites[site]
-    name = graph.site_name(site)
-    if record.kind == "input":
-        call = graph.calls[record.call].name
-        return "input", f"{call}{_INPUT_MARK}{record.slot}"
-    return ("weight" if record.kind == "param" else "output"), name
-
-
 @dataclass(frozen=True)
 class GroupMembers:
     """A group with the placement indices of those of its quantizers that are on."""
@@ -235,33 +268,8 @@ class GroupMembers:
         return self.activation_quantizers + self.param_quantizers
 
 
-def _name_group(
-    graph: _C.OpGraph, sites: list[int], kernel_ops: tuple[str, ...]
-) -> QuantizerGroup:
-    names: dict[str, list[str]] = {"input": [], "output": [], "weight": []}
-    for site in sites:
-        kind, name = site_label(graph, site)
-        names[kind].append(name)
-    return QuantizerGroup(
-        input_quantizers=tuple(names["input"]),
-        output_quantizers=tuple(names["output"]),
-        parameter_quantizers=tuple(names["weight"]),
-        supported_kernel_ops=kernel_ops,
-        sites=tuple(sites),
-    )
-
-
-def build_members(
-    sim: Simulation,
-    name_group: Callable[..., NamedGroup] = _name_group,
-) -> list[GroupMembers]:
-    """The groups of a simulation in graph order, quantizers that are off left out.
-
-    Args:
-        sim: the simulation.
-        name_group: called as `name_group(graph, sites, kernel_ops)` with the ids of a
-            group's sites and the names of the ops whose kernels restrict it.
-    """
+def build_members(sim: Simulation) -> list[GroupMembers]:
+    """The groups of a simulation in graph order, quantizers that are off left out."""
     precisions = sim.precisions()
     found = []
     for native in _C.build_groups(sim.graph, sim.placement):
@@ -277,7 +285,7 @@ def build_members(
             for site in sim.placement.quantizers[index].sites
         ]
         kernel_ops = tuple(sim.graph.ops[op].name for op in native.ops)
-        group = name_group(sim.graph, sites, kernel_ops)
+        group = sim.group_class.of_sites(sim.graph, sites, kernel_ops)
         found.append(GroupMembers(group, native, activations, params))
     return found
 
@@ -286,7 +294,7 @@ def find_quantizer_group(sim: Simulation) -> tuple[QuantizerDict, list[Any]]:
     """The quantizer groups of a simulation.
 
     Args:
-        sim: a QuantizationSimModel.
+        sim: a QuantizationSimModel, of any front.
 
     Returns:
         The quantizers that are on by name (a shared one under each of its names),
@@ -295,7 +303,7 @@ def find_quantizer_group(sim: Simulation) -> tuple[QuantizerDict, list[Any]]:
     groups = [members.group for members in build_members(sim)]
     index_of = sim.placement.quantizer_of_site
     indices = {
-        site_label(sim.graph, site)[1]: index_of[site]
+        sim.group_class.site_label(sim.graph, site)[1]: index_of[site]
         for group in groups
         for site in group.sites
     }

@@ -162,6 +162,7 @@ class ParetoList(list[tuple[float, float, NamedGroup, Any]]):
         summary: the numbers below and a few more.
         fp32_score, baseline_score, final_score, evaluations, stop_reason: as in
             SearchSummary; `evaluations` is the sum over the phases.
+        narrowed: what the sim was left with, where it is not the baseline.
         alphas: the AlphaPoints of phase 3, alpha ascending; empty where it was not
             asked for, and where the search ended with "target_unreachable".
     """
@@ -187,6 +188,21 @@ class ParetoList(list[tuple[float, float, NamedGroup, Any]]):
         self.summary = summary
         self.alphas = list(alphas)
         self.skipped = list(skipped)
+
+    @property
+    def narrowed(self) -> list[tuple[NamedGroup, Any]]:
+        """(group, candidate) of every group that the sim was left with at another
+        candidate than the baseline's, in graph order; also where the search ended
+        before any walk.
+        """
+        if self.chosen is None:
+            return []
+        baseline = self.points[0].assignment
+        return [
+            (group, candidate)
+            for group, candidate in self.chosen.assignment.items()
+            if candidate != baseline[group]
+        ]
 
     @property
     def fp32_score(self) -> float:

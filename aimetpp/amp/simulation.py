@@ -38,6 +38,14 @@ class Simulation(Protocol):
         """What callbacks are called with: the model, or a session that runs it."""
 
     @property
+    def group_class(self) -> Any:
+        """The NamedGroup that names its quantizers."""
+
+    @property
+    def callback_factory(self) -> Any:
+        """The EvalCallbackFactory whose metrics know its batches and outputs."""
+
+    @property
     def quantizers_by_index(self) -> Sequence[Any]:
         """One quantizer for each index, on or off."""
 

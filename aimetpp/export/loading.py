@@ -18,16 +18,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Leaf:
-    """One tensor's entry in a file."""
+class Leaf:
+    """One tensor's entry in a file.
+
+    Attributes:
+        precision: "int8", "fp16".
+        symmetric: of an integer grid.
+        scale: per tensor or per channel; empty for floats.
+        offset: of a grid that starts at 0; the same.
+    """
 
     precision: str
     symmetric: bool
     scale: tuple[float, ...]
-    offset: tuple[int, ...]  # of a grid that starts at 0
+    offset: tuple[int, ...]
 
     @classmethod
-    def parse(cls, name: str, entries: Any) -> _Leaf:
+    def parse(cls, name: str, entries: Any) -> Leaf:
         """From the file's list of dicts, or one dict.
 
         Raises:
@@ -53,7 +60,7 @@ class _Leaf:
             ) from error
 
 
-def _parse(source: Any) -> tuple[str, Any]:
+def parse_file(source: Any) -> tuple[str, Any]:
     """A file's name and content."""
     if not isinstance(source, str | os.PathLike):
         raise TypeError(
@@ -76,7 +83,7 @@ def read_param_encodings(source: str | os.PathLike[str]) -> Mapping[str, Any]:
     Raises:
         ValueError: not such a file.
     """
-    where, content = _parse(source)
+    where, content = parse_file(source)
     if isinstance(content, Mapping):
         rest = {} if "activation_encodings" in content else content
         content = content.get("param_encodings", rest)
@@ -90,7 +97,7 @@ def _read(source: Any) -> Mapping[str, Any]:
         content: Any = source
         where = "the given dict"
     else:
-        where, content = _parse(source)
+        where, content = parse_file(source)
     sections = ("activation_encodings", "param_encodings")
     if not isinstance(content, Mapping) or not all(
         isinstance(content.get(section, {}), Mapping) for section in sections
@@ -157,7 +164,7 @@ def load_encodings(
             channels.
         ValueError: not such a file; two entries that disagree on one quantizer.
     """
-    leaves = dict(_flatten(_read(source)))
+    leaves = {key: Leaf.parse(key, e) for key, e in _flatten(_read(source))}
     quantizers = _quantizers_by_key(sim)
     unknown = [key for key in leaves if key not in quantizers]
     without = [key for key in leaves if key in quantizers and not quantizers[key]]
@@ -168,11 +175,34 @@ def load_encodings(
         if without:
             parts.append(f"no quantizer there: {', '.join(without)}")
         raise RuntimeError(f"load_encodings: names do not match; {'; '.join(parts)}")
-    chosen: dict[int, tuple[str, _Leaf]] = {}
-    for key, entry in leaves.items():
-        if key in unknown or key in without:
-            continue
-        leaf = _Leaf.parse(key, entry)
+    known = {key: leaf for key, leaf in leaves.items() if quantizers.get(key)}
+    apply_leaves(sim, known, quantizers, partial, requires_grad, allow_overwrite)
+
+
+def apply_leaves(
+    sim: Any,
+    leaves: Mapping[str, Leaf],
+    quantizers: Mapping[str, set[int]],
+    partial: bool,
+    requires_grad: bool | None,
+    allow_overwrite: bool,
+) -> None:
+    """Gives quantizers their encodings; all are checked before anything is changed.
+
+    Args:
+        sim: a simulation, of any front.
+        leaves: encodings by name.
+        quantizers: indices in the placement by name.
+        partial: as in `load_encodings`.
+        requires_grad: as in `load_encodings`.
+        allow_overwrite: as in `load_encodings`.
+
+    Raises:
+        RuntimeError: a wrong number of channels.
+        ValueError: two entries that disagree on one quantizer.
+    """
+    chosen: dict[int, tuple[str, Leaf]] = {}
+    for key, leaf in leaves.items():
         for index in quantizers[key]:
             other = chosen.setdefault(index, (key, leaf))
             if other[1] != leaf:
@@ -199,7 +229,7 @@ def load_encodings(
                 quantizer.max.requires_grad_(requires_grad)
 
 
-def _check_channels(quantizer: QuantizeDequantize, key: str, leaf: _Leaf) -> None:
+def _check_channels(quantizer: QuantizeDequantize, key: str, leaf: Leaf) -> None:
     channels = quantizer.min.numel()
     if leaf.scale and len(leaf.scale) != channels:
         raise RuntimeError(

@@ -84,6 +84,13 @@ class QuantizationSimModel(TorchQuantizationSimModel):
             "carry precisions over with save_precision_profile"
         )
 
+    @property
+    def callback_factory(self) -> Any:
+        """What makes built-in metrics of arrays for Keras models."""
+        from aimetpp.keras.amp.mixed_precision_algo import EvalCallbackFactory
+
+        return EvalCallbackFactory
+
     @staticmethod
     def get_original_model(model: Any, qdq_weights: bool = False) -> Any:
         """The Keras model without quantizers, with the weights as they are now.

@@ -11,7 +11,7 @@ from typing import Any
 from aimetpp.amp.arguments import check_drop, check_flag, check_sim
 from aimetpp.amp.callbacks import check_callback
 from aimetpp.amp.candidates import parse_candidates
-from aimetpp.amp.evaluation import EvalCallbackFactory, ForwardFn
+from aimetpp.amp.evaluation import ForwardFn
 from aimetpp.amp.narrowing_algo import NarrowingAlgo
 from aimetpp.amp.quantizer_groups import NamedGroup, build_members
 from aimetpp.amp.results import ParetoList
@@ -85,8 +85,8 @@ def auto_mixed_precision(
     candidates; here one metric serves both phases and each step is measured.
 
     Args:
-        sim: a calibrated QuantizationSimModel; changed in place. Quantizers that are
-            not searched keep their precision.
+        sim: a calibrated QuantizationSimModel, of a PyTorch, ONNX or Keras model;
+            changed in place. Quantizers that are not searched keep their precision.
         wide: ((activation bitwidth, dtype), (param bitwidth, dtype)), or a pair of
             names such as ("int16", "int8"), or one name for both.
         narrow: the same, or a list of them ("hybrid" precision: wide "fp32", narrow
@@ -95,8 +95,9 @@ def auto_mixed_precision(
         target: an L2Target; a Top1Target; or a number, the largest loss of
             `evaluate`'s score against the float model. None: the score of every step
             is measured, and everything is narrow in the end.
-        evaluate: a callable of the model that returns a score, higher is better;
-            given unless the target is an L2Target or a Top1Target.
+        evaluate: a callable of the model, or of an ONNX model's session, that returns
+            a score, higher is better; given unless the target is an L2Target or a
+            Top1Target.
         output_index: which of the model's outputs an L2Target or Top1Target looks at,
             in the order in which they lie in a nested output; None: all.
         skip_breaking: a group that breaks the target goes back to `wide`, and the
@@ -199,7 +200,7 @@ def _metric(
         name = type(target).__name__
         if evaluate is not None:
             raise ValueError(f"evaluate has no effect with an {name}")
-        factory = EvalCallbackFactory(
+        factory = sim.callback_factory(
             target.data_loader, target.forward_fn, output_index=output_index
         )
         make = factory.distance if isinstance(target, L2Target) else factory.top1

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -28,6 +28,9 @@ from onnx import TensorProto, helper
 from aimetpp import _C
 from aimetpp.export.graph_editor import rename_tensors
 from aimetpp.onnx.reading import Reading, captured
+
+if TYPE_CHECKING:
+    from aimetpp.onnx.biases import BiasSpot
 
 INTEGER, WIDE = "integer", "wide"
 # In the order in which a quantizer's flags are asked.
@@ -127,6 +130,7 @@ def quantized_graph(
     spots: Spots,
     modes: Iterable[str],
     masked_below: Mapping[int, float],
+    biases: Iterable[BiasSpot] = (),
 ) -> onnx.ModelProto:
     """The model with quantizers.
 
@@ -136,8 +140,12 @@ def quantized_graph(
         spots: where quantizers stand.
         modes: those of MODES that may be asked for.
         masked_below: of quantizers, by index, that leave masked values as they are.
+        biases: those that are fed.
     """
     editor = with_fed_params(model, reading, spots)
+    for bias in biases:
+        editor.add_input(bias.feed, np.dtype(np.float32), tuple(bias.values.shape))
+        editor.redirect([bias.reader], bias.feed)
     in_use = [mode for mode in MODES if mode in set(modes)]
     fed: set[str] = set()
 

@@ -17,13 +17,14 @@ from aimetpp.common.configs import find_config
 from aimetpp.common.defs import QuantizationDataType, QuantScheme
 from aimetpp.common.precision import precision_name
 from aimetpp.onnx.bank import OnnxBank
+from aimetpp.onnx.biases import IntegerBiasMethods
 from aimetpp.onnx.quantized_graph import find_spots
 from aimetpp.onnx.reading import example_feeds, load_model, read_model
 from aimetpp.onnx.runtime import SessionMaker, choose_providers
 from aimetpp.onnx.session import SimSession
 from aimetpp.quantization import QuantizerBase
-from aimetpp.quantsim.pinning import PinningMethods
-from aimetpp.quantsim.precisions import PrecisionMethods, calibration_callback
+from aimetpp.quantsim.precisions import calibration_callback
+from aimetpp.quantsim.profiles import ProfileMethods
 from aimetpp.quantsim.sites import Explanation, Site, SiteMethods
 
 
@@ -33,7 +34,7 @@ class _NoReplay:
     around_float = False
 
 
-class QuantizationSimModel(SiteMethods, PrecisionMethods, PinningMethods):
+class QuantizationSimModel(IntegerBiasMethods, SiteMethods, ProfileMethods):
     """Simulates a quantized version of an ONNX model.
 
     Every tensor that a node makes, every model input and every stored tensor that a
@@ -62,6 +63,7 @@ class QuantizationSimModel(SiteMethods, PrecisionMethods, PinningMethods):
         param_type, activation_type: a precision such as aimetpp.onnx.int8 or "int16",
             in place of the bit-width and data type.
         providers: onnxruntime's execution providers, in place of `use_cuda`.
+        int32_bias: round biases as exported files do: see the property.
 
     Attributes:
         model: the model, with a name for every node.
@@ -96,6 +98,7 @@ class QuantizationSimModel(SiteMethods, PrecisionMethods, PinningMethods):
         param_type: Any = None,
         activation_type: Any = None,
         providers: Sequence[Any] | None = None,
+        int32_bias: bool = False,
     ) -> None:
         if rounding_mode != "nearest":
             raise ValueError(
@@ -138,6 +141,8 @@ class QuantizationSimModel(SiteMethods, PrecisionMethods, PinningMethods):
         self._pinned = set()
         self.excluded_layers: list[str] = []  # what encodings files tell
         self.session = SimSession(self.model, reading, self.spots, self._bank, maker)
+        self.int32_bias = int32_bias
+        self._warn_of_unsupported_ops("default_activation_bw", stacklevel=3)
 
     @property
     def runner(self) -> SimSession:
@@ -229,11 +234,63 @@ class QuantizationSimModel(SiteMethods, PrecisionMethods, PinningMethods):
             export_int32_bias=export_int32_bias,
         )
 
-    def quantizer_groups(self) -> list[Any]:
-        """The quantizer groups that automatic mixed precision searches over."""
-        from aimetpp.onnx.amp.quantizer_groups import find_quantizer_group
+    def load_encodings(
+        self,
+        encodings: dict[str, Any] | str | os.PathLike[str],
+        strict: bool = True,
+        partial: bool = True,
+        allow_overwrite: bool = True,
+    ) -> None:
+        """Sets encodings from a file or dict as `export` writes it, of any version.
 
-        return find_quantizer_group(self)[1]
+        Args:
+            encodings: path, or the parsed content.
+            strict: a name that is no tensor of the model is an error. Entries of
+                tensors without a quantizer, which lie on the grid of another one, are
+                not needed.
+            partial: quantizers without an entry keep their state; otherwise they
+                are turned off.
+            allow_overwrite: whether calibration may change the loaded ranges.
+
+        Raises:
+            TypeError: neither a path nor a dict.
+            RuntimeError: names that do not match, or a wrong number of channels.
+            ValueError: not such a file; entries that disagree on one quantizer.
+        """
+        from aimetpp.onnx.loading import load_encodings
+
+        load_encodings(self, encodings, strict, partial, allow_overwrite)
+
+    def set_and_freeze_param_encodings(
+        self, encoding_path: str | os.PathLike[str]
+    ) -> None:
+        """Sets the weights' encodings from a file, for good: calibration does not
+        change them.
+
+        Args:
+            encoding_path: a file as for `load_encodings`, of which only the weights
+                count.
+
+        Raises:
+            RuntimeError, ValueError: as `load_encodings`.
+        """
+        from aimetpp.onnx.loading import load_encodings
+
+        load_encodings(self, encoding_path, True, True, False, params_only=True)
+
+    @property
+    def group_class(self) -> Any:
+        """Groups name tensors."""
+        from aimetpp.onnx.amp.quantizer_groups import QuantizerGroup
+
+        return QuantizerGroup
+
+    @property
+    def callback_factory(self) -> Any:
+        """What makes built-in metrics of arrays for the session."""
+        from aimetpp.onnx.amp.mixed_precision_algo import EvalCallbackFactory
+
+        return EvalCallbackFactory
 
     # -- looking inside -----------------------------------------------------
 
@@ -293,9 +350,29 @@ class QuantizationSimModel(SiteMethods, PrecisionMethods, PinningMethods):
     def fingerprint(self) -> str:
         """SHA-256 of model, config, scheme and calibration statistics."""
         digest = hashlib.sha256(self.model.SerializeToString(deterministic=True))
-        for text in (self.graph.to_text(), self._config_text, self.quant_scheme):
+        texts = [self.graph.to_text(), self._config_text, self.quant_scheme]
+        for text in texts + ["int32 biases"] * self.int32_bias:
             digest.update(text.encode())
         for entry in self._bank.entries:
             if entry.integer.statistics is not None:
                 digest.update(entry.integer.statistics.to_bytes())
         return digest.hexdigest()
+
+
+def load_encodings_to_sim(
+    quant_sim_model: QuantizationSimModel,
+    onnx_encoding_path: dict[str, Any] | str | os.PathLike[str],
+    strict: bool = True,
+) -> None:
+    """Gives a simulation the encodings of a file, and no others: a quantizer without
+    an entry in the file is turned off.
+
+    Args:
+        quant_sim_model: the simulation.
+        onnx_encoding_path: as of `QuantizationSimModel.load_encodings`.
+        strict: as there.
+
+    Raises:
+        TypeError, RuntimeError, ValueError: as there.
+    """
+    quant_sim_model.load_encodings(onnx_encoding_path, strict, partial=False)

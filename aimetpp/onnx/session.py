@@ -12,6 +12,7 @@ import onnx
 import torch
 
 from aimetpp.onnx.bank import OnnxBank
+from aimetpp.onnx.biases import BiasSpot
 from aimetpp.onnx.quantized_graph import (
     INTEGER,
     Spots,
@@ -47,6 +48,17 @@ class SimSession:
         self._modes: frozenset[str] = frozenset()
         self._observing: Any = None  # a session
         self._off = 0
+        self._biases: tuple[BiasSpot, ...] = ()
+
+    @property
+    def biases(self) -> tuple[BiasSpot, ...]:
+        """Biases that are rounded."""
+        return self._biases
+
+    @biases.setter
+    def biases(self, biases: tuple[BiasSpot, ...]) -> None:
+        self._biases = biases
+        self._quantized = None
 
     def get_inputs(self) -> list[Any]:
         """The model's inputs: objects with `name`, `shape` and `type`."""
@@ -90,6 +102,7 @@ class SimSession:
         session = self._session()
         feeds.update(self._bank.param_feeds())
         feeds.update(self._bank.activation_feeds(self._modes))
+        feeds.update((bias.feed, bias.rounded()) for bias in self._biases)
         return list(session.run(output_names, feeds, run_options))
 
     def _check_names(
@@ -122,6 +135,7 @@ class SimSession:
                 self._spots,
                 self._modes,
                 self._bank.masked_below(),
+                self._biases,
             )
             self._quantized = self._maker.make(graph)
         return self._quantized

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What leaves a simulation and comes back: exports, encodings, precision profiles."""
+"""What leaves a simulation and comes back: exports, encodings."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from aimetpp.common.files import atomic_write
-from aimetpp.common.text import shortened
 from aimetpp.quantization import (
     FloatQuantizeDequantize,
     QuantizeDequantize,
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from aimetpp import _C
     from aimetpp.quantsim.bank import QuantizerBank, Slot
     from aimetpp.quantsim.simulation import QuantizationSimModel
-
-_PROFILE_VERSION = 1
 
 
 class _Portable(torch.nn.Module):
@@ -294,57 +290,6 @@ class ArtifactMethods:
         original = sim.get_original_model(sim.model)
         content = to_bytes(original.state_dict())
         atomic_write(folder / f"{filename_prefix}.safetensors", content)
-
-    def save_precision_profile(self, path: str | os.PathLike[str]) -> None:
-        """Writes the precision of every quantizer as JSON, by the name of its first
-        site, and which are pinned (`pin`), to carry a mixed-precision result to
-        another simulation of the model.
-        """
-        precisions = {
-            entry.label: self._bank.precision(index)
-            for index, entry in enumerate(self._bank.entries)
-        }
-        document = {
-            "version": _PROFILE_VERSION,
-            "precisions": precisions,
-            "pinned": [
-                self._bank.entries[index].label for index in sorted(self._pinned)
-            ],
-        }
-        atomic_write(path, json.dumps(document, indent=1) + "\n")
-
-    def load_precision_profile(self, path: str | os.PathLike[str]) -> None:
-        """Applies a profile that `save_precision_profile` wrote: precisions and pins.
-
-        Raises:
-            ValueError: not a profile, or its sites are not this model's; the message
-                lists the differences and nothing is changed.
-        """
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-            precisions = dict(document["precisions"])
-            pinned = list(document.get("pinned", []))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{os.fspath(path)} is not a precision profile") from error
-        if document.get("version") != _PROFILE_VERSION:
-            raise ValueError(
-                f"{os.fspath(path)}: profile version {_PROFILE_VERSION} is required, "
-                f"got {document.get('version')}"
-            )
-        labels = [entry.label for entry in self._bank.entries]
-        unknown = sorted((set(precisions) | set(pinned)) - set(labels))
-        missing = sorted(set(labels) - set(precisions))
-        if unknown or missing:
-            raise ValueError(
-                f"{os.fspath(path)}: not a profile of this model; unknown quantizers: "
-                f"{shortened(unknown) or 'none'}; without an entry: "
-                f"{shortened(missing) or 'none'}"
-            )
-        sim = cast("QuantizationSimModel", self)
-        with sim.undone_on_error():
-            sim.apply_precisions([precisions[label] for label in labels])
-            sim.unpin()
-            sim.pin(pinned)
 
 
 def load_encodings_to_sim(

@@ -33,6 +33,9 @@ class PrecisionMethods:
     """The part of a simulation that reads and sets precisions."""
 
     quant_scheme: str
+    config_name: str
+    graph: _C.OpGraph
+    placement: _C.Placement
     _bank: QuantizerBank
     _pinned: set[int]
 
@@ -60,6 +63,24 @@ class PrecisionMethods:
                 f"stay uncalibrated: {shortened(missing)}",
                 RuntimeWarning,
                 stacklevel=3,
+            )
+
+    def _warn_of_unsupported_ops(self, argument: str, stacklevel: int) -> None:
+        """For constructors: warns of ops for which the config has no kernel.
+
+        Args:
+            argument: the constructor's name for the bit-width of activations.
+            stacklevel: that of the caller of the constructor, seen from here.
+        """
+        found = _C.find_unsupported_ops(self.graph, self.placement, self.precisions())
+        if found:
+            ops = [f"{self.graph.ops[op].name}: {problem}" for op, problem in found]
+            warnings.warn(
+                f"QuantizationSimModel: config {self.config_name!r} has no kernel for "
+                f"{len(found)} ops at these bit-widths; set others for them, by mixed "
+                f"precision or {argument}: {shortened(ops)}",
+                RuntimeWarning,
+                stacklevel=stacklevel,
             )
 
     def set_percentile_value(self, percentile_value: float) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,7 +17,6 @@ from aimetpp.common.configs import find_config
 from aimetpp.common.defs import QuantizationDataType, QuantScheme
 from aimetpp.common.inference import inference
 from aimetpp.common.precision import precision_name
-from aimetpp.common.text import shortened
 from aimetpp.nn.calibration import compute_encodings
 from aimetpp.nn.computed import detached_weights
 from aimetpp.nn.wrap import (
@@ -36,8 +34,8 @@ from aimetpp.quantsim.inspection import InspectionMethods
 from aimetpp.quantsim.integer_biases import IntegerBiasMethods
 from aimetpp.quantsim.other_paths import warn_of_other_paths
 from aimetpp.quantsim.param_read import ParamRead
-from aimetpp.quantsim.pinning import PinningMethods
-from aimetpp.quantsim.precisions import PrecisionMethods, calibration_callback
+from aimetpp.quantsim.precisions import calibration_callback
+from aimetpp.quantsim.profiles import ProfileMethods
 from aimetpp.quantsim.replaying import ReplayMethods
 from aimetpp.quantsim.training import TrainingMethods
 
@@ -63,9 +61,8 @@ class _SimReference:
 
 class QuantizationSimModel(
     InspectionMethods,
-    PrecisionMethods,
+    ProfileMethods,
     ExclusionMethods,
-    PinningMethods,
     TrainingMethods,
     IntegerBiasMethods,
     ArtifactMethods,
@@ -166,19 +163,7 @@ class QuantizationSimModel(
         )
         self._pinned = set()
         self.model.__dict__["_aimetpp_sim"] = _SimReference(self)
-        self._warn_of_unsupported_ops()
-
-    def _warn_of_unsupported_ops(self) -> None:
-        found = _C.find_unsupported_ops(self.graph, self.placement, self.precisions())
-        if found:
-            ops = [f"{self.graph.ops[op].name}: {problem}" for op, problem in found]
-            warnings.warn(
-                f"QuantizationSimModel: config {self.config_name!r} has no kernel for "
-                f"{len(found)} ops at these bit-widths; set others for them, by mixed "
-                f"precision or default_output_bw: {shortened(ops)}",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+        self._warn_of_unsupported_ops("default_output_bw", stacklevel=4)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> QuantizationSimModel:
         copied = object.__new__(type(self))

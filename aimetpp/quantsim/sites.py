@@ -170,6 +170,20 @@ class SiteMethods:
         rules = self.placement.rules(site.id)
         return Explanation(site.name, index >= 0, rules, (), state)
 
+    @property
+    def group_class(self) -> Any:
+        """How quantizer groups name its quantizers."""
+        from aimetpp.amp.quantizer_groups import QuantizerGroup
+
+        return QuantizerGroup
+
+    @property
+    def callback_factory(self) -> Any:
+        """What makes built-in metrics of data for it."""
+        from aimetpp.amp.evaluation import EvalCallbackFactory
+
+        return EvalCallbackFactory
+
     def quantizer_groups(self) -> list[Any]:
         """The quantizer groups that automatic mixed precision searches over."""
         from aimetpp.amp.quantizer_groups import find_quantizer_group

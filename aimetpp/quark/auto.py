@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aimetpp.amp.arguments import check_drop
 from aimetpp.quark.types import precision_of
 
 COMPUTE_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -179,8 +180,11 @@ def _read_target(plan: AutoPlan, given: dict[str, Any]) -> None:
         )
     if plan.evaluate is not None and not callable(plan.evaluate):
         raise TypeError("AutoMixprecision: EvaluateFunction must be callable")
-    target = l2 if top1 is None else top1
-    plan.target = None if target is None else float(target)
+    plan.target = check_drop(top1, "Top1AccTarget")
+    if l2 is not None:
+        plan.target = check_drop(l2, "L2Target")
+    if l2 is not None and l2 < 0:
+        raise ValueError(f"AutoMixprecision: L2Target must be at least 0, got {l2}")
     plan.distance = mean_l2 if plan.evaluate is None else None
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import onnx
 
 from aimetpp.amp.narrowing_algo import NarrowingAlgo
-from aimetpp.amp.quantizer_groups import GroupMembers
+from aimetpp.amp.quantizer_groups import build_members, find_quantizer_group
 from aimetpp.amp.results import ParetoList
 from aimetpp.amp.selection import reading_groups, select_groups
 from aimetpp.common.configs import find_config
+from aimetpp.export.external_data import onnx_bytes
+from aimetpp.export.files import require_writable_folder, write_together
 from aimetpp.mixed_precision.auto import narrowing_candidates
-from aimetpp.onnx.amp.quantizer_groups import find_members, find_quantizer_group
 from aimetpp.onnx.export import build_qdq_model
 from aimetpp.onnx.mixed_precision import MixedPrecisionConfigurator
 from aimetpp.onnx.naming import OpType
@@ -72,8 +73,9 @@ class ModelQuantizer:
 
         Args:
             model_input: the float model.
-            model_output: path of the quantized model, written whole or not at all;
-                None: nothing is written.
+            model_output: path of the quantized model, written whole or not at all, its
+                folder made if missing; weights of more than 2 GiB go into a second file
+                beside it. None: nothing is written.
             calibration_data_reader: a CalibrationDataReader, or an iterable of feeds
                 (dicts of arrays by input name). Read once.
             calibration_data_path: must be None.
@@ -92,6 +94,10 @@ class ModelQuantizer:
             raise ValueError("calibration_data_path: give a calibration_data_reader")
         if calibration_data_reader is None:
             raise TypeError("quantize_model: calibration_data_reader must be given")
+        if model_output is not None:
+            if Path(model_output).is_dir():
+                raise IsADirectoryError(f"model_output is a folder: {model_output}")
+            require_writable_folder(Path(model_output).parent)
         plan = self._plan
         data = list(itertools.islice(feeds_of(calibration_data_reader), plan.data_size))
         if not data:
@@ -130,6 +136,7 @@ def _simulate(plan: Plan, model: Any, data: list[dict[str, Any]]) -> Any:
     if plan.percentile is not None:
         sim.set_percentile_value(plan.percentile)
     _leave_out(sim, plan)
+    sim.int32_bias = plan.int32_bias
     sim.compute_encodings(lambda session: [session.run(None, feeds) for feeds in data])
     return sim
 
@@ -239,7 +246,13 @@ class _OutputMetric:
             snap_to_powers_of_two(self._sim, self._snap)
         outputs = self._outputs(session)
         if self._auto.evaluate is not None:
-            return float(self._auto.evaluate(outputs))
+            score = self._auto.evaluate(outputs)
+            try:
+                return float(score)
+            except (TypeError, ValueError) as error:
+                raise TypeError(
+                    f"EvaluateFunction must return a number, got {type(score).__name__}"
+                ) from error
         assert self._auto.distance is not None
         if self._reference is None:
             with self._sim.quantizers_off():
@@ -257,13 +270,6 @@ class _OutputMetric:
         return [out if index is None else [out[index]] for out in outputs]
 
 
-class _OnnxNarrowingAlgo(NarrowingAlgo):
-    """The search, its groups named by tensors."""
-
-    def _find_members(self, sim: Any) -> list[GroupMembers]:
-        return find_members(sim)
-
-
 def _narrow(sim: Any, plan: Plan, auto: AutoPlan, data: list[Any]) -> ParetoList | None:
     """Auto mixed precision; None where nothing is measured."""
     if auto.tensors:
@@ -271,7 +277,7 @@ def _narrow(sim: Any, plan: Plan, auto: AutoPlan, data: list[Any]) -> ParetoList
         return None
     groups = _searched_groups(sim, auto)
     if auto.measures:
-        algo = _OnnxNarrowingAlgo(
+        algo = NarrowingAlgo(
             sim,
             narrowing_candidates((plan.activation, plan.weight), auto.narrow),
             _OutputMetric(sim, plan, auto, data),
@@ -300,7 +306,7 @@ def _narrow_tensors(sim: Any, auto: AutoPlan) -> None:
 
 def _searched_groups(sim: Any, auto: AutoPlan) -> list[Any]:
     """The groups of the layers that are searched, in graph order."""
-    members = find_members(sim)
+    members = build_members(sim)
     if auto.include or auto.exclude:
         members = select_groups(
             sim, members, auto.include or None, auto.exclude or None
@@ -335,9 +341,6 @@ def _shares_input(sim: Any, op: int) -> bool:
 
 
 def _write(model: onnx.ModelProto, path: Path) -> None:
-    temporary = path.with_name(path.name + ".part")
-    try:
-        onnx.save(model, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    data_path = path.with_name(f"{path.name}.data")
+    content, weights = onnx_bytes(model, data_path.name)
+    write_together({path: content, **({data_path: weights} if weights else {})})

@@ -45,9 +45,10 @@ def network() -> onnx.ModelProto:
         "conv1.weight": rng.normal(size=(3, 2, 3, 3)) / 3,
         "conv2.weight": rng.normal(size=(2, 3, 3, 3)) / 4,
         "gemm.weight": rng.normal(size=(8, 4)) / 2,
+        "conv1.bias": rng.normal(size=3) / 10,
     }
     nodes = [
-        helper.make_node("Conv", ["x", "conv1.weight"], ["a"], "conv1"),
+        helper.make_node("Conv", ["x", "conv1.weight", "conv1.bias"], ["a"], "conv1"),
         helper.make_node("Relu", ["a"], ["r"], "relu"),
         helper.make_node("Conv", ["r", "conv2.weight"], ["b"], "conv2"),
         helper.make_node("Flatten", ["b"], ["f"], "flatten"),
@@ -301,6 +302,7 @@ def test_what_has_no_effect_is_an_error(options: dict[str, Any], message: str) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"L2Target": -1}, "L2Target must be at least 0"),
         ({"L2Traget": 1}, r"unknown keys \['L2Traget'\]"),
         ({"L2Target": 1, "Top1AccTarget": 1}, "not both"),
         ({"Top1AccTarget": 1}, "go together"),
@@ -318,6 +320,37 @@ def test_options_of_the_search_are_checked(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         quantize(auto(**options))
+
+
+def test_the_file_computes_what_was_searched(tmp_path: Path) -> None:
+    """Biases are 32-bit integers in both."""
+    quantizer = ModelQuantizer(Config(auto(L2Target=0.5)))
+    path = tmp_path / "made" / "quantized.onnx"
+    quantizer.quantize_model(network(), path, Reader())
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = (
+        onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    )
+    session = onnxruntime.InferenceSession(path, options)
+    for x, expected in zip(DATA, outputs(quantizer), strict=True):
+        for got, want in zip(session.run(None, {"x": x}), expected, strict=True):
+            np.testing.assert_array_equal(got, want)
+    assert [p.name for p in path.parent.iterdir()] == ["quantized.onnx"]
+
+
+def test_where_it_cannot_write_it_says_so_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    read: list[Any] = []
+    for target in (tmp_path, tmp_path / "file" / "quantized.onnx"):
+        with pytest.raises(OSError):
+            ModelQuantizer(Config(tutorial())).quantize_model(
+                network(), target, (read.append(x) for x in DATA)
+            )
+    assert read == []
+    with pytest.raises(TypeError, match="EvaluateFunction must return a number"):
+        quantize(auto(Top1AccTarget=0.1, EvaluateFunction=lambda outputs: None))
+    with pytest.raises(TypeError, match="Top1AccTarget must be a number"):
+        quantize(auto(Top1AccTarget="1", EvaluateFunction=len))
 
 
 def test_conflicts_and_missing_data_are_errors() -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from aimetpp.amp import evaluation, mixed_precision_algo
-from aimetpp.amp.quantizer_groups import GroupMembers
 from aimetpp.amp.simulation import Simulation
 from aimetpp.common.batches import split_batch
-from aimetpp.onnx.amp.quantizer_groups import find_members
 
 __all__ = ["EvalCallbackFactory", "GreedyMixedPrecisionAlgo"]
 
@@ -49,9 +47,6 @@ class GreedyMixedPrecisionAlgo(mixed_precision_algo.GreedyMixedPrecisionAlgo):
             phase1_optimize=phase1_optimize,
             **options,
         )
-
-    def _find_members(self, sim: Simulation) -> list[GroupMembers]:
-        return find_members(sim)
 
 
 class _SessionMetric(evaluation.Metric):
@@ -90,6 +85,7 @@ class EvalCallbackFactory(evaluation.EvalCallbackFactory):
     Every metric is higher for a better match, and depends on the samples only: not
     on how they are batched, the last batch is cut to the number of samples asked
     for. The samples are read once and kept, so that every evaluation sees the same.
+    The metrics are those of aimetpp.amp.evaluation.EvalCallbackFactory.
 
     Args:
         data_loader: an iterable of batches: arrays; or tuples or lists that begin with
@@ -97,19 +93,13 @@ class EvalCallbackFactory(evaluation.EvalCallbackFactory):
             names of the inputs.
         forward_fn: called as `forward_fn(session, batch)`, returns the output. The
             default feeds the inputs and returns all outputs.
+        output_index: which of the floating outputs counts; None for all.
 
     Raises:
-        TypeError: `data_loader` is not iterable or `forward_fn` not callable.
+        TypeError, ValueError: as there.
     """
 
     _metric_class = _SessionMetric
-
-    def __init__(
-        self,
-        data_loader: Iterable[Any],
-        forward_fn: Callable[[Any, Any], Any] | None = None,
-    ) -> None:
-        super().__init__(data_loader, forward_fn)
 
 
 def _as_tensor(value: Any) -> Any:

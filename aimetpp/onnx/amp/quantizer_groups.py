@@ -10,13 +10,9 @@ from typing import Any
 import torch
 
 from aimetpp import _C
-from aimetpp.amp.quantizer_groups import (
-    GroupMembers,
-    NamedGroup,
-    QuantizerDict,
-    build_members,
-)
-from aimetpp.amp.simulation import Simulation
+from aimetpp.amp.quantizer_groups import NamedGroup, find_quantizer_group
+
+__all__ = ["QuantizerGroup", "find_quantizer_group"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +30,24 @@ class QuantizerGroup(NamedGroup):
     activation_quantizers: tuple[str, ...] = ()
     supported_kernel_ops: tuple[str, ...] = ()
     sites: tuple[int, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def of_sites(
+        cls, graph: _C.OpGraph, sites: list[int], kernel_ops: tuple[str, ...]
+    ) -> QuantizerGroup:
+        # A tensor at several sites counts once.
+        labels = dict.fromkeys(cls.site_label(graph, site) for site in sites)
+        return cls(
+            parameter_quantizers=tuple(n for kind, n in labels if kind == "weight"),
+            activation_quantizers=tuple(n for kind, n in labels if kind != "weight"),
+            supported_kernel_ops=kernel_ops,
+            sites=tuple(sites),
+        )
+
+    @staticmethod
+    def site_label(graph: _C.OpGraph, site: int) -> tuple[str, str]:
+        is_param = graph.sites[site].kind == "param"
+        return "weight" if is_param else "activation", graph.site_name(site)
 
     @property
     def activations(self) -> tuple[str, ...]:
@@ -71,43 +85,3 @@ class QuantizerGroup(NamedGroup):
             KeyError: a name that is not in the dict.
         """
         return [name_to_quantizer_dict[name] for name in self.parameter_quantizers]
-
-
-def _name_group(
-    graph: _C.OpGraph, sites: list[int], kernel_ops: tuple[str, ...]
-) -> QuantizerGroup:
-    records = graph.sites
-    names: dict[bool, dict[str, None]] = {True: {}, False: {}}  # is it a parameter?
-    for site in sites:
-        names[records[site].kind == "param"][graph.site_name(site)] = None
-    return QuantizerGroup(
-        parameter_quantizers=tuple(names[True]),
-        activation_quantizers=tuple(names[False]),
-        supported_kernel_ops=kernel_ops,
-        sites=tuple(sites),
-    )
-
-
-def find_members(sim: Simulation) -> list[GroupMembers]:
-    """The groups with the indices of their quantizers, in graph order."""
-    return build_members(sim, _name_group)
-
-
-def find_quantizer_group(sim: Simulation) -> tuple[QuantizerDict, list[Any]]:
-    """The quantizer groups of a simulation.
-
-    Args:
-        sim: an aimetpp.onnx.QuantizationSimModel.
-
-    Returns:
-        The quantizers that are on, by the tensor's name, and the groups in graph order;
-        each such quantizer is in exactly one group.
-    """
-    groups = [members.group for members in find_members(sim)]
-    index_of = sim.placement.quantizer_of_site
-    indices = {
-        sim.graph.site_name(site): index_of[site]
-        for group in groups
-        for site in group.sites
-    }
-    return QuantizerDict(sim, indices), groups
