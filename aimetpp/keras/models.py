@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import torch
+from torch.utils import _pytree as pytree
 
 from aimetpp.keras.cores import make_activation, make_core, share_parameters
+from aimetpp.nn.wrap import BaseQuantizationMixin
+from aimetpp.quantsim.tracing import split_dummy_input
 
 # Keras keeps a table of variables as a module, and inside a Sequential a Functional of
 # the same layers: to PyTorch they would be the parameters a second time.
@@ -50,29 +54,38 @@ def layers_of(model: Any) -> Iterator[Any]:
             yield layer
 
 
-def copied(model: Any, clone_layer: Callable[[Any], Any] | None = None) -> Any:
-    """A copy of a Functional or Sequential model, compiled as it is.
+def copied(
+    model: Any,
+    clone_layer: Callable[[Any], Any] | None = None,
+    example: Any = None,
+) -> Any:
+    """A copy of a model, compiled as it is.
 
     Args:
         model: the model.
         clone_layer: makes the new layer of an old one, without its weights; by default
             from its config, and weights are copied.
+        example: with which a subclassed model is called.
 
     Raises:
-        ValueError: a subclassed model, which Keras cannot copy.
+        ValueError: a subclassed model that its config does not describe, with a
+            `clone_layer`, or without an example.
     """
-    if not getattr(model, "inputs", None):
-        raise ValueError(
-            "Keras copies Functional and Sequential models only, got a subclassed "
-            f"{type(model).__name__}: use in_place=True"
+    if getattr(model, "inputs", None):
+        nests = any(isinstance(layer, keras.Model) for layer in model.layers)
+        copy = keras.models.clone_model(
+            model,
+            clone_function=clone_layer,
+            call_function=None if isinstance(model, keras.Sequential) else _call_clone,
+            recursive=nests,
         )
-    nests = any(isinstance(layer, keras.Model) for layer in model.layers)
-    copy = keras.models.clone_model(
-        model,
-        clone_function=clone_layer,
-        call_function=None if isinstance(model, keras.Sequential) else _call_clone,
-        recursive=nests,
-    )
+    elif clone_layer is None and example is not None:
+        copy = _constructed_again(model, example)
+    else:
+        raise ValueError(
+            "a Functional or Sequential model is required, got a subclassed "
+            f"{type(model).__name__}, whose layers cannot be replaced"
+        )
     if model.compiled and not copy.compiled:
         copy.compile_from_config(model.get_compile_config())
     for new, old in zip(layers_of(copy), layers_of(model), strict=True):
@@ -80,6 +93,55 @@ def copied(model: Any, clone_layer: Callable[[Any], Any] | None = None) -> Any:
         if clone_layer is None:
             new.set_weights(old.get_weights())
     return copy
+
+
+def _constructed_again(model: Any, example: Any) -> Any:
+    """A second object of a subclassed model's class, with the same weights, that is
+    seen to compute the same.
+    """
+    is_quantized = isinstance(model, BaseQuantizationMixin)
+    own_class: Any = type(model).__mro__[1] if is_quantized else type(model)
+    name = own_class.__name__
+    advice = (
+        f"give {name} a get_config that has all arguments of its __init__, or use "
+        "in_place=True"
+    )
+    args, kwargs = split_dummy_input(example)
+    try:
+        copy = own_class.from_config(_init_arguments(own_class, model.get_config()))
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} cannot be constructed again from its config; {advice}: {error}"
+        ) from error
+    with torch.no_grad():
+        copy(*args, **kwargs)
+        try:
+            copy.set_weights(model.get_weights())
+        except ValueError as error:
+            raise ValueError(
+                f"{name}: what its config constructs has other weights; {advice}: "
+                f"{error}"
+            ) from error
+        expected, got = (pytree.tree_leaves(x(*args, **kwargs)) for x in (model, copy))
+    if not all(
+        torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+        for one, other in zip(expected, got, strict=True)
+    ):
+        raise ValueError(
+            f"{name}: what its config constructs computes something else; {advice}"
+        )
+    return copy
+
+
+def _init_arguments(own_class: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """A config without what Keras adds to it for every model, where `__init__` does not
+    take that.
+    """
+    parameters = inspect.signature(own_class.__init__).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return config
+    added = {"name", "trainable", "dtype"} - set(parameters)
+    return {key: value for key, value in config.items() if key not in added}
 
 
 def _call_clone(layer: Any, *args: Any, **kwargs: Any) -> Any:

@@ -29,8 +29,8 @@ class QuantizationSimModel(TorchQuantizationSimModel):
         quant_scheme: as of aimetpp.quantsim.QuantizationSimModel.
         rounding_mode: "nearest"; there is no other.
         default_output_bw, default_param_bw: bit-widths, 2 to 32.
-        in_place: quantize `model` itself instead of a copy. Keras copies Functional and
-            Sequential models only.
+        in_place: quantize `model` itself instead of a copy. A subclassed model is
+            copied by its `get_config`, and the copy compared with it.
         config_file: path or shipped name; None: "default".
         default_data_type: QuantizationDataType.int, or .float with 16 bits.
         dummy_input: an example input with which the model is traced; by default random
@@ -38,8 +38,8 @@ class QuantizationSimModel(TorchQuantizationSimModel):
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: an unbuilt model, a subclassed one that is to be copied, an open
-            dimension without dummy_input; else as there.
+        ValueError: an unbuilt model, a subclassed one whose config does not describe
+            it, an open dimension without dummy_input; else as there.
         RuntimeError: Keras on another backend; else as there.
     """
 
@@ -61,7 +61,7 @@ class QuantizationSimModel(TorchQuantizationSimModel):
             raise ValueError(f'rounding_mode must be "nearest", got {rounding_mode!r}')
         if dummy_input is None:
             dummy_input = example_input(model)
-        prepared = model if in_place else copied(model)
+        prepared = model if in_place else copied(model, example=dummy_input)
         attach(prepared, share=True)
         try:
             super().__init__(
@@ -100,13 +100,17 @@ class QuantizationSimModel(TorchQuantizationSimModel):
             qdq_weights: must be False.
 
         Raises:
-            ValueError: `qdq_weights`.
+            ValueError: `qdq_weights`; a subclassed model that cannot be copied.
         """
         if qdq_weights:
             raise ValueError("get_original_model: qdq_weights is not there for Keras")
         quantized: Any = (
             model.model if isinstance(model, QuantizationSimModel) else model
         )
+        if not getattr(quantized, "inputs", None):
+            sim = quantized.__dict__["_aimetpp_sim"]()
+            with sim.quantizers_off():
+                return copied(quantized, example=sim.dummy_input)
         with tempfile.TemporaryDirectory(prefix="aimetpp-keras-") as folder:
             path = Path(folder) / "model.keras"
             quantized.save(path)

@@ -332,7 +332,7 @@ def test_groups_have_the_methods_of_aimets() -> None:
 
 
 class Subclassed(keras.Model):
-    """Says neither its inputs nor how to copy it."""
+    """Does not say its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -354,8 +354,10 @@ def test_what_cannot_be_done_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         QuantizationSimModel(sequential((None, 4), L.Dense(2)))
     subclassed = Subclassed()
     subclassed(np.zeros((1, 4), "float32"))
-    with pytest.raises(ValueError, match="use in_place=True"):
-        QuantizationSimModel(subclassed, dummy_input=torch.zeros(1, 4))
+    with pytest.raises(ValueError, match="does not say its inputs: give dummy_input"):
+        QuantizationSimModel(subclassed)
+    with pytest.raises(ValueError, match="a Functional or Sequential model is requ"):
+        fold_all_batch_norms(subclassed, dummy_input=torch.zeros(1, 4))
     with pytest.raises(TypeError, match="must be a callable that returns a data load"):
         choose_fast_mixed_precision(None, [], [], None, None, "", True, None)
     sim = QuantizationSimModel(model)
