@@ -114,6 +114,37 @@ class SharedWork:
             if len(pending) == before:
                 self._pause()
 
+    def exchange(self, key: str, value: str) -> list[str]:
+        """What each rank gives under a key, by rank; waits for all of them.
+
+        Args:
+            key: used once in this work.
+            value: what this rank gives; not empty.
+
+        Raises:
+            RuntimeError: a rank has died, or the store is gone.
+        """
+        self._ask("set", f"given/{key}/{self.rank}", value)
+        values: list[str] = []
+        while len(values) < self.size:
+            name = f"given/{key}/{len(values)}"
+            if self._ask("check", [name]):
+                values.append(str(self._ask("get", name).decode()))
+                continue
+            if self._has_died(len(values)):
+                raise RuntimeError(
+                    f"rank {self.rank}: rank {len(values)} has died; its part of "
+                    f"{key!r} is missing"
+                )
+            self._pause()
+        return values
+
+    def _has_died(self, rank: int) -> bool:
+        """True for a rank that took part, and gives no sign of life."""
+        tokens = map(self._member, range(1, self._ask("add", "members", 0) + 1))
+        mine = [token for token in tokens if token.startswith(f"rank {rank},")]
+        return bool(mine) and not any(map(self._is_alive, mine))
+
     def _compute(self, name: str, compute: Callable[[], str]) -> str:
         try:
             value = compute()

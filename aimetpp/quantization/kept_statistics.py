@@ -105,6 +105,12 @@ class KeptStatistics(AffineGrid):
             raise
         self._content = content
 
+    def take_statistics(self, statistics: _C.Statistics) -> None:
+        """Sets the range that other statistics yield, and keeps them."""
+        self.statistics = statistics
+        self._ranges = {}
+        self._set_range_from_statistics()
+
     @contextlib.contextmanager
     def compute_encodings(self) -> Iterator[None]:
         previous, self.statistics = self.statistics, None

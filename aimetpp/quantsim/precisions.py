@@ -13,6 +13,7 @@ from aimetpp.common.defs import CallbackFunc
 from aimetpp.common.text import shortened
 from aimetpp.quantization import QuantizerBase
 from aimetpp.quantsim.bank import QuantizerBank
+from aimetpp.quantsim.rank_statistics import merge_statistics
 
 
 def calibration_callback(callback: Any, argument: Any) -> CallbackFunc:
@@ -82,6 +83,27 @@ class PrecisionMethods:
                 RuntimeWarning,
                 stacklevel=stacklevel,
             )
+
+    def merge_calibration(self) -> None:
+        """Takes in what the other ranks of torch.distributed have observed, so that
+        each rank has the ranges of the data of all.
+
+        Every rank calls this after `compute_encodings` on its share of the data. Ranges
+        are then equal in all of them: of extremes (min-max) those of one process that
+        sees all data, of histograms within a bin of those. Waits for all ranks.
+
+        Raises:
+            RuntimeError: there is no other rank, or one has died; ranks have simulated
+                different models.
+            ValueError: ranks have different schemes or shapes.
+        """
+        merge_statistics(
+            {
+                entry.label: entry.integer
+                for entry in self._bank.entries
+                if entry.kind != "param"
+            }
+        )
 
     def set_percentile_value(self, percentile_value: float) -> None:
         """The percentile, 50 to 100, that the "percentile" scheme cuts at. Calibrated

@@ -261,6 +261,7 @@ void bind_quantizer(py::module_& m) {
           py::arg("num_channels"), py::arg("scheme"))
       .def("update", &update_statistics, py::arg("tensor"),
            py::arg("channel_axis") = py::none())
+      .def("merge", &Statistics::merge, py::arg("other"))
       .def_property_readonly("empty", &Statistics::empty)
       .def_property_readonly("num_bytes", &Statistics::bytes)
       .def(
@@ -274,6 +275,7 @@ void bind_quantizer(py::module_& m) {
              return Statistics(statistics);
            })
       .def("to_bytes", &statistics_to_bytes)
+      .def_static("from_bytes", &statistics_from_bytes, py::arg("state"))
       .def(py::pickle(&statistics_to_bytes, &statistics_from_bytes));
   m.def("ranges_from_statistics", &ranges_from_statistics,
         py::arg("statistics"), py::arg("scheme"), py::arg("bitwidth"),

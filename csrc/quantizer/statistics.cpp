@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "quantizer/histogram_sum.h"
 #include "quantizer/range_search.h"
 
 namespace aimetpp::quantizer {
@@ -198,6 +199,25 @@ void Statistics::update(const float* data, std::int64_t outer,
   }
   if (num_bins_ > 0) {
     update_histograms(extremes, data, outer, inner, parallel_for);
+  }
+}
+
+void Statistics::merge(const Statistics& other) {
+  if (num_channels() != other.num_channels() || num_bins_ != other.num_bins_ ||
+      max_growth_ != other.max_growth_) {
+    raise_value_error("statistics: to be merged, both must have ",
+                      num_channels(), " channels of ", num_bins_,
+                      " bins that grow ", max_growth_, " times, got ",
+                      other.num_channels(), " of ", other.num_bins_,
+                      " that grow ", other.max_growth_, " times");
+  }
+  for (std::size_t channel = 0; channel < mins_.size(); ++channel) {
+    include(channel, {other.mins_[channel], other.maxs_[channel]});
+    if (num_bins_ == 0) continue;
+    Histogram sum = histograms_[channel].unpacked(num_bins_);
+    add_histogram(sum, other.histograms_[channel].unpacked(num_bins_),
+                  max_growth_);
+    histograms_[channel] = PackedHistogram(sum);
   }
 }
 

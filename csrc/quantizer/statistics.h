@@ -45,6 +45,12 @@ class AIMETPP_API Statistics {
   void update(const float* data, std::int64_t outer, std::int64_t inner,
               const ParallelFor& parallel_for = serial_for);
 
+  // Takes in what other statistics of the same channels, bins and growth have
+  // seen, as if that data had come after this one's. Extremes are those of all
+  // data; of histograms histogram_sum.h says how near they are. Throws a value
+  // error for statistics of another shape.
+  void merge(const Statistics& other);
+
   // No finite value was seen.
   [[nodiscard]] bool empty() const;
   [[nodiscard]] int num_channels() const {
