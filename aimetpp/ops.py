@@ -17,8 +17,9 @@ and float64 for float64 tensors and grids of 22 bits or more.
 
 Gradients are straight through: `round` counts as the identity, and what the clamp
 cut off passes no gradient to `x`. Those to `min` and `max` follow from the formulas
-above; they are summed in float64 in a fixed order, so they do not depend on the
-number of threads. There are no second derivatives: asking for one raises.
+above; they are summed in a fixed order, at most 8 terms in the precision of the
+arithmetic and their sums in float64, so they do not depend on the number of threads.
+There are no second derivatives: asking for one raises.
 """
 
 import torch

@@ -90,6 +90,17 @@ def channel_row(table: Table) -> None:
     )
 
 
+def copies_of(*sources: torch.Tensor) -> Callable[[], None]:
+    """Copies each into memory that is there."""
+    pairs = [(torch.empty_like(source), source) for source in sources]
+
+    def run() -> None:
+        for target, source in pairs:
+            target.copy_(source)
+
+    return run
+
+
 def backward_row(table: Table, numel: int, label: str, target: float) -> None:
     """Forward and backward with a learned range."""
     x = torch.randn(numel, requires_grad=True)
@@ -97,16 +108,11 @@ def backward_row(table: Table, numel: int, label: str, target: float) -> None:
     low = torch.tensor(LOW, requires_grad=True)
     high = torch.tensor(HIGH, requires_grad=True)
     grid = ops.integer_grid(BITS, False)
-    first, second = torch.empty(numel), torch.empty(numel)
+    two_copies = copies_of(x.detach(), upstream)
 
     def both() -> None:
         ops.fake_quantize(x, low, high, grid, False).backward(upstream)
         x.grad = low.grad = high.grad = None
-
-    def two_copies() -> None:
-        with torch.no_grad():
-            first.copy_(x)
-            second.copy_(upstream)
 
     def with_backward(run: Callable[[], object]) -> Callable[[], object]:
         def step() -> None:
@@ -136,11 +142,7 @@ def frozen_row(table: Table, numel: int, label: str) -> None:
     upstream = torch.randn(numel)
     low, high = torch.tensor(LOW), torch.tensor(HIGH)
     grid = ops.integer_grid(BITS, False)
-    first, second = torch.empty(numel), torch.empty(numel)
-
-    def two_copies() -> None:
-        first.copy_(x.detach())
-        second.copy_(upstream)
+    two_copies = copies_of(x.detach(), upstream)
 
     def ours() -> None:
         ops.fake_quantize(x, low, high, grid, False).backward(upstream)
@@ -186,20 +188,15 @@ def float_rows(table: Table, numel: int, label: str) -> None:
 def several_row(table: Table) -> None:
     """A weight on three grids at once, and on one after the other."""
     x = torch.randn(8 if table.options.quick else 512, 512, 3, 3)
-    targets = [torch.empty_like(x) for _ in range(3)]
     lows = torch.full((x.size(0), 1, 1, 1), LOW)
     grids = [ops.integer_grid(bits, True) for bits in (4, 8, 16)]
-
-    def copies() -> None:
-        for target in targets:
-            target.copy_(x)
 
     def one_by_one() -> None:
         [ops.fake_quantize(x, lows, -lows, grid, True, 0) for grid in grids]
 
     table.row(
         "forward, weight 512x512x3x3 on three grids",
-        {"three copies": copies},
+        {"three copies": copies_of(x, x, x)},
         {
             "ours": lambda: ops.fake_quantize_many(
                 x, [lows] * 3, [-lows] * 3, grids, [True] * 3, 0

@@ -73,6 +73,17 @@ AIMETPP_ALWAYS_INLINE float quotient(float x, const ReciprocalGrid& grid) {
   return std::fma(remainder, grid.reciprocal, near);
 }
 
+// Whether quotient is correct without the second part of the reciprocal, as it
+// is for most scales. With significands s and x in [1, 2) and r = RN(1 / s),
+// |1 - s * r| <= 2^-25 (fma gives it exactly) keeps x * r within half a unit in
+// the last place of x / s: that unit is 2^-24 where x < s, and else x / s < 2
+// and it is 2^-23. Rounded, the product is within one unit, which is what
+// Markstein's theorem asks of the quotient that the last step corrects.
+AIMETPP_ALWAYS_INLINE bool quotients_need_one_part(const ReciprocalGrid& grid) {
+  constexpr float kBound = 1.0F / (1 << 25);
+  return std::abs(std::fma(-grid.scale, grid.reciprocal, 1.0F)) <= kBound;
+}
+
 // transform<QuantMode::fake_quantize>. Clamping x instead of q leaves all that
 // follows within the grid, where adding and subtracting the offset is exact and
 // so can be left out. Of a tiny x / scale only that it rounds to zero matters:

@@ -131,6 +131,9 @@ class QuantFunction : public torch::autograd::Function<Derived> {
     const bool symmetric = context->saved_data["symmetric"].toBool();
     const auto channel_axis =
         context->saved_data["channel_axis"].template to<OptionalAxis>();
+    // With gradients on, the second derivative is asked for, and has to raise.
+    std::optional<at::AutoDispatchBelowADInplaceOrView> below_autograd;
+    if (!at::GradMode::is_enabled()) below_autograd.emplace();
     if constexpr (mode == QuantMode::fake_quantize) {
       const bool ours = is_only_ours(grads[0], saved[0]);
       const at::Tensor& grad = grads[0];

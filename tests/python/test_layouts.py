@@ -97,8 +97,11 @@ class TestBits:
                 wanted = (given, low, high) if learned else (given,)
                 gradients.append(torch.autograd.grad(y, wanted, grad))
         for other in gradients[1:]:
-            for a, b in zip(gradients[0], other, strict=True):
-                assert_same(a, b)
+            assert_same(gradients[0][0], other[0])
+            # Sums are in the order of memory.
+            torch.testing.assert_close(
+                gradients[0][1:], other[1:], rtol=1e-5, atol=1e-4
+            )
 
     def test_float_formats(self, name, large, axis):
         x = make(name, large=large).requires_grad_()

@@ -44,9 +44,12 @@ struct Sums {
   double offset = 0;
 };
 
-// Element i of a stretch goes to lane i % kLanes; a fixed order of additions
-// that a vector register of any width up to 512 bits can follow.
-constexpr std::size_t kLanes = 8;
+// Terms are summed in runs of kRun elements: in Compute, element i to lane
+// i % kLanes, so that at most 8 terms are added before the lane goes to a sum
+// in double. A fixed order of additions that a vector register of any width up
+// to 512 bits can follow.
+constexpr std::size_t kLanes = 16;
+constexpr std::size_t kRun = 8 * kLanes;
 
 struct LaneSums {
   std::array<double, kLanes> scale{};
@@ -96,18 +99,36 @@ AIMETPP_ALWAYS_INLINE void transform_row(const Stored* x, Stored* y,
   }
 }
 
+// Adds the first n terms of a run.
+template <typename Compute>
+AIMETPP_ALWAYS_INLINE void add_run(const std::array<Compute, kRun>& terms,
+                                   std::size_t n,
+                                   std::array<double, kLanes>* sums) {
+  std::array<Compute, kLanes> lanes{};
+  const std::size_t whole = n - n % kLanes;
+  for (std::size_t i = 0; i < whole; i += kLanes) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] += terms[i + lane];
+    }
+  }
+  for (std::size_t i = whole; i < n; ++i) lanes[i - whole] += terms[i];
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    (*sums)[lane] += static_cast<double>(lanes[lane]);
+  }
+}
+
 // dx[i] and the sums over i < n, one grid for all.
 template <QuantMode mode, typename Stored, typename Compute>
 AIMETPP_ALWAYS_INLINE void gradient_span(const Stored* grad, const Stored* x,
                                          Stored* dx, std::int64_t n,
                                          AffineGrid<Compute> grid,
                                          LaneSums* sums) {
-  constexpr std::int64_t kChunk = 256;  // a multiple of kLanes
-  std::array<Compute, kChunk> scale_terms;
-  std::array<Compute, kChunk> offset_terms;
+  constexpr auto kStep = static_cast<std::int64_t>(kRun);
+  std::array<Compute, kRun> scale_terms;
+  std::array<Compute, kRun> offset_terms;
   LaneSums local = *sums;
-  for (std::int64_t begin = 0; begin < n; begin += kChunk) {
-    const std::int64_t size = std::min(kChunk, n - begin);
+  for (std::int64_t begin = 0; begin < n; begin += kStep) {
+    const std::int64_t size = std::min(kStep, n - begin);
     AIMETPP_INDEPENDENT
     for (std::int64_t i = 0; i < size; ++i) {
       const auto element = aimetpp::gradient<mode>(
@@ -116,18 +137,8 @@ AIMETPP_ALWAYS_INLINE void gradient_span(const Stored* grad, const Stored* x,
       scale_terms[static_cast<std::size_t>(i)] = element.scale_term;
       offset_terms[static_cast<std::size_t>(i)] = element.offset_term;
     }
-    const auto filled = static_cast<std::size_t>(size);
-    const std::size_t whole = filled - filled % kLanes;
-    for (std::size_t i = 0; i < whole; i += kLanes) {
-      for (std::size_t lane = 0; lane < kLanes; ++lane) {
-        local.scale[lane] += static_cast<double>(scale_terms[i + lane]);
-        local.offset[lane] += static_cast<double>(offset_terms[i + lane]);
-      }
-    }
-    for (std::size_t i = whole; i < filled; ++i) {
-      local.scale[i - whole] += static_cast<double>(scale_terms[i]);
-      local.offset[i - whole] += static_cast<double>(offset_terms[i]);
-    }
+    add_run(scale_terms, static_cast<std::size_t>(size), &local.scale);
+    add_run(offset_terms, static_cast<std::size_t>(size), &local.offset);
   }
   *sums = local;
 }

@@ -105,7 +105,10 @@ class SpanGradient {
     if constexpr (kConverts) conversion_ = float_conversion<Stored>(isa);
 #if AIMETPP_HAS_AVX
     if constexpr (kHasFastSpan) {
-      if (isa == Isa::avx512) find_gradient_grids(data.layout.channels);
+      const ChannelLayout& layout = data.layout;
+      if (isa == Isa::avx512 && layout.outer * layout.inner >= kWorthAGrid) {
+        find_gradient_grids(layout.channels);
+      }
     }
 #endif
   }
@@ -114,7 +117,7 @@ class SpanGradient {
   void operator()(const Stored* grad, const Stored* x, Stored* dx,
                   std::int64_t n, std::int64_t c, LaneSums* sums) const {
     if constexpr (kConverts) {
-      static_assert(kBuffer % kLanes == 0);  // the lanes follow on
+      static_assert(kBuffer % kRun == 0);  // the runs follow on
       std::array<float, kBuffer> grads;
       std::array<float, kBuffer> values;
       for (std::int64_t begin = 0; begin < n; begin += kBuffer) {
@@ -151,6 +154,10 @@ class SpanGradient {
   }
 
 #if AIMETPP_HAS_AVX
+  // Elements of a channel from which on a GradientGrid saves more time than it
+  // takes to make.
+  static constexpr std::int64_t kWorthAGrid = 256;
+
   // None where a channel does not allow it.
   void find_gradient_grids(std::int64_t channels) {
     std::vector<GradientGrid> found(static_cast<std::size_t>(channels));

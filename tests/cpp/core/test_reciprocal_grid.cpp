@@ -143,6 +143,47 @@ TEST(Quotient, IsTheDivision) {
   }
 }
 
+// As the loop with AVX-512 computes it.
+float quotient_by_one_part(float x, const ReciprocalGrid& grid) {
+  const float near = x * grid.reciprocal;
+  return std::fma(std::fma(-grid.scale, near, x), grid.reciprocal, near);
+}
+
+TEST(Quotient, NeedsOnePartOfTheReciprocalOfMostScales) {
+  std::mt19937 random(3);
+  std::uniform_real_distribution<float> mantissa(1.0F, 2.0F);
+  int suffices = 0;
+  constexpr int kScales = 4000;
+  for (int trial = 0; trial < kScales; ++trial) {
+    ReciprocalGrid grid{};
+    ASSERT_TRUE(make_reciprocal_grid({mantissa(random), 0, 0, 255}, &grid));
+    if (!quotients_need_one_part(grid)) continue;
+    ++suffices;
+    for (int i = 0; i < 100; ++i) {
+      const float x = mantissa(random);
+      ASSERT_EQ(bits_of(quotient_by_one_part(x, grid)), bits_of(x / grid.scale))
+          << x << " / " << grid.scale;
+    }
+  }
+  EXPECT_GT(suffices, kScales / 2);
+  // The scale below 2 whose remainder is nearest to the bound: every x.
+  ReciprocalGrid hardest{};
+  for (float scale = 2; scale > 1.999F; scale = std::nextafter(scale, 0.0F)) {
+    ReciprocalGrid grid{};
+    ASSERT_TRUE(make_reciprocal_grid({scale, 0, 0, 255}, &grid));
+    if (quotients_need_one_part(grid) &&
+        std::abs(grid.reciprocal_remainder) >
+            std::abs(hardest.reciprocal_remainder)) {
+      hardest = grid;
+    }
+  }
+  for (float x = 1; x < 2; x = std::nextafter(x, kInf)) {
+    ASSERT_EQ(bits_of(quotient_by_one_part(x, hardest)),
+              bits_of(x / hardest.scale))
+        << x << " / " << hardest.scale;
+  }
+}
+
 TEST(InsideInterval, IsWhereTheFormulaSaysInside) {
   std::mt19937 random(3);
   std::uniform_real_distribution<float> mantissa(1.0F, 2.0F);
