@@ -6,6 +6,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from aimetpp.quantsim.tracing import split_dummy_input
 # The events that csrc/python/quantizer_view.h makes.
 _CALL = "aimetpp call "
 _SITE = "aimetpp site "
+# Those made here, around each recorded forward.
+_FORWARD = "aimetpp forward "
 
 
 @dataclass(frozen=True)
@@ -72,28 +75,31 @@ class ForwardProfile:
         return self.simulated / self.float_
 
     def report(self, rows: int = 20) -> str:
-        """A table of the slowest `rows` calls and sites each."""
+        """A table of the slowest `rows` calls and sites each, `rows` at least 1."""
         quantizing = sum(site.milliseconds for site in self.sites)
         inside = sum(call.simulated for call in self.calls)
+        calls, sites = self.calls[:rows], self.sites[:rows]
+        # Names end in one column, and so do the numbers behind them.
+        width = max([44, *map(len, [c.name for c in calls])])
+        site_width = max([width + 17, *map(len, [s.name for s in sites])])
         lines = [
             f"one forward: simulated {self.simulated:.2f} ms, float "
             f"{self.float_:.2f} ms, ratio {self.ratio:.3f}",
             f"recorded: {inside:.2f} ms in {len(self.calls)} modules and functional "
             f"ops, of which {quantizing:.2f} ms in {len(self.sites)} quantizers",
             "",
-            f"{'call':<44} {'op':<16} {'n':>3} {'sim ms':>9} {'float ms':>9} "
+            f"{'call':<{width}} {'op':<16} {'n':>3} {'sim ms':>9} {'float ms':>9} "
             f"{'quantizing':>10}",
         ]
         lines += [
-            f"{c.name:<44} {c.op:<16} {c.calls:>3} {c.simulated:>9.3f} "
+            f"{c.name:<{width}} {c.op:<16} {c.calls:>3} {c.simulated:>9.3f} "
             f"{c.float_:>9.3f} {c.quantizing:>10.3f}"
-            for c in self.calls[:rows]
+            for c in calls
         ]
         lines += _rest(len(self.calls), rows, "calls")
-        lines += ["", f"{'site':<61} {'n':>3} {'ms':>9}"]
+        lines += ["", f"{'site':<{site_width}} {'n':>3} {'ms':>9}"]
         lines += [
-            f"{s.name:<61} {s.runs:>3} {s.milliseconds:>9.3f}"
-            for s in self.sites[:rows]
+            f"{s.name:<{site_width}} {s.runs:>3} {s.milliseconds:>9.3f}" for s in sites
         ]
         return "\n".join(lines + _rest(len(self.sites), rows, "sites"))
 
@@ -144,8 +150,7 @@ def profile_forward(
                 run()
                 _wait_for_devices()
                 values.append(1e3 * (time.perf_counter() - start))
-        recorded = _recorded(simulated, repeats)
-        recorded_float = _recorded(in_float, repeats)
+        recorded, recorded_float = _recorded((simulated, in_float), repeats)
     ops = {
         sim.graph.calls[op.call].name: op.kind for op in sim.graph.ops if op.call >= 0
     }
@@ -211,18 +216,32 @@ class _Record:
         table[name].milliseconds += milliseconds
 
 
-def _recorded(run: Any, repeats: int) -> _Record:
-    """Medians of the events of several recorded forwards."""
-    records = []
-    for _ in range(repeats):
-        activities = [torch.profiler.ProfilerActivity.CPU]
-        with torch.profiler.profile(activities=activities) as profiler:
-            run()
-            _wait_for_devices()
-        record = _Record()
-        for event in profiler.events() or ():
-            record.add(event)
-        records.append(record)
+def _recorded(runs: tuple[Callable[[], None], ...], repeats: int) -> list[_Record]:
+    """Medians of the events of several recorded forwards of each of the runs."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities) as profiler:
+        # The first ones warm the profiler up: it makes memory for its events.
+        for number in range(-1, repeats):
+            for index, run in enumerate(runs):
+                with torch.profiler.record_function(f"{_FORWARD}{index} {number}"):
+                    run()
+                    _wait_for_devices()
+    records = {(i, k): _Record() for i in range(len(runs)) for k in range(-1, repeats)}
+    for event in profiler.events() or ():
+        top = event
+        while top.cpu_parent is not None:
+            top = top.cpu_parent
+        if top is not event and top.name.startswith(_FORWARD):
+            index, number = top.name.removeprefix(_FORWARD).split()
+            records[int(index), int(number)].add(event)
+    return [
+        _medians([records[index, number] for number in range(repeats)])
+        for index in range(len(runs))
+    ]
+
+
+def _medians(records: list[_Record]) -> _Record:
+    """One record whose events have the median times of the same ones in others."""
     merged = records[0]
     for kind in ("calls", "sites"):
         tables = [getattr(record, kind) for record in records]

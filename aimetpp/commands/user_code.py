@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -55,6 +56,25 @@ def load_function(name: str) -> Callable[..., Any]:
     return found
 
 
+def call_function(name: str) -> Any:
+    """What the function that `name` names returns, called without arguments.
+
+    Raises:
+        ValueError: it needs arguments; and as `load_function`.
+        FileNotFoundError, ModuleNotFoundError: as `load_function`.
+    """
+    function = load_function(name)
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # a builtin without one
+        return function()
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise ValueError(f"{name} must need no arguments: {error}") from None
+    return function()
+
+
 def load_simulation(
     name: str, config_file: str | os.PathLike[str] | None
 ) -> QuantizationSimModel:
@@ -71,7 +91,7 @@ def load_simulation(
         FileNotFoundError: no such file or config.
         ModuleNotFoundError: no such module.
     """
-    made = load_function(name)()
+    made = call_function(name)
     if isinstance(made, QuantizationSimModel):
         if config_file is not None:
             raise ValueError(

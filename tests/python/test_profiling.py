@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from aimetpp.cli import main
-from aimetpp.profiling import profile_forward
+from aimetpp.profiling import CallTime, ForwardProfile, SiteTime, profile_forward
 from aimetpp.quantsim import QuantizationSimModel
 
 
@@ -85,7 +85,9 @@ def test_command(tmp_path, monkeypatch, capsys):
         "    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())\n"
         "number = 3\n"
         "def nothing():\n"
-        "    return None\n",
+        "    return None\n"
+        "def sized(n):\n"
+        "    return torch.nn.Linear(n, 3)\n",
         encoding="utf-8",
     )
     monkeypatch.chdir(tmp_path)
@@ -97,10 +99,58 @@ def test_command(tmp_path, monkeypatch, capsys):
     for name, message in (
         ("my_model", "a function is named as"),
         ("my_model:number", "no function 'number'"),
-        ("my_model:nothing", "must return a torch.nn.Module, got NoneType"),
+        ("my_model:nothing", "a QuantizationSimModel, got NoneType"),
+        ("my_model:sized", "must need no arguments: missing a required argument: 'n'"),
         ("no_such_module:make", "No module named"),
     ):
         assert main(["profile", name, *options]) == 1
         assert message in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["profile", "my_model:make", "--input", "5,x"])
+    assert main(["profile", "my_model:make", "--input", "5,7"]) == 1
+    assert "could not be traced" in capsys.readouterr().err
+    assert main(["profile", "my_model:make"]) == 1
+    assert "give the sizes of its inputs as --input" in capsys.readouterr().err
+    for wrong in (["--input", "5,x"], ["--rows", "0"], ["--threads", "none"]):
+        with pytest.raises(SystemExit):
+            main(["profile", "my_model:make", *options, *wrong])
+
+
+def test_command_on_inputs_or_a_simulation_of_the_users(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_tokens.py").write_text(
+        "import torch\n"
+        "from aimetpp.quantsim import QuantizationSimModel\n"
+        "def pair():\n"
+        "    layers = torch.nn.Embedding(9, 4), torch.nn.Linear(4, 3)\n"
+        "    return torch.nn.Sequential(*layers), torch.tensor([[1, 8]])\n"
+        "def uncalibrated():\n"
+        "    return QuantizationSimModel(*pair())\n"
+        "def calibrated():\n"
+        "    sim = uncalibrated()\n"
+        "    sim.compute_encodings(lambda model: model(torch.tensor([[1, 8]])))\n"
+        "    return sim\n",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for function in ("pair", "calibrated"):
+        assert main(["profile", f"my_tokens:{function}", "--repeats", "1"]) == 0
+        assert "embedding" in capsys.readouterr().out
+    for arguments, message in (
+        (["my_tokens:uncalibrated"], "must return a calibrated simulation"),
+        (["my_tokens:pair", "--input", "1,2"], "--input is for a function"),
+        (["my_tokens:calibrated", "--param-bits", "4"], "--param-bits is for a model"),
+        (["my_tokens:calibrated", "--config", "default"], "--config is for a model"),
+    ):
+        assert main(["profile", *arguments]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_columns_hold_long_names():
+    name = "a_container_with_a_long_name." * 4 + "conv"
+    calls = [CallTime(name, "conv2d", 1, 2.0, 1.0, 0.5), CallTime("x", "", 1, 1, 1, 0)]
+    sites = [SiteTime(f"{name}.weight", 1, 0.5), SiteTime("x", 1, 0.0)]
+    lines = ForwardProfile(3.0, 2.0, calls, sites).report().splitlines()
+    tables = "\n".join(lines[3:]).split("\n\n")
+    assert [len({len(line) for line in table.splitlines()}) for table in tables] == [
+        1,
+        1,
+    ]
