@@ -8,14 +8,12 @@ tracers name and order inputs by the signature that they see.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
-
-_UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def signature_of(model: torch.nn.Module) -> inspect.Signature:
@@ -105,33 +103,56 @@ def flat_forward(
 
 
 @contextmanager
-def named_forward(model: torch.nn.Module) -> Iterator[None]:
+def named_forward(model: torch.nn.Module, kwargs: Mapping[str, Any]) -> Iterator[None]:
     """Within the context the model's forward shows its own argument names.
 
-    Keyword-only arguments can be given by position too, as TorchScript wants it. A
-    forward with *args or **kwargs stays as it is.
+    Keyword-only arguments and those of `kwargs` that its **kwargs takes can be given by
+    position too, as TorchScript wants it. A forward with *args stays as it is.
     """
     original = signature_of(model)
-    kinds = [parameter.kind for parameter in original.parameters.values()]
-    if any(kind in _UNNAMED for kind in kinds):
+    kinds = {p.kind: name for name, p in original.parameters.items()}
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
         yield
         return
-    plain = original.replace(
-        parameters=[
-            parameter.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
-            for parameter in original.parameters.values()
-        ]
-    )
+    rest = kinds.get(inspect.Parameter.VAR_KEYWORD)
+    plain = _plain_signature(original, [*kwargs])
     own_forward = type(model).forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         given = plain.bind(*args, **kwargs).arguments
-        bound = inspect.BoundArguments(original, given)
+        named = {n: v for n, v in given.items() if n in original.parameters}
+        if rest is not None:
+            named[rest] = {n: v for n, v in given.items() if n not in named}
+        bound = inspect.BoundArguments(original, named)
         return own_forward(model, *bound.args, **bound.kwargs)
 
     forward.__signature__ = plain  # type: ignore[attr-defined]
     with _replaced_forward(model, forward):
         yield
+
+
+def _plain_signature(
+    original: inspect.Signature, keywords: Sequence[str]
+) -> inspect.Signature:
+    """All of its arguments by position or name, and those among `keywords` that it
+    takes as **kwargs.
+    """
+    shown = [
+        parameter
+        for parameter in original.parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    names = {parameter.name for parameter in shown}
+    shown += [inspect.Parameter(n, either) for n in keywords if n not in names]
+    plain: list[inspect.Parameter] = []
+    for parameter in shown:
+        default = parameter.default
+        if plain and plain[-1].default is not parameter.empty:
+            # No argument without a default may follow one that has one.
+            default = None if default is parameter.empty else default
+        plain.append(parameter.replace(kind=either, default=default))
+    return original.replace(parameters=plain)
 
 
 @contextmanager

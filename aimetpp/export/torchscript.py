@@ -117,7 +117,7 @@ def trace_simulation(
         warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
         _ignore_deprecation()
         expected = run_example(sim.model, args, kwargs)
-        with mode, named_forward(sim.model):
+        with mode, named_forward(sim.model, kwargs):
             traced = torch.jit.trace(
                 sim.model,
                 example_inputs=args if not kwargs else None,

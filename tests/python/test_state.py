@@ -2,6 +2,7 @@
 """A simulation saved and built anew, and files that are whole or not there."""
 
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -162,6 +163,36 @@ def test_links_are_followed_and_devices_written_to(tmp_path):
     assert (tmp_path / "real").read_text() == "new"
     assert {p.name for p in tmp_path.iterdir() if p.is_symlink()} == {"link", "nowhere"}
     assert len(list(tmp_path.iterdir())) == 3
+
+
+WRITERS = {
+    "net.onnx": lambda sim, f: sim.export(f, "net"),
+    "net.encodings": lambda sim, f: sim.onnx.export(sim.dummy_input, f / "net.onnx"),
+    "net.pt": lambda sim, f: sim.export_torchscript(f / "net.pt"),
+    "portable.pt": lambda sim, f: sim.export_torchscript(f / "portable.pt", True),
+    "net.json": lambda sim, f: sim.save_encodings_to_json(f, "net"),
+    "net.safetensors": lambda sim, f: sim.export_weights_to_safetensors(f, "net"),
+    "profile.json": lambda sim, f: sim.save_precision_profile(f / "profile.json"),
+}
+
+
+# A limit on the size of files stands in for a full disk: write() fails in the middle.
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path, name):
+    x = torch.randn(4, 3, 6, 6)
+    sim = QuantizationSimModel(make_net().eval(), x)
+    sim.compute_encodings(lambda m: m(x))
+    for old in (*WRITERS, "net_torch.encodings"):
+        (tmp_path / old).write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            WRITERS[name](sim, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    contents = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    assert contents == dict.fromkeys((*WRITERS, "net_torch.encodings"), "old")
 
 
 # -- excluding ----------------------------------------------------------------

@@ -146,6 +146,33 @@ def test_nested_and_keyword_only_inputs(tmp_path):
     assert "forward" not in sim.model.__dict__
 
 
+class Open(nn.Module):
+    """As transformers' models: an optional argument, a keyword-only one, **kwargs."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x, shift=None, *, factor, **rest):
+        y = self.fc(x * factor)
+        y = y if shift is None else y + shift
+        return y + rest["last"] if "last" in rest else y
+
+
+@pytest.mark.parametrize(
+    "names", [["x", "factor"], ["x", "factor", "last"], ["x", "shift", "factor"]]
+)
+def test_arguments_of_an_open_signature(names, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"x": 4, "factor": 4, "shift": 2, "last": 2}
+    example = {n: torch.randn(3, sizes[n], generator=generator) for n in names}
+    sim = QuantizationSimModel(Open().eval(), example)
+    sim.compute_encodings(lambda m: m(**example))
+    export_torchscript(sim, tmp_path / "open.pt")
+    got = torch.jit.load(tmp_path / "open.pt")(**example)
+    assert torch.equal(got, sim.model(**example))
+
+
 def test_any_number_of_inputs(tmp_path):
     class Sum(nn.Module):
         def __init__(self):
