@@ -45,7 +45,11 @@ from aimetpp.amp.progress import Progress, progress_reporter
 from aimetpp.amp.quantizer_groups import build_members
 from aimetpp.amp.result_files import write_results
 from aimetpp.amp.results import ParetoList, SearchSummary
-from aimetpp.amp.selection import select_groups, without_pinned
+from aimetpp.amp.selection import (
+    select_groups,
+    supported_candidates,
+    without_pinned,
+)
 from aimetpp.amp.simulation import Simulation
 from aimetpp.common.amp.utils import AMPSearchAlgo
 from aimetpp.common.inference import eval_mode
@@ -139,7 +143,9 @@ class GreedyMixedPrecisionAlgo:
         self._members = without_pinned(
             sim, select_groups(sim, build_members(sim), include, exclude)
         )
-        self._supported = self._supported_candidates(bool(use_all_amp_candidates))
+        self._supported = supported_candidates(
+            sim, self._members, self._candidates, bool(use_all_amp_candidates)
+        )
         self._folder = None if results_dir is None else prepare_folder(results_dir)
         ensure_calibrated(sim, self._members, self._candidates, forward_pass_callback)
         self.groups = [members.group for members in self._members]
@@ -273,7 +279,8 @@ class GreedyMixedPrecisionAlgo:
         problem, evaluator = session.problem, session.evaluator
         found = self._find(drop, options, session)
         alphas = []
-        if self._reduce and found.stop_reason != "target_unreachable":
+        may_reduce = self._searched and found.stop_reason != "target_unreachable"
+        if self._reduce and may_reduce:
             alphas = reduce_convert_ops(
                 self._sim,
                 problem,
@@ -320,17 +327,6 @@ class GreedyMixedPrecisionAlgo:
             session.evaluator.known,
             session.evaluator.prepare,
         )
-
-    def _supported_candidates(self, use_all: bool) -> list[list[int]]:
-        graph, placement = self._sim.graph, self._sim.placement
-        now = self._sim.precisions()
-        pinned = {index: now[index] for index in self._sim.pinned_quantizers()}
-        return [
-            _C.supported_candidates(
-                members.native, graph, placement, self._candidates, use_all, pinned
-            )
-            for members in self._members
-        ]
 
     def _search_groups(self) -> list[dict[str, Any]]:
         return [
@@ -392,6 +388,6 @@ class GreedyMixedPrecisionAlgo:
                 seconds=evaluator.seconds,
                 estimated_seconds=self._estimated_seconds(),
                 num_ranks=evaluator.num_ranks,
-                num_groups=len(self.groups),
+                num_groups=sum(bool(members.quantizers) for members in self._members),
             ),
         )

@@ -164,7 +164,8 @@ class ParetoList(list[tuple[float, float, NamedGroup, Any]]):
             SearchSummary; `evaluations` is the sum over the phases.
         narrowed: what the sim was left with, where it is not the baseline.
         alphas: the AlphaPoints of phase 3, alpha ascending; empty where it was not
-            asked for, and where the search ended with "target_unreachable".
+            asked for, where the search ended with "target_unreachable", and where
+            everything is pinned.
     """
 
     def __init__(

@@ -47,9 +47,6 @@ def select_groups(
 def without_pinned(sim: Simulation, groups: list[GroupMembers]) -> list[GroupMembers]:
     """The groups without the quantizers that are pinned (`sim.pin`), which a search
     leaves at their precision; groups that hold no others are left out.
-
-    Raises:
-        ValueError: nothing is left to search.
     """
     pinned = sim.pinned_quantizers()
     if pinned.isdisjoint(index for members in groups for index in members.quantizers):
@@ -66,13 +63,38 @@ def without_pinned(sim: Simulation, groups: list[GroupMembers]) -> list[GroupMem
         )
         for members in groups
     ]
-    free = [members for members in free if members.quantizers]
-    if not free:
-        raise ValueError(
-            "every quantizer to search is pinned, as manual mixed precision does with "
-            "those that its requests reach; sim.unpin() lets a search change them"
+    # Where none is left, one without quantizers: a search of it scores the simulation
+    # and finds nothing to narrow.
+    return [members for members in free if members.quantizers] or free[:1]
+
+
+def supported_candidates(
+    sim: Simulation,
+    groups: list[GroupMembers],
+    candidates: list[tuple[str, str]],
+    use_all: bool,
+) -> list[list[int]]:
+    """By group the indices of the candidates that its ops have kernels for, beside
+    what is pinned.
+
+    Args:
+        sim: the simulation.
+        groups: those searched.
+        candidates: (activation, param) precision names.
+        use_all: whatever the config's kernels are.
+    """
+    now = sim.precisions()
+    pinned = {index: now[index] for index in sim.pinned_quantizers()}
+    supported = []
+    for members in groups:
+        is_free = use_all or not members.quantizers
+        group, graph, placement = members.native, sim.graph, sim.placement
+        supported.append(
+            _C.supported_candidates(
+                group, graph, placement, candidates, is_free, pinned
+            )
         )
-    return free
+    return supported
 
 
 def reading_groups(
