@@ -86,20 +86,37 @@ def flat_forward(
     bound = signature_of(model).bind(*args, **kwargs)
     leaves, spec = pytree.tree_flatten((bound.args, bound.kwargs))
     tensors = tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
-    own_forward = type(model).forward
 
-    # `added`: what a __call__ of the model's own (Keras's) gives its forward.
-    def forward(*flat: torch.Tensor, **added: Any) -> Any:
+    def arguments(flat: tuple[torch.Tensor, ...]) -> tuple[Any, Any]:
         remaining = iter(flat)
         filled = [
             next(remaining) if isinstance(leaf, torch.Tensor) else leaf
             for leaf in leaves
         ]
-        inner_args, inner_kwargs = pytree.tree_unflatten(filled, spec)
-        return own_forward(model, *inner_args, **{**added, **inner_kwargs})
+        result: tuple[Any, Any] = pytree.tree_unflatten(filled, spec)
+        return result
 
-    with _replaced_forward(model, forward):
+    own_class = type(model)
+    if own_class.__call__ is torch.nn.Module.__call__:
+
+        def forward(*flat: torch.Tensor) -> Any:
+            inner_args, inner_kwargs = arguments(flat)
+            return own_class.forward(model, *inner_args, **inner_kwargs)
+
+        with _replaced_forward(model, forward):
+            yield tensors
+        return
+
+    # A call of the model's own (Keras's) looks at the arguments before forward does.
+    def call(self: Any, *flat: torch.Tensor) -> Any:
+        inner_args, inner_kwargs = arguments(flat)
+        return own_class.__call__(self, *inner_args, **inner_kwargs)
+
+    model.__class__ = type(own_class.__name__, (own_class,), {"__call__": call})
+    try:
         yield tensors
+    finally:
+        model.__class__ = own_class
 
 
 @contextmanager

@@ -130,6 +130,22 @@ class BatchNorm3d(_KerasLayout, torch.nn.BatchNorm3d):
     """Of keras.layers.BatchNormalization with inputs of 5 dimensions."""
 
 
+class Noise(torch.nn.Module):
+    """A layer that computes in training only: a leaf, whose ops no trace has seen.
+
+    Args:
+        call: the layer's own, with an argument `training`.
+    """
+
+    def __init__(self, call: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self._layer_call = call
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` itself in inference."""
+        return self._layer_call(x, training=True) if self.training else x
+
+
 _CONVOLUTIONS: dict[int, Any] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
 _NORMS: dict[int, Any] = {
     2: BatchNorm1d,
@@ -205,6 +221,14 @@ def _make_batch_norm(layer: Any) -> torch.nn.Module:
     return core
 
 
+def _make_layer_norm(layer: Any) -> torch.nn.Module | None:
+    axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+    if list(axes) != [-1] or not (layer.scale and layer.center) or layer.rms_scaling:
+        return None
+    core = torch.nn.LayerNorm(layer.gamma.shape[0], eps=layer.epsilon)
+    return _with_values(core, layer.gamma.value, layer.beta)
+
+
 def _make_relu(layer: Any) -> torch.nn.Module | None:
     if layer.negative_slope or layer.threshold or layer.max_value not in (None, 6):
         return None
@@ -228,6 +252,7 @@ _MAKERS: dict[type, Callable[[Any], torch.nn.Module | None]] = {
     keras.layers.Dense: _make_dense,
     keras.layers.Embedding: _make_embedding,
     keras.layers.BatchNormalization: _make_batch_norm,
+    keras.layers.LayerNormalization: _make_layer_norm,
     keras.layers.ReLU: _make_relu,
 }
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
@@ -236,6 +261,7 @@ _CONVOLVING = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 _SAME_LAYOUT: dict[type, dict[str, str]] = {
     keras.layers.BatchNormalization: {"weight": "gamma", "bias": "beta"},
     keras.layers.Embedding: {"weight": "embeddings"},
+    keras.layers.LayerNormalization: {"weight": "gamma", "bias": "beta"},
     keras.layers.ReLU: {},
 }
 

@@ -12,13 +12,28 @@ import keras
 import torch
 from torch.utils import _pytree as pytree
 
-from aimetpp.keras.cores import make_activation, make_core, share_parameters
+from aimetpp.keras.cores import (
+    Noise,
+    make_activation,
+    make_core,
+    share_parameters,
+)
 from aimetpp.nn.wrap import BaseQuantizationMixin
 from aimetpp.quantsim.tracing import split_dummy_input
 
 # Keras keeps a table of variables as a module, and inside a Sequential a Functional of
 # the same layers: to PyTorch they would be the parameters a second time.
 _OWN_MODULES = ("_functional", "_torch_params")
+# They pass their input through in inference.
+_ONLY_IN_TRAINING = (
+    keras.layers.AlphaDropout,
+    keras.layers.Dropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+)
 # Keeps a layer's own value of `_convert_input_args`.
 _CONVERTS = "_aimetpp_convert_input_args"
 
@@ -188,6 +203,11 @@ def attach(model: Any, share: bool) -> dict[torch.nn.Module, Any]:
     Returns:
         The layer of each core.
     """
+    dtypes = {(x.compute_dtype, x.variable_dtype) for x in layers_of(model)}
+    return _attach(model, share, casts=dtypes != {("float32", "float32")})
+
+
+def _attach(model: Any, share: bool, casts: bool) -> dict[torch.nn.Module, Any]:
     cores: dict[torch.nn.Module, Any] = {}
     _hide_own_modules(model)
     for layer in model.layers:
@@ -195,9 +215,9 @@ def attach(model: Any, share: bool) -> dict[torch.nn.Module, Any]:
             continue
         model._modules[_child_name(layer)] = layer
         if isinstance(layer, keras.Model):
-            cores |= attach(layer, share)
+            cores |= _attach(layer, share, casts)
         else:
-            cores |= _attach_core(layer, share)
+            cores |= _attach_core(layer, share, casts)
     return cores
 
 
@@ -237,13 +257,20 @@ def _show_own_modules(layer: Any) -> None:
             layer._modules[name] = own
 
 
-def _attach_core(layer: Any, share: bool) -> dict[torch.nn.Module, Any]:
+def _attach_core(layer: Any, share: bool, casts: bool) -> dict[torch.nn.Module, Any]:
     _hide_own_modules(layer)
-    if layer.compute_dtype == layer.variable_dtype == "float32":
+    if not casts:  # from layer to layer
         # Else every input passes through a cast, which a trace takes for an op.
         layer.__dict__[_CONVERTS] = layer._convert_input_args
         layer.__dict__["_convert_input_args"] = False
-    core, activation = make_core(layer), make_activation(layer)
+    if isinstance(layer, _ONLY_IN_TRAINING):
+        noise = Noise(layer.call)
+        layer._modules["core"] = noise
+        layer.__dict__["call"] = functools.partial(_call_noise, noise)
+        return {}
+    core, activation = None, None
+    if layer.compute_dtype == layer.variable_dtype:  # else variables are cast at a call
+        core, activation = make_core(layer), make_activation(layer)
     if core is None and not (type(layer) is keras.layers.Activation and activation):
         # With a child it is no leaf: the ops that it calls are seen one by one.
         layer._modules["core"] = torch.nn.Identity()
@@ -258,6 +285,11 @@ def _attach_core(layer: Any, share: bool) -> dict[torch.nn.Module, Any]:
         layer._modules["act"] = activation
     layer.__dict__["call"] = functools.partial(_call, layer, core, activation)
     return {} if core is None else {core: layer}
+
+
+def _call_noise(noise: Noise, inputs: torch.Tensor, training: Any = None) -> Any:
+    noise.training = bool(training)
+    return noise(inputs)
 
 
 def _call(

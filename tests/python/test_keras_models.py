@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Keras models of other kinds: several inputs, noise, half precision, subclassed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx_running import run
+from test_keras import random_weights
+
+from aimetpp.keras import QuantizationSimModel
+
+L = keras.layers
+
+
+def images(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+def test_several_inputs_and_outputs_are_exported(tmp_path: Path) -> None:
+    left, right = keras.Input((8,)), keras.Input((6,))
+    parts = [L.Dense(5, activation="relu")(left), L.Dense(5, activation="gelu")(right)]
+    both = L.Concatenate()(parts)
+    outputs = [L.Dense(3)(both), L.Dense(2, activation="softmax")(both)]
+    model = random_weights(keras.Model([left, right], outputs))
+    sim = QuantizationSimModel(model, "min_max")
+    x = [images(4, 8), images(4, 6)]
+    sim.compute_encodings(lambda m: m.predict(x, verbose=0))
+    sim.export(tmp_path, "model", export_int32_bias=False)
+    one = [part[:1] for part in x]
+    exported = onnx.load(tmp_path / "model.onnx")
+    names = [value.name for value in exported.graph.input]
+    got = run(exported, dict(zip(names, one, strict=True)))
+    want = sim.model.predict(one, verbose=0)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert type(sim.model).__call__ is type(model).__call__
+
+
+def test_noise_is_computed_in_training_alone() -> None:
+    """Its ops are none that the trace has seen, and nothing to quantize."""
+    x = keras.Input((8, 8, 3))
+    y = L.SpatialDropout2D(0.3)(L.Conv2D(6, 3)(x))
+    y = L.Flatten()(L.GaussianNoise(0.1)(y))
+    y = L.Dropout(0.5, noise_shape=(None, 1))(y)
+    y = L.AlphaDropout(0.2)(L.Dense(8, activation="relu")(y))
+    model = keras.Model(x, L.Dense(4)(L.GaussianDropout(0.2)(y)))
+    sim = QuantizationSimModel(model, "min_max")
+    data = images(6, 8, 8, 3)
+    with sim.quantizers_off():
+        np.testing.assert_array_equal(
+            sim.model.predict(data, verbose=0), model.predict(data, verbose=0)
+        )
+    sim.compute_encodings(lambda m: m.predict(data, verbose=0))
+    on = [site.name for site in sim.sites() if site.quantizer is not None]
+    assert sum("core.weight" in name for name in on) == 3 and len(on) == 7
+    before = [w.copy() for w in sim.model.get_weights()]
+    sim.model.compile("sgd", "mse")
+    sim.model.fit(data, np.zeros((6, 4)), verbose=0)
+    pairs = zip(before, sim.model.get_weights(), strict=True)
+    assert any((a != b).any() for a, b in pairs)
+
+
+def test_layers_in_half_precision_are_seen_op_by_op() -> None:
+    x = keras.Input((8,))
+    y = L.Dense(8, activation="relu", dtype="mixed_float16")(x)
+    model = random_weights(keras.Model(x, L.Dense(2)(y)))
+    sim = QuantizationSimModel(model, "min_max")
+    data = images(6, 8)
+    with sim.quantizers_off():
+        np.testing.assert_array_equal(
+            sim.model.predict(data, verbose=0), model.predict(data, verbose=0)
+        )
+    sim.compute_encodings(lambda m: m.predict(data, verbose=0))
+    assert sim.is_calibrated()
+    names = [site.name for site in sim.sites() if site.quantizer is not None]
+    assert any("matmul" in name for name in names)
+
+
+def test_layer_norms_are_pytorchs() -> None:
+    x = keras.Input((5, 8))
+    model = random_weights(keras.Model(x, L.LayerNormalization(epsilon=0.1)(x)))
+    sim = QuantizationSimModel(model, "min_max")
+    data = images(6, 5, 8)
+    with sim.quantizers_off():
+        np.testing.assert_allclose(
+            sim.model.predict(data, verbose=0),
+            model.predict(data, verbose=0),
+            rtol=1e-5,
+            atol=1e-6,
+        )
+    params = {s.name: s.quantizer is not None for s in sim.sites() if s.kind == "param"}
+    assert {name.rpartition(".")[2]: on for name, on in params.items()} == {
+        "weight": True,
+        "bias": False,
+    }
+
+
+class Blocks(keras.Model):
+    def __init__(self, units: int = 3, make: Any = None) -> None:
+        super().__init__()
+        self.units = units
+        self.conv, self.norm = L.Conv2D(units, 3), L.BatchNormalization()
+        self.blocks = [L.Dense(4, activation="relu"), L.Dense(2)]
+        self.factor = 1.0 if make is None else make()
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        y = self.norm(self.conv(inputs), training=training)
+        y = keras.ops.mean(keras.ops.relu(y), axis=(1, 2)) * self.factor
+        for block in self.blocks:
+            y = block(y)
+        return y
+
+
+class Misdescribed(Blocks):
+    def get_config(self) -> dict[str, Any]:
+        return {"units": self.units + 1}
+
+
+class Wrong(Blocks):
+    def get_config(self) -> dict[str, Any]:
+        return {"unit": self.units}
+
+
+def test_a_subclassed_model_is_copied_by_its_config() -> None:
+    x = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype("float32")
+    model = Blocks(5)
+    model(x)
+    random_weights(model).compile("adam", "mse")
+    model.conv.trainable = False
+    expected = model.predict(x, verbose=0)
+    sim = QuantizationSimModel(model, "min_max", dummy_input=torch.tensor(x[:1]))
+    assert sim.model is not model and isinstance(sim.model, Blocks)
+    assert not sim.model.conv.trainable
+    sim.compute_encodings(lambda m: m.predict(x, verbose=0))
+    assert {"conv.core.weight", "/relu_0"} <= {
+        s.name for s in sim.sites() if s.quantizer
+    }
+    assert 0 < np.abs(sim.model.predict(x, verbose=0) - expected).max()
+    for quantized in (sim, sim.model):
+        original = QuantizationSimModel.get_original_model(quantized)
+        assert type(original) is Blocks
+        got = original.predict(x, verbose=0)
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    sim.model.fit(x, np.zeros((6, 2)), verbose=0)
+    np.testing.assert_array_equal(model.predict(x, verbose=0), expected)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Misdescribed, "constructs has other weights"),
+        (Wrong, "constructed again from its config"),
+        (lambda: Blocks(3, lambda: 2.0), "computes something else"),
+    ],
+)
+def test_a_config_that_does_not_describe_the_model(model: Any, message: str) -> None:
+    x = np.ones((1, 8, 8, 3), "float32")
+    built = model()
+    built(x)
+    random_weights(built)
+    with pytest.raises(ValueError, match=f"{message}; give .* a get_config that has"):
+        QuantizationSimModel(built, dummy_input=torch.tensor(x))
+    QuantizationSimModel(built, dummy_input=torch.tensor(x), in_place=True)
