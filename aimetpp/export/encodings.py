@@ -2,8 +2,8 @@
 """Encodings as plain numbers, and the JSON files that hold them.
 
 A file keyed by ONNX tensor names (versions 0.6.1, 1.0.0, 2.0.0) goes with an
-exported ONNX file; one keyed by module names (`save_encodings_to_json`) can be
-loaded back into a simulation.
+exported ONNX file; one keyed by module names (`save_encodings_to_json`) needs none
+to be loaded back. `loading` takes both.
 
 In every file's `offset` the grid starts at 0 whatever the sign of its integers, so
 that offset = min / scale; 2.0.0 gives ONNX zero points instead.
@@ -25,6 +25,7 @@ import aimetpp
 from aimetpp.common.files import atomic_write
 from aimetpp.export.files import require_writable_folder
 from aimetpp.export.keys import activation_keys, param_key
+from aimetpp.export.leaves import VERSIONS
 from aimetpp.export.loading import load_encodings
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
 from aimetpp.quantization.blocks import Blocks
@@ -32,7 +33,6 @@ from aimetpp.quantization.blocks import Blocks
 if TYPE_CHECKING:
     from aimetpp.quantsim import QuantizationSimModel
 
-VERSIONS = ("0.6.1", "1.0.0", "2.0.0")
 DEFAULT_VERSION = "1.0.0"
 
 _FLOAT_NAMES = {"fp16": "float16", "bf16": "bfloat16"}

@@ -1,123 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Encodings files keyed by module names -> the quantizers of a simulation."""
+"""Encodings files -> the quantizers of a simulation."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aimetpp.export.keys import activation_keys, param_key
+from aimetpp.export.leaves import EncodingsFile, Leaf, read_encodings
 from aimetpp.quantization import QuantizeDequantize
 
 if TYPE_CHECKING:
     from aimetpp.quantsim import QuantizationSimModel
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One tensor's entry in a file.
-
-    Attributes:
-        precision: "int8", "fp16".
-        symmetric: of an integer grid.
-        scale: per tensor or per channel; empty for floats.
-        offset: of a grid that starts at 0; the same.
-    """
-
-    precision: str
-    symmetric: bool
-    scale: tuple[float, ...]
-    offset: tuple[int, ...]
-
-    @classmethod
-    def parse(cls, name: str, entries: Any) -> Leaf:
-        """From the file's list of dicts, or one dict.
-
-        Raises:
-            ValueError: keys missing or of a wrong kind; the message names the entry.
-        """
-        channels = entries if isinstance(entries, list) else [entries]
-        try:
-            first = channels[0]
-            bits = int(first["bitwidth"])
-            if first["dtype"] == "float":
-                is_bf16 = first.get("exponent_bits") == 8
-                return cls("bf16" if is_bf16 else f"fp{bits}", False, (), ())
-            return cls(
-                precision=f"int{bits}",
-                symmetric=str(first["is_symmetric"]) == "True",
-                scale=tuple(float(channel["scale"]) for channel in channels),
-                offset=tuple(int(channel["offset"]) for channel in channels),
-            )
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(
-                f"load_encodings: the entry of {name!r} must have bitwidth, dtype, "
-                f"is_symmetric, scale and offset ({type(error).__name__}: {error})"
-            ) from error
-
-
-def parse_file(source: Any) -> tuple[str, Any]:
-    """A file's name and content."""
-    if not isinstance(source, str | os.PathLike):
-        raise TypeError(
-            "load_encodings: encodings must be a path or a dict, got "
-            f"{type(source).__name__}"
-        )
-    where = os.fspath(source)
-    try:
-        return where, json.loads(Path(where).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"load_encodings: {where} is not JSON: {error}") from error
-
-
-def read_param_encodings(source: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """The parameters' entries of a file, by name.
-
-    Args:
-        source: a file with a section "param_encodings", or of nothing but entries.
-
-    Raises:
-        ValueError: not such a file.
-    """
-    where, content = parse_file(source)
-    if isinstance(content, Mapping):
-        rest = {} if "activation_encodings" in content else content
-        content = content.get("param_encodings", rest)
-    if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"load_encodings: {where} holds no parameter encodings")
-    return content
-
-
-def _read(source: Any) -> Mapping[str, Any]:
-    if isinstance(source, Mapping):
-        content: Any = source
-        where = "the given dict"
-    else:
-        where, content = parse_file(source)
-    sections = ("activation_encodings", "param_encodings")
-    if not isinstance(content, Mapping) or not all(
-        isinstance(content.get(section, {}), Mapping) for section in sections
-    ):
-        raise ValueError(
-            f"load_encodings: {where} must be keyed by module names, as "
-            "save_encodings_to_json writes it"
-        )
-    if not any(section in content for section in sections):
-        raise ValueError(f"load_encodings: {where} holds no encodings")
-    return content
-
-
-def _flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """("conv1.output.0", entry), ("conv1.weight", entries), ..."""
-    for module, kinds in content.get("activation_encodings", {}).items():
-        for kind, slots in kinds.items():
-            for slot, entry in slots.items():
-                yield f"{module}.{kind}.{slot}", entry
-    yield from content.get("param_encodings", {}).items()
 
 
 def _quantizers_by_key(sim: QuantizationSimModel) -> dict[str, set[int]]:
@@ -143,11 +38,15 @@ def load_encodings(
     partial: bool = True,
     requires_grad: bool | None = None,
     allow_overwrite: bool = True,
+    onnx_export_args: Mapping[str, Any] | None = None,
 ) -> None:
-    """Gives quantizers the encodings of a file that `save_encodings_to_json` wrote.
+    """Gives quantizers the encodings of a file, keyed by modules
+    (`save_encodings_to_json`) or by the tensors of the exported ONNX file, in version
+    0.6.1, 1.0.0 or 2.0.0.
 
     Scales and offsets are afterwards exactly those of the file. All of the file is
-    checked before anything is changed.
+    checked before anything is changed. Encodings that follow from others are passed
+    over: of tensors that only move another's values, and of 32-bit biases.
 
     Args:
         sim: a simulation of the same model.
@@ -158,14 +57,58 @@ def load_encodings(
             turned off.
         requires_grad: whether the loaded ranges are trained; None: as they are.
         allow_overwrite: whether calibration may change the loaded ranges.
+        onnx_export_args: where names are an ONNX file's: the arguments of its export
+            that change names (`input_names`, `output_names`).
 
     Raises:
         RuntimeError: names that do not match, all of them listed; a wrong number of
             channels.
         ValueError: not such a file; two entries that disagree on one quantizer.
     """
-    leaves = {key: Leaf.parse(key, e) for key, e in _flatten(_read(source))}
+    file = read_encodings(source)
+    leaves, quantizers = _known(sim, file, strict, onnx_export_args or {})
+    apply_leaves(sim, leaves, quantizers, partial, requires_grad, allow_overwrite)
+
+
+def load_param_encodings(
+    sim: QuantizationSimModel, source: Mapping[str, Any] | str | os.PathLike[str]
+) -> None:
+    """Gives parameters' quantizers the encodings of a file of any version, for good.
+
+    Raises:
+        RuntimeError, ValueError: as `load_encodings`; a file without parameters.
+    """
+    file = read_encodings(source)
+    params = file.params
+    if params is None:
+        keys = {param_key(sim.graph, s) for s in sim.graph.sites if s.kind == "param"}
+        params = frozenset(keys & set(file.leaves))
+    if not params:
+        where = source if isinstance(source, str | os.PathLike) else "the given dict"
+        raise ValueError(f"load_encodings: {where} holds no parameter encodings")
+    leaves = {name: leaf for name, leaf in file.leaves.items() if name in params}
+    only_params = EncodingsFile(leaves, params, by_tensor=False)
+    known, quantizers = _known(sim, only_params, True, {})
+    apply_leaves(sim, known, quantizers, True, False, allow_overwrite=False)
+
+
+def _known(
+    sim: QuantizationSimModel,
+    file: EncodingsFile,
+    strict: bool,
+    onnx_export_args: Mapping[str, Any],
+) -> tuple[dict[str, Leaf], dict[str, set[int]]]:
+    """The file's entries that count, and indices in the placement by their names."""
+    leaves = dict(file.leaves)
     quantizers = _quantizers_by_key(sim)
+    derived: set[str] = set()
+    if file.by_tensor:
+        found, derived = _quantizers_by_tensor(sim, leaves, onnx_export_args)
+        quantizers = {**found, **quantizers}
+    for name, leaf in file.leaves.items():
+        is_bias = leaf.precision == "int32" and not quantizers.get(name)
+        if name in derived or is_bias:
+            del leaves[name]
     unknown = [key for key in leaves if key not in quantizers]
     without = [key for key in leaves if key in quantizers and not quantizers[key]]
     if strict and (unknown or without):
@@ -176,7 +119,25 @@ def load_encodings(
             parts.append(f"no quantizer there: {', '.join(without)}")
         raise RuntimeError(f"load_encodings: names do not match; {'; '.join(parts)}")
     known = {key: leaf for key, leaf in leaves.items() if quantizers.get(key)}
-    apply_leaves(sim, known, quantizers, partial, requires_grad, allow_overwrite)
+    return known, quantizers
+
+
+def _quantizers_by_tensor(
+    sim: QuantizationSimModel,
+    names: Mapping[str, Leaf],
+    onnx_export_args: Mapping[str, Any],
+) -> tuple[dict[str, set[int]], set[str]]:
+    """Indices in the placement by the name of a tensor of the ONNX file, and names
+    whose encodings follow from others.
+    """
+    from aimetpp.export.tensor_names import sites_by_tensor
+
+    sites, derived = sites_by_tensor(sim, names, onnx_export_args)
+    of_site = sim.placement.quantizer_of_site
+    return {
+        name: {of_site[site] for site in found if of_site[site] >= 0}
+        for name, found in sites.items()
+    }, derived
 
 
 def apply_leaves(
@@ -222,7 +183,8 @@ def apply_leaves(
     for index, (_, leaf) in chosen.items():
         if leaf.scale:
             quantizer = sim._bank.entries[index].integer
-            quantizer.set_encoding(leaf.scale, leaf.offset, leaf.symmetric)
+            offset = leaf.offset_from(int(quantizer.grid[0]))
+            quantizer.set_encoding(leaf.scale, offset, leaf.symmetric)
             quantizer.allow_overwrite(allow_overwrite)
             if requires_grad is not None:
                 quantizer.min.requires_grad_(requires_grad)

@@ -106,24 +106,18 @@ def build_qdq_model(
             `args`, or the exporter failed.
     """
     opset = MAX_OPSET if opset_version is None else opset_version
-    if not MIN_OPSET <= opset <= MAX_OPSET:
-        raise ValueError(
-            f"opset_version must be between {MIN_OPSET} and {MAX_OPSET} (the file gets "
-            f"21 where its precisions need it), got {opset}"
-        )
-    _reject_fixed_options(export_options)
+    _check_options(opset, export_options)
     encodings = site_encodings(sim)
     names = {site.id: site.name for site in sim.sites()}
     needed_opset = required_opset(encodings, names)
-    signature = _Signature.of(sim, args, input_names, output_names)
-    if dynamic_batch:
-        batch_axes = {name: {0: "batch"} for name in signature.batched}
-        dynamic_axes = {**batch_axes, **dict(dynamic_axes or {})}
-    model = _export_with_markers(
+    model = export_with_markers(
         sim,
-        signature,
+        args,
         opset_version=opset,
-        dynamic_axes=dict(dynamic_axes) if dynamic_axes else None,
+        input_names=input_names,
+        output_names=output_names,
+        dynamic_axes=dynamic_axes,
+        dynamic_batch=dynamic_batch,
         **export_options,
     )
     if needed_opset > opset:
@@ -136,7 +130,43 @@ def build_qdq_model(
     return QdqModel(model, tensors, export_int32_bias)
 
 
-def _reject_fixed_options(options: Mapping[str, Any]) -> None:
+def export_with_markers(
+    sim: QuantizationSimModel,
+    args: Any,
+    *,
+    off_too: bool = False,
+    opset_version: int = MAX_OPSET,
+    input_names: list[str] | None = None,
+    output_names: list[str] | None = None,
+    dynamic_axes: Mapping[str, Any] | None = None,
+    dynamic_batch: bool = False,
+    **export_options: Any,
+) -> onnx.ModelProto:
+    """Exports `sim.model` in eval mode with a marker node where each quantizer stands.
+
+    The arguments are those of `build_qdq_model`; `off_too` asks for markers where
+    quantizers stand that are off, too.
+    """
+    signature = _Signature.of(sim, args, input_names, output_names)
+    if dynamic_batch:
+        batch_axes = {name: {0: "batch"} for name in signature.batched}
+        dynamic_axes = {**batch_axes, **dict(dynamic_axes or {})}
+    return _run_exporter(
+        sim,
+        signature,
+        off_too,
+        opset_version=opset_version,
+        dynamic_axes=dict(dynamic_axes) if dynamic_axes else None,
+        **export_options,
+    )
+
+
+def _check_options(opset: int, options: Mapping[str, Any]) -> None:
+    if not MIN_OPSET <= opset <= MAX_OPSET:
+        raise ValueError(
+            f"opset_version must be between {MIN_OPSET} and {MAX_OPSET} (the file gets "
+            f"21 where its precisions need it), got {opset}"
+        )
     fixed = {"dynamo", "f", "model", "custom_opsets", "training", "kwargs"}
     wrong = sorted(fixed & set(options))
     if wrong:
@@ -218,15 +248,15 @@ def _marker_symbolic(opset: int) -> Iterator[None]:
         torch.onnx.unregister_custom_op_symbolic("aimetpp::site", opset)
 
 
-def _export_with_markers(
-    sim: QuantizationSimModel, signature: _Signature, **options: Any
+def _run_exporter(
+    sim: QuantizationSimModel, signature: _Signature, off_too: bool, **options: Any
 ) -> onnx.ModelProto:
     opset = options["opset_version"]
     with (
         tempfile.TemporaryDirectory(prefix="aimetpp-onnx-") as folder,
         warnings.catch_warnings(),
         eval_mode(sim.model),
-        sim.marker_mode(),
+        sim.marker_mode(off_too),
         flat_forward(sim.model, signature.args, signature.kwargs) as tensors,
         _marker_symbolic(opset),
     ):

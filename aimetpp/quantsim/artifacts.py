@@ -220,8 +220,11 @@ class ArtifactMethods:
         partial: bool = True,
         requires_grad: bool | None = None,
         allow_overwrite: bool = True,
+        *,
+        onnx_export_args: dict[str, Any] | None = None,
     ) -> None:
-        """Sets encodings from a file or dict that `save_encodings_to_json` wrote.
+        """Sets encodings from a file, keyed by modules (`save_encodings_to_json`) or by
+        the tensors of the exported ONNX file (versions 0.6.1, 1.0.0, 2.0.0).
 
         Args:
             encodings: path, or the parsed content.
@@ -230,6 +233,8 @@ class ArtifactMethods:
                 are turned off.
             requires_grad: whether the loaded ranges are trained; None: as they are.
             allow_overwrite: whether calibration may change the loaded ranges.
+            onnx_export_args: where names are an ONNX file's: the arguments of its
+                export that change names (`input_names`, `output_names`).
 
         Raises:
             TypeError: neither a path nor a dict.
@@ -245,6 +250,7 @@ class ArtifactMethods:
             partial=partial,
             requires_grad=requires_grad,
             allow_overwrite=allow_overwrite,
+            onnx_export_args=onnx_export_args,
         )
 
     def set_and_freeze_param_encodings(
@@ -255,19 +261,16 @@ class ArtifactMethods:
 
         Args:
             encoding_path: a file as for `load_encodings`, of which only the
-                parameters count, or one that holds nothing but their entries by name.
+                parameters count, or one that holds nothing but their entries by name
+                (0.6.1).
 
         Raises:
             RuntimeError: names that do not match, all of them listed.
             ValueError: not such a file.
         """
-        from aimetpp.export.loading import read_param_encodings
+        from aimetpp.export.loading import load_param_encodings
 
-        self.load_encodings(
-            {"param_encodings": read_param_encodings(encoding_path)},
-            requires_grad=False,
-            allow_overwrite=False,
-        )
+        load_param_encodings(cast("QuantizationSimModel", self), encoding_path)
 
     def export_weights_to_safetensors(
         self, path: str | os.PathLike[str], filename_prefix: str

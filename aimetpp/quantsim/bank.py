@@ -192,17 +192,27 @@ class QuantizerBank:
 
     @contextlib.contextmanager
     def swapped(
-        self, replace: Callable[[Slot, QuantizerBase], torch.nn.Module | None]
+        self,
+        replace: Callable[[Slot, QuantizerBase], torch.nn.Module | None],
+        off_too: bool = False,
     ) -> Iterator[None]:
-        """Within the context every quantizer that is on is replaced in its slot."""
-        saved = [(slot, slot.get()) for entry in self.entries for slot in entry.slots]
+        """Within the context every quantizer that is on is replaced in its slot.
+
+        Args:
+            replace: makes what stands there instead.
+            off_too: also fills the slots of quantizers that are off.
+        """
+        slots = [(entry, slot) for entry in self.entries for slot in entry.slots]
+        saved = [(entry, slot, slot.get()) for entry, slot in slots]
         try:
-            for slot, quantizer in saved:
+            for entry, slot, quantizer in saved:
                 if isinstance(quantizer, QuantizerBase):
                     slot.set(replace(slot, quantizer))
+                elif quantizer is None and off_too:
+                    slot.set(replace(slot, entry.integer))
             yield
         finally:
-            for slot, quantizer in saved:
+            for _, slot, quantizer in saved:
                 slot.set(quantizer)
 
     def forget_unobserved(self) -> None:

@@ -231,11 +231,14 @@ class QuantizationSimModel(
             yield
 
     @contextlib.contextmanager
-    def marker_mode(self) -> Iterator[None]:
+    def marker_mode(self, off_too: bool = False) -> Iterator[None]:
         """Within the context each enabled site passes its tensor through the marker
         op instead of quantizing it, so that an exporter sees where sites are.
+
+        Args:
+            off_too: sites whose quantizers are off do so too.
         """
-        with self._bank.swapped(_Marker):
+        with self._bank.swapped(_Marker, off_too):
             yield
 
     # -- taking apart -------------------------------------------------------

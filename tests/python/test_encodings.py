@@ -350,10 +350,13 @@ def test_not_an_encodings_file(sim, tmp_path):
     path.write_text("{")
     with pytest.raises(ValueError, match="x.json is not JSON"):
         load_encodings(sim, path)
-    with pytest.raises(ValueError, match="keyed by module names"):
-        load_encodings(sim, {"activation_encodings": [], "param_encodings": []})
-    with pytest.raises(ValueError, match="holds no encodings"):
-        load_encodings(sim, {})
+    with pytest.raises(ValueError, match="sections of an unknown kind"):
+        load_encodings(sim, {"activation_encodings": 3})
+    with pytest.raises(ValueError, match="'conv' must have 'input' or 'output'"):
+        load_encodings(sim, {"activation_encodings": {"conv": 3}})
+    for empty in ({}, {"activation_encodings": [], "param_encodings": []}):
+        with pytest.raises(ValueError, match="holds no encodings"):
+            load_encodings(sim, empty)
     bad = {"param_encodings": {"fc.weight": [{"bitwidth": 8}]}}
     with pytest.raises(ValueError, match="entry of 'fc.weight' must have"):
         load_encodings(sim, bad)
@@ -386,6 +389,6 @@ def test_param_encodings_are_set_and_frozen(sim, images, tmp_path, only_params):
     sim.compute_encodings(lambda m: m(images))
     assert quantizer.get_scale().flatten().tolist() == wanted
     assert sim.model.fc.output_quantizers[0].get_encodings() == before
-    path.write_text("{}")
-    with pytest.raises(ValueError, match="holds no parameter encodings"):
+    path.write_text(json.dumps({**content, "param_encodings": {}}))
+    with pytest.raises(ValueError, match="all.json holds no parameter encodings"):
         sim.set_and_freeze_param_encodings(path)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Encodings files of all versions, read: one entry per tensor."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+VERSIONS = ("0.6.1", "1.0.0", "2.0.0")
+# Of versions 1.0.0 and 2.0.0: scales of scales, which no quantizer here has.
+_SCALES_OF_SCALES = ("per_block_int_scale", "compressed_bw")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One tensor's entry in a file.
+
+    Attributes:
+        precision: "int8", "fp16", "bf16".
+        symmetric: of a grid that is centred on zero.
+        scale, offset: one per range, blocks in row-major order; empty for the float
+            formats. Offsets are of a grid that starts at 0; with `signed` of one that
+            starts at its lowest integer (negated ONNX zero points), -127 or -128.
+        signed: see `offset`.
+    """
+
+    precision: str
+    symmetric: bool = False
+    scale: tuple[float, ...] = ()
+    offset: tuple[int, ...] = ()
+    signed: bool = False
+
+    def offset_from(self, lowest: int) -> tuple[int, ...]:
+        """Offsets of a grid that starts at 0, where the quantizer's starts at `lowest`
+        if it is signed.
+        """
+        if not self.signed:
+            return self.offset
+        start = min(lowest, 0) or -(2 ** (int(self.precision[3:]) - 1))
+        return tuple(offset + start for offset in self.offset)
+
+
+@dataclass(frozen=True)
+class EncodingsFile:
+    """What a file holds.
+
+    Attributes:
+        leaves: by name; activations of a file keyed by modules as "conv1.output.0".
+        params: names of parameters; None where the file does not tell them apart.
+        by_tensor: names are those of an ONNX file's tensors.
+    """
+
+    leaves: dict[str, Leaf]
+    params: frozenset[str] | None
+    by_tensor: bool
+
+
+def read_encodings(source: Mapping[str, Any] | str | os.PathLike[str]) -> EncodingsFile:
+    """Reads an encodings file of version 0.6.1 (keyed by modules or by tensors), 1.0.0
+    or 2.0.0, or one with nothing but parameters' entries of 0.6.1 by name.
+
+    Args:
+        source: path, or the parsed content.
+
+    Raises:
+        TypeError: neither a path nor a dict.
+        ValueError: not such a file; the message says which entry is wrong and how.
+    """
+    where, content = _content(source)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"load_encodings: {where} is not an encodings file")
+    version = content.get("version")
+    if isinstance(version, str) and version not in VERSIONS:
+        raise ValueError(
+            f"load_encodings: {where} must be of version {', '.join(VERSIONS)}, got "
+            f"{version!r}"
+        )
+    file = _read(content, where)
+    if not file.leaves:
+        raise ValueError(f"load_encodings: {where} holds no encodings")
+    return file
+
+
+def _read(content: Mapping[str, Any], where: str) -> EncodingsFile:
+    if "encodings" in content:
+        leaves = dict(_named_leaves(content["encodings"], _leaf_2_0_0, where))
+        return EncodingsFile(leaves, None, by_tensor=True)
+    sections = ("activation_encodings", "param_encodings")
+    if "version" not in content and not any(s in content for s in sections):
+        content = {"param_encodings": content}
+    activations, params = (content.get(section, {}) for section in sections)
+    if isinstance(activations, list) or isinstance(params, list):
+        first = dict(_named_leaves(activations or [], _leaf_1_0_0, where))
+        second = dict(_named_leaves(params or [], _leaf_1_0_0, where))
+        return EncodingsFile({**first, **second}, frozenset(second), by_tensor=True)
+    if not isinstance(activations, Mapping) or not isinstance(params, Mapping):
+        raise ValueError(f"load_encodings: {where} has sections of an unknown kind")
+    by_tensor = any(isinstance(entry, list) for entry in activations.values())
+    flat = activations if by_tensor else dict(_by_module(activations, where))
+    entries = {**flat, **params}
+    leaves = {n: _leaf(n, e, _leaf_0_6_1, where) for n, e in entries.items()}
+    return EncodingsFile(leaves, frozenset(params), by_tensor)
+
+
+def _content(source: Any) -> tuple[str, Any]:
+    """A file's name and what it holds."""
+    if isinstance(source, Mapping):
+        return "the given dict", source
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            "load_encodings: encodings must be a path or a dict, got "
+            f"{type(source).__name__}"
+        )
+    where = os.fspath(source)
+    try:
+        return where, json.loads(Path(where).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"load_encodings: {where} is not JSON: {error}") from error
+
+
+def _by_module(activations: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    """("conv1.output.0", entry), ..."""
+    for module, kinds in activations.items():
+        if not isinstance(kinds, Mapping):
+            raise ValueError(
+                f"load_encodings: {where}: {module!r} must have 'input' or 'output'"
+            )
+        for kind, slots in kinds.items():
+            for slot, entry in slots.items():
+                yield f"{module}.{kind}.{slot}", entry
+
+
+def _named_leaves(entries: Any, parse: Any, where: str) -> Iterable[tuple[str, Leaf]]:
+    if not isinstance(entries, list):
+        raise ValueError(f"load_encodings: {where} must have a list of encodings")
+    for entry in entries:
+        if not isinstance(entry, Mapping) or "name" not in entry:
+            raise ValueError(f"load_encodings: {where} has an entry without a name")
+        name = entry["name"]
+        wrong = [key for key in _SCALES_OF_SCALES if key in entry]
+        if wrong:
+            raise ValueError(
+                f"load_encodings: {where}: the entry of {name!r} has {wrong[0]}: "
+                "scales that are quantized themselves (LPBQ) are not supported"
+            )
+        yield name, _leaf(name, entry, parse, where)
+
+
+def _leaf(name: str, entry: Any, parse: Any, where: str) -> Leaf:
+    try:
+        return parse(entry)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        keys = {
+            _leaf_0_6_1: "bitwidth, dtype, is_symmetric, scale and offset",
+            _leaf_1_0_0: "bw, dtype, is_sym, scale and offset",
+            _leaf_2_0_0: "output_dtype and y_scale",
+        }[parse]
+        raise ValueError(
+            f"load_encodings: {where}: the entry of {name!r} must have {keys} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _float_precision(entry: Mapping[str, Any], bits: int) -> str:
+    return "bf16" if entry.get("exponent_bits") == 8 else f"fp{bits}"
+
+
+def _leaf_0_6_1(entry: Any) -> Leaf:
+    channels = entry if isinstance(entry, list) else [entry]
+    first = channels[0]
+    bits = int(first["bitwidth"])
+    if first["dtype"] == "float":
+        return Leaf(_float_precision(first, bits))
+    return Leaf(
+        precision=f"int{bits}",
+        symmetric=str(first["is_symmetric"]) == "True",
+        scale=tuple(float(channel["scale"]) for channel in channels),
+        offset=tuple(int(channel["offset"]) for channel in channels),
+    )
+
+
+def _leaf_1_0_0(entry: Mapping[str, Any]) -> Leaf:
+    bits = int(entry["bw"])
+    if entry["dtype"] == "FLOAT":
+        return Leaf(_float_precision(entry, bits))
+    return Leaf(
+        precision=f"int{bits}",
+        symmetric=bool(entry["is_sym"]),
+        scale=tuple(map(float, entry["scale"])),
+        offset=tuple(map(int, entry["offset"])),
+    )
+
+
+def _leaf_2_0_0(entry: Mapping[str, Any]) -> Leaf:
+    kind = entry["output_dtype"]
+    floats = {"float16": "fp16", "bfloat16": "bf16"}
+    if kind in floats:
+        return Leaf(floats[kind])
+    bits = int(kind.removeprefix("u").removeprefix("int"))
+    scale = np.ravel(entry["y_scale"]).tolist()
+    zero_point = np.ravel(entry.get("y_zero_point", [0] * len(scale))).tolist()
+    is_signed = not kind.startswith("u")
+    return Leaf(
+        precision=f"int{bits}",
+        symmetric=is_signed and not any(zero_point),
+        scale=tuple(map(float, scale)),
+        offset=tuple(-int(zero) for zero in zero_point),
+        signed=is_signed,
+    )
