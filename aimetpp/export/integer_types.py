@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx import TensorProto
+import onnx
+from onnx import TensorProto, version_converter
 
 from aimetpp.export.encodings import Encoding
 
@@ -45,6 +46,23 @@ def required_opset(
     bits = {container_bitwidth(e, site_names[s]) for s, e in integers.items()}
     blockwise = any(e.blocks is not None for e in integers.values())
     return WIDE_TYPES_OPSET if blockwise or bits - {8} else 13
+
+
+def raise_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    """The model, which may be changed, at `version`, or as it is where that is lower.
+
+    Raises:
+        RuntimeError: onnx's own, of a model that it cannot convert.
+    """
+    current = next(opset for opset in model.opset_import if not opset.domain)
+    if current.version >= version:
+        return model
+    # From 20 to 21 nodes change in nothing but the types they allow, but for one.
+    ops = {node.op_type for node in model.graph.node}
+    if (current.version, version) == (20, 21) and "GroupNormalization" not in ops:
+        current.version = version
+        return model
+    return version_converter.convert_version(model, version)
 
 
 def integer_type(encoding: Encoding, site: str) -> int:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 import torch
-from onnx import version_converter
 from torch.onnx import symbolic_helper
 from torch.utils import _pytree as pytree
 
@@ -38,7 +37,7 @@ from aimetpp.export.encodings import (
 )
 from aimetpp.export.external_data import MAX_MODEL_BYTES, onnx_bytes
 from aimetpp.export.files import require_writable_folder, write_together
-from aimetpp.export.integer_types import required_opset
+from aimetpp.export.integer_types import raise_opset, required_opset
 from aimetpp.export.qdq import (
     MARKER_DOMAIN,
     MARKER_OP,
@@ -120,8 +119,7 @@ def build_qdq_model(
         dynamic_batch=dynamic_batch,
         **export_options,
     )
-    if needed_opset > opset:
-        model = _raise_opset(model, needed_opset)
+    model = raise_opset(model, needed_opset)
     params = [site.id for site in sim.sites() if site.kind == "param"]
     int32_bias = export_int32_bias is not False
     tensors = insert_qdq(model, encodings, names, params, int32_bias)
@@ -274,18 +272,6 @@ def _run_exporter(
             **options,
         )
         return onnx.load(path)
-
-
-def _raise_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
-    """The same model at a higher opset."""
-    current = next(o for o in model.opset_import if not o.domain)
-    # From 20 to 21 existing nodes change in nothing but the types they allow, with
-    # this one exception.
-    ops = {node.op_type for node in model.graph.node}
-    if current.version == 20 and version == 21 and "GroupNormalization" not in ops:
-        current.version = version
-        return model
-    return version_converter.convert_version(model, version)
 
 
 def export_onnx(

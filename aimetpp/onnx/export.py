@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, version_converter
+from onnx import helper, numpy_helper
 
 from aimetpp.export.encodings import Encoding, check_version
 from aimetpp.export.external_data import MAX_MODEL_BYTES
 from aimetpp.export.files import require_writable_folder, write_together
 from aimetpp.export.graph_editor import GraphEditor, names_read_by, rename_tensors
-from aimetpp.export.integer_types import required_opset
+from aimetpp.export.integer_types import raise_opset, required_opset
 from aimetpp.export.onnx import QdqModel, onnx_files
 from aimetpp.export.qdq import MARKER_DOMAIN, MARKER_OP, insert_qdq
 from aimetpp.onnx.quantized_graph import Spot
@@ -125,20 +125,12 @@ def _at_opset(model: onnx.ModelProto, needed: int) -> onnx.ModelProto:
     """A copy of the model at `needed` or higher."""
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
-    current = next(opset for opset in copied.opset_import if not opset.domain)
-    if current.version >= needed:
-        return copied
-    # From 20 to 21 nodes change in nothing but the types they allow, but for one.
-    ops = {node.op_type for node in copied.graph.node}
-    if (current.version, needed) == (20, 21) and "GroupNormalization" not in ops:
-        current.version = needed
-        return copied
     try:
-        return version_converter.convert_version(copied, needed)
+        return raise_opset(copied, needed)
     except RuntimeError as error:
         raise ValueError(
-            f"ONNX export: the precisions need opset {needed}, the model is of opset "
-            f"{current.version} and cannot be converted: {error}"
+            f"ONNX export: the precisions need opset {needed}, to which the model "
+            f"cannot be converted: {error}"
         ) from error
 
 

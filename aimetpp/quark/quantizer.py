@@ -13,14 +13,13 @@ from typing import Any
 
 import onnx
 
-from aimetpp.amp.narrowing_algo import NarrowingAlgo
 from aimetpp.amp.quantizer_groups import build_members, find_quantizer_group
 from aimetpp.amp.results import ParetoList
 from aimetpp.amp.selection import reading_groups, select_groups
 from aimetpp.common.configs import find_config
 from aimetpp.export.external_data import onnx_bytes
 from aimetpp.export.files import require_writable_folder, write_together
-from aimetpp.mixed_precision.auto import narrowing_candidates
+from aimetpp.mixed_precision.auto import auto_mixed_precision
 from aimetpp.onnx.export import build_qdq_model
 from aimetpp.onnx.mixed_precision import MixedPrecisionConfigurator
 from aimetpp.onnx.naming import OpType
@@ -277,24 +276,20 @@ def _narrow(sim: Any, plan: Plan, auto: AutoPlan, data: list[Any]) -> ParetoList
         return None
     groups = _searched_groups(sim, auto)
     if auto.measures:
-        algo = NarrowingAlgo(
+        return auto_mixed_precision(
             sim,
-            narrowing_candidates((plan.activation, plan.weight), auto.narrow),
-            _OutputMetric(sim, plan, auto, data),
-            auto.skip_breaking,
-            auto.num_target,
-            results_dir=None,
-            clean_start=True,
-            forward_pass_callback=None,
+            (plan.activation, plan.weight),
+            auto.narrow,
+            target=auto.target,
+            evaluate=_OutputMetric(sim, plan, auto, data),
+            skip_breaking=auto.skip_breaking,
+            max_narrowed=auto.num_target,
             include=groups,
         )
-        found: ParetoList | None = algo.run(auto.target)
-    else:
-        quantizers, _ = find_quantizer_group(sim)
-        for group in groups:
-            group.set_quantizers_to_candidate(quantizers, auto.narrow[-1])
-        found = None
-    return found
+    quantizers, _ = find_quantizer_group(sim)
+    for group in groups:
+        group.set_quantizers_to_candidate(quantizers, auto.narrow[-1])
+    return None
 
 
 def _narrow_tensors(sim: Any, auto: AutoPlan) -> None:

@@ -206,10 +206,17 @@ def tensors_of(model: onnx.ModelProto) -> set[str]:
     return stored | ends | {name for n in graph.node for name in n.output if name}
 
 
+@pytest.mark.parametrize("bits", [(8, 8), (16, 4)], ids=["A8W8", "A16W4"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_simulated_and_exported(case: Callable[[], Case], tmp_path: Path) -> None:
+def test_simulated_and_exported(
+    case: Callable[[], Case], bits: tuple[int, int], tmp_path: Path
+) -> None:
+    """A16W4 needs opset 21."""
     model, feeds = case()
-    sim = calibrated(model, feeds)
+    activation, param = bits
+    sim = calibrated(
+        model, feeds, default_activation_bw=activation, default_param_bw=param
+    )
     expected = run(sim.model, feeds, optimized=True)  # with names for nodes
     with sim.quantizers_off():
         for one, other in zip(expected, sim.session.run(None, feeds), strict=True):
