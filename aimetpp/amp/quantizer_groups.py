@@ -35,9 +35,9 @@ class NamedGroup:
 
     @classmethod
     def of_sites(
-        cls, graph: _C.OpGraph, sites: list[int], kernel_ops: tuple[str, ...]
+        cls, graph: _C.OpGraph, sites: list[_C.Site], kernel_ops: tuple[str, ...]
     ) -> NamedGroup:
-        """The group with the quantizers at `sites` (ids).
+        """The group with the quantizers at `sites`.
 
         Args:
             graph: of the sites.
@@ -47,7 +47,7 @@ class NamedGroup:
         raise NotImplementedError
 
     @staticmethod
-    def site_label(graph: _C.OpGraph, site: int) -> tuple[str, str]:
+    def site_label(graph: _C.OpGraph, site: _C.Site) -> tuple[str, str]:
         """(kind, name) of a site, as `to_list` has them."""
         raise NotImplementedError
 
@@ -181,7 +181,7 @@ class QuantizerGroup(NamedGroup):
 
     @classmethod
     def of_sites(
-        cls, graph: _C.OpGraph, sites: list[int], kernel_ops: tuple[str, ...]
+        cls, graph: _C.OpGraph, sites: list[_C.Site], kernel_ops: tuple[str, ...]
     ) -> QuantizerGroup:
         names: dict[str, list[str]] = {"input": [], "output": [], "weight": []}
         for site in sites:
@@ -192,17 +192,16 @@ class QuantizerGroup(NamedGroup):
             output_quantizers=tuple(names["output"]),
             parameter_quantizers=tuple(names["weight"]),
             supported_kernel_ops=kernel_ops,
-            sites=tuple(sites),
+            sites=tuple(site.id for site in sites),
         )
 
     @staticmethod
-    def site_label(graph: _C.OpGraph, site: int) -> tuple[str, str]:
-        record = graph.sites[site]
-        name = graph.site_name(site)
-        if record.kind == "input":
-            call = graph.calls[record.call].name
-            return "input", f"{call}{_INPUT_MARK}{record.slot}"
-        return ("weight" if record.kind == "param" else "output"), name
+    def site_label(graph: _C.OpGraph, site: _C.Site) -> tuple[str, str]:
+        name = graph.site_name(site.id)
+        if site.kind == "input":
+            call = graph.calls[site.call].name
+            return "input", f"{call}{_INPUT_MARK}{site.slot}"
+        return ("weight" if site.kind == "param" else "output"), name
 
     def to_list(self) -> list[tuple[str, str]]:
         """(kind, name) of every quantizer; kind is "input", "output" or "weight"."""
@@ -271,6 +270,8 @@ class GroupMembers:
 def build_members(sim: Simulation) -> list[GroupMembers]:
     """The groups of a simulation in graph order, quantizers that are off left out."""
     precisions = sim.precisions()
+    quantizers, sites = sim.placement.quantizers, sim.graph.sites
+    names = [op.name for op in sim.graph.ops]
     found = []
     for native in _C.build_groups(sim.graph, sim.placement):
         activations = [
@@ -279,13 +280,13 @@ def build_members(sim: Simulation) -> list[GroupMembers]:
         params = [i for i in native.param_quantizers if precisions[i] != "fp32"]
         if not activations and not params:
             continue
-        sites = [
-            site
+        inside = [
+            sites[site]
             for index in activations + params
-            for site in sim.placement.quantizers[index].sites
+            for site in quantizers[index].sites
         ]
-        kernel_ops = tuple(sim.graph.ops[op].name for op in native.ops)
-        group = sim.group_class.of_sites(sim.graph, sites, kernel_ops)
+        kernel_ops = tuple(names[op] for op in native.ops)
+        group = sim.group_class.of_sites(sim.graph, inside, kernel_ops)
         found.append(GroupMembers(group, native, activations, params))
     return found
 
@@ -302,8 +303,9 @@ def find_quantizer_group(sim: Simulation) -> tuple[QuantizerDict, list[Any]]:
     """
     groups = [members.group for members in build_members(sim)]
     index_of = sim.placement.quantizer_of_site
+    sites = sim.graph.sites
     indices = {
-        sim.group_class.site_label(sim.graph, site)[1]: index_of[site]
+        sim.group_class.site_label(sim.graph, sites[site])[1]: index_of[site]
         for group in groups
         for site in group.sites
     }

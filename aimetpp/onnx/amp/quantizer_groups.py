@@ -33,7 +33,7 @@ class QuantizerGroup(NamedGroup):
 
     @classmethod
     def of_sites(
-        cls, graph: _C.OpGraph, sites: list[int], kernel_ops: tuple[str, ...]
+        cls, graph: _C.OpGraph, sites: list[_C.Site], kernel_ops: tuple[str, ...]
     ) -> QuantizerGroup:
         # A tensor at several sites counts once.
         labels = dict.fromkeys(cls.site_label(graph, site) for site in sites)
@@ -41,13 +41,13 @@ class QuantizerGroup(NamedGroup):
             parameter_quantizers=tuple(n for kind, n in labels if kind == "weight"),
             activation_quantizers=tuple(n for kind, n in labels if kind != "weight"),
             supported_kernel_ops=kernel_ops,
-            sites=tuple(sites),
+            sites=tuple(site.id for site in sites),
         )
 
     @staticmethod
-    def site_label(graph: _C.OpGraph, site: int) -> tuple[str, str]:
-        is_param = graph.sites[site].kind == "param"
-        return "weight" if is_param else "activation", graph.site_name(site)
+    def site_label(graph: _C.OpGraph, site: _C.Site) -> tuple[str, str]:
+        kind = "weight" if site.kind == "param" else "activation"
+        return kind, graph.site_name(site.id)
 
     @property
     def activations(self) -> tuple[str, ...]:
