@@ -128,8 +128,8 @@ def _simulate(plan: Plan, model: Any, data: list[dict[str, Any]]) -> Any:
             dummy_input=data[0],
             quant_scheme=plan.scheme,
             config_file=path,
-            activation_type=plan.activation,
-            param_type=plan.weight,
+            activation_type=_calibrated(plan.activation),
+            param_type=_calibrated(plan.weight),
             providers=plan.providers,
         )
     if plan.percentile is not None:
@@ -137,7 +137,23 @@ def _simulate(plan: Plan, model: Any, data: list[dict[str, Any]]) -> Any:
     _leave_out(sim, plan)
     sim.int32_bias = plan.int32_bias
     sim.compute_encodings(lambda session: [session.run(None, feeds) for feeds in data])
+    wanted = {"param": plan.weight}
+    sim.apply_precisions(
+        [
+            now if now == "fp32" else wanted.get(spec.kind, plan.activation)
+            for now, spec in zip(
+                sim.precisions(), sim.placement.quantizers, strict=True
+            )
+        ]
+    )
     return sim
+
+
+def _calibrated(precision: str) -> str:
+    """An integer type, since a float type has no range to calibrate, and what it is
+    narrowed to has.
+    """
+    return precision if precision.startswith("int") else "int8"
 
 
 def _leave_out(sim: Any, plan: Plan) -> None:

@@ -12,6 +12,7 @@ import torch
 from onnx import helper
 from onnx_models import make_model, random_arrays
 from onnx_running import run
+from test_quark import DATA, Reader, auto, network, precisions
 
 from aimetpp.common.defs import QuantizationDataType
 from aimetpp.mixed_precision import auto_mixed_precision, choose_mixed_precision
@@ -20,6 +21,16 @@ from aimetpp.onnx import QuantizationSimModel as OnnxSimModel
 from aimetpp.onnx import mixed_precision as onnx_mixed_precision
 from aimetpp.onnx.export import build_qdq_model
 from aimetpp.quantsim import QuantizationSimModel
+from aimetpp.quark import (
+    CalibMethod,
+    Config,
+    Float16Spec,
+    Int8Spec,
+    ModelQuantizer,
+    QConfig,
+    QLayerConfig,
+    VitisQuantType,
+)
 
 INT, FLOAT = QuantizationDataType.int, QuantizationDataType.float
 FP32, FP16, INT8 = ((32, FLOAT),) * 2, ((16, FLOAT),) * 2, ((8, INT),) * 2
@@ -167,3 +178,53 @@ def check_export(sim: Any) -> None:
     for optimized in (False, True):
         (got,) = run(model, {"x": X}, optimized)
         assert np.abs(got - expected).max() < 0.02 * np.abs(expected).max()
+
+
+# ----- the same by configurations of Quark -----
+
+
+def quark_outputs(quantizer: ModelQuantizer, model: Any) -> tuple[Any, Any]:
+    pairs = [
+        (
+            np.concatenate([r.ravel() for r in run(model, {"x": x})]),
+            np.concatenate(
+                [r.ravel() for r in quantizer.sim.session.run(None, {"x": x})]
+            ),
+        )
+        for x in DATA
+    ]
+    got, want = zip(*pairs, strict=True)
+    return np.array(got), np.array(want)
+
+
+def test_quark_mixes_three_formats_by_layer() -> None:
+    spec = Int8Spec(calibration_method=CalibMethod.MinMax, symmetric=False)
+    half = Float16Spec()
+    config = QConfig(
+        QLayerConfig(activation=spec, weight=Int8Spec()),
+        specific_layer_config={QLayerConfig(activation=half, weight=half): ["conv2"]},
+        exclude=["gemm"],
+    )
+    quantizer = ModelQuantizer(config)
+    model = quantizer.quantize_model(network(), None, Reader())
+    found = precisions(quantizer)
+    assert [found[n] for n in ("x", "conv1.weight", "z")] == ["int8"] * 3
+    assert [found[n] for n in ("r", "conv2.weight", "b")] == ["fp16"] * 3
+    assert [found[n] for n in ("gemm.weight", "y")] == ["fp32"] * 2
+    got, want = quark_outputs(quantizer, model)
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_quark_searches_from_half_precision_to_integers() -> None:
+    """Float types have no range to calibrate, those they are narrowed to have."""
+    for target in (0.5, 0.02):
+        config = auto(L2Target=target)
+        config.activation_type = config.weight_type = VitisQuantType.QFloat16
+        quantizer = ModelQuantizer(Config(config))
+        model = quantizer.quantize_model(network(), None, Reader())
+        found = set(precisions(quantizer).values())
+        assert found == ({"int4", "fp16"} if target == 0.5 else {"fp16"})
+        assert quantizer.result is not None
+        assert -quantizer.result.final_score <= target
+        got, want = quark_outputs(quantizer, model)
+        np.testing.assert_allclose(got, want, atol=2e-3)
