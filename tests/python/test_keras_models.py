@@ -15,6 +15,8 @@ from onnx_running import run
 from test_keras import random_weights
 
 from aimetpp.keras import QuantizationSimModel
+from aimetpp.mixed_precision import auto_mixed_precision
+from aimetpp.mixed_precision.auto import L2Target
 
 L = keras.layers
 
@@ -81,6 +83,30 @@ def test_layers_in_half_precision_are_seen_op_by_op() -> None:
     assert sim.is_calibrated()
     names = [site.name for site in sim.sites() if site.quantizer is not None]
     assert any("matmul" in name for name in names)
+
+
+def test_auto_mixed_precision_takes_arrays() -> None:
+    """FP32, FP16 and INT8 by layer, with the data as Keras has it."""
+    x = keras.Input((8, 8, 3))
+    y = L.Flatten()(L.Conv2D(6, 3, activation="relu")(x))
+    model = random_weights(keras.Model(x, L.Dense(4)(L.Dense(8, activation="tanh")(y))))
+    sim = QuantizationSimModel(model, "min_max")
+    data = images(32, 8, 8, 3)
+    sim.compute_encodings(lambda m: m.predict(data, verbose=0))
+    found = auto_mixed_precision(
+        sim,
+        "fp32",
+        ["fp16", "int8"],
+        target=L2Target(0.02, [data], num_samples=None),
+        skip_breaking=True,
+        progress=False,
+    )
+    assert {"fp16", "int8"} <= set(sim.precisions())
+    assert len(found.narrowed) > 1
+    got, want = (m.predict(data, verbose=0) for m in (sim.model, model))
+    distance = np.linalg.norm(got - want, axis=1).mean()
+    assert 0 < distance <= 0.02
+    assert -found.final_score == pytest.approx(distance, rel=1e-3)
 
 
 def test_layer_norms_are_pytorchs() -> None:
