@@ -60,4 +60,6 @@ def _problem_of(entry: Any) -> str:
         return f"unknown keys beside {subjects[0]!r}: {unknown}"
     if not about_model and not isinstance(entry[subjects[0]], str):
         return f"{subjects[0]!r} must be a name, got {entry[subjects[0]]!r}"
+    if not about_model and all(entry.get(key) is None for key in _DETAILS):
+        return f"{subjects[0]!r} needs {' or '.join(_DETAILS)}, or both"
     return ""

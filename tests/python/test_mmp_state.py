@@ -132,7 +132,11 @@ def test_requests_from_a_file(tmp_path):
         ('[{"layer": 3}]', "'layer' must be a name, got 3"),
         ('[{"layer": "fc", "activation": "int1"}]', "entry 1: .*int1"),
         ('[{"layer": "fcc", "activation": "int8"}]', "entry 1: .*near to it: fc"),
-        ('[{"type": "Conv7d"}]', "'Conv7d' is the name of no class of a module"),
+        ('[{"layer": "fc"}]', "entry 1: 'layer' needs activation or param, or both"),
+        (
+            '[{"type": "Conv7d", "activation": "int8"}]',
+            "'Conv7d' is the name of no class of a module",
+        ),
     ],
 )
 def test_a_wrong_file_of_requests_adds_nothing(tmp_path, text, message):
