@@ -436,6 +436,7 @@ class ActivationStore:
     budget: int
     bytes: int
     peak_bytes: int
+    num_refused: int
     def __init__(self, budget: int, permanent: Sequence[torch.Tensor]) -> None: ...
 
 class Recording:

@@ -8,8 +8,11 @@ import time
 from dataclasses import dataclass
 
 from aimetpp import _C
-from aimetpp.amp.evaluator import SimEvaluator
+from aimetpp.amp.evaluator import NUM_WARM, OFF, STREAM_SIZE, SimEvaluator
 from aimetpp.common.memory import PeakMemory
+
+# Evaluations of a phase that are timed where they replay.
+NUM_TIMED = 4
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class PhaseEstimate:
         least: evaluations that are still to be made, at least.
         most: at most. Both depend on the scores only.
         known: scores that the results folder holds already.
-        seconds_each: of one evaluation, as timed; 0 where none is to be made.
+        seconds_each: of one evaluation, as timed, with what replay saves; 0 where none
+            is to be made.
         at_once: evaluations that run at the same time, on as many ranks.
         peak_bytes: most memory that the process (on a GPU: that PyTorch) held while
             one was timed, all it holds counted; 0 where none was.
@@ -113,7 +117,8 @@ def estimate_search(
 ) -> SearchEstimate:
     """Counts what is left to evaluate, and times a few evaluations of each phase.
 
-    The scores that this takes are kept as those of the search, which needs them too.
+    They are spread over the model, since what replay saves depends on where a group
+    lies. Scores of the search's own points are kept for it.
 
     Args:
         problem: what is searched.
@@ -125,23 +130,22 @@ def estimate_search(
     began = time.monotonic()
     counts = _C.count_evaluations(problem, options)
     moves = _C.list_evaluations(problem, "sensitivity")
-    to_time = {
-        # What lies far apart in the model may differ in time.
-        "sensitivity": [moves[i] for i in sorted({0, len(moves) // 2, len(moves) - 1})]
-        if moves
-        else [],
-        "front": _C.list_evaluations(problem, "front"),
-    }
+    ends = _C.list_evaluations(problem, "front")
     at_once = {
         "sensitivity": evaluator.num_ranks,
         "front": evaluator.num_ranks if profile else 1,
     }
     phases = {}
-    for name, assignments in to_time.items():
+    for name in at_once:
         before = evaluator.count_known(name)
         seconds, peak = 0.0, 0
         if before < counts[name][1]:
-            seconds, peak = _time(evaluator, name, assignments)
+            with PeakMemory(evaluator.device) as memory:
+                if name == "sensitivity":
+                    seconds = _time_sensitivities(evaluator, moves)
+                else:
+                    seconds = _time_curve(evaluator, ends, moves)
+            peak = memory.peak_bytes
         known = evaluator.count_known(name)
         least, most = (max(0, count - known) for count in counts[name])
         phases[name] = PhaseEstimate(least, most, before, seconds, at_once[name], peak)
@@ -158,15 +162,74 @@ def estimate_search(
     )
 
 
-def _time(
-    evaluator: SimEvaluator, phase: str, assignments: list[list[int]]
-) -> tuple[float, int]:
-    """Mean seconds of an evaluation, the first left out, which warms up; the peak of
-    memory. What is known already is evaluated again, and its score kept.
+def _spread(moves: list[list[int]], count: int) -> list[list[int]]:
+    """At most so many of them, at even distances, in order."""
+    size = min(count, len(moves))
+    return [moves[(2 * i + 1) * len(moves) // (2 * size)] for i in range(size)]
+
+
+def _time_sensitivities(evaluator: SimEvaluator, moves: list[list[int]]) -> float:
+    """Mean seconds of an evaluation of phase 1, whose scores are kept."""
+    if not moves:
+        return 0.0
+    phase = "sensitivity"
+    refused = evaluator.num_refused
+    seconds, replays = _warm_up(evaluator, phase, _spread(moves, NUM_WARM))
+    if evaluator.num_refused > refused and evaluator.can_stream(phase):
+        return evaluator.time_stream(phase, _spread(moves, STREAM_SIZE), keep=True)
+    if not replays:
+        return seconds
+    timed = [evaluator.time(phase, a, keep=True) for a in _spread(moves, NUM_TIMED)]
+    return sum(timed) / len(timed)
+
+
+def _time_curve(
+    evaluator: SimEvaluator, ends: list[list[int]], moves: list[list[int]]
+) -> float:
+    """Mean seconds of an evaluation of phase 2. The scores of `ends` are kept; those of
+    a walk that narrows some groups one after the other, in no sensible order, are not.
     """
-    seconds: list[float] = []
-    with PeakMemory(evaluator.device) as memory:
-        for assignment in assignments:
-            seconds.append(evaluator.time(phase, assignment))
-    timed = seconds[1:] or seconds
-    return (sum(timed) / len(timed) if timed else 0.0), memory.peak_bytes
+    phase = "front"
+    refused = evaluator.num_refused
+    seconds, replays = _warm_up(evaluator, phase, ends)
+    _, baseline, *_ = ends
+    if not moves:
+        return seconds
+    if evaluator.num_refused > refused and evaluator.can_stream(phase):
+        walk = _walk(baseline, _spread(moves, STREAM_SIZE))
+        return evaluator.time_stream(phase, walk, keep=False)
+    walk = _walk(baseline, _spread(moves, NUM_TIMED))
+    if not replays:
+        before = evaluator.replayed
+        seconds = evaluator.time(phase, walk.pop(0), keep=False)
+        if evaluator.replayed == before:
+            return seconds
+    timed = [evaluator.time(phase, assignment, keep=False) for assignment in walk]
+    return sum(timed) / len(timed) if timed else seconds
+
+
+def _walk(start: list[int], moves: list[list[int]]) -> list[list[int]]:
+    """The start with each of the moves, one after the other: the last, the first, the
+    last but one and so on, so that they do not follow the model's order.
+    """
+    order = [
+        moves[-1 - i // 2] if i % 2 == 0 else moves[i // 2] for i in range(len(moves))
+    ]
+    assignments, walk = list(start), []
+    for move in order:
+        for group, candidate in enumerate(move):
+            if candidate != OFF:
+                assignments[group] = candidate
+        walk.append(list(assignments))
+    return walk
+
+
+def _warm_up(
+    evaluator: SimEvaluator, phase: str, assignments: list[list[int]]
+) -> tuple[float, bool]:
+    """Seconds of the last evaluation, whose scores are kept; whether it replayed."""
+    seconds, before = 0.0, evaluator.replayed
+    for assignment in assignments:
+        before = evaluator.replayed
+        seconds = evaluator.time(phase, assignment, keep=True)
+    return seconds, evaluator.replayed > before

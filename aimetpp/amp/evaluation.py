@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -70,13 +70,45 @@ class Metric:
                 f"{self.metric}: the model belongs to no QuantizationSimModel; give "
                 "the simulation as the first argument"
             )
-        accumulator = self._make()
+        return self._scores(sim, model, [lambda: None], lambda: None)[0]
+
+    def stream(
+        self,
+        sim: Any,
+        settings: Sequence[Callable[[], None]],
+        begin_batch: Callable[[], None],
+    ) -> list[float]:
+        """The score of each setting, batch by batch: what a setting computes of a batch
+        need not be kept longer than that batch.
+
+        Args:
+            sim: the simulation.
+            settings: each sets the simulation's precisions.
+            begin_batch: called before each batch.
+        """
+        return self._scores(self._sim or sim, sim.runner, settings, begin_batch)
+
+    def _scores(
+        self,
+        sim: Any,
+        model: Any,
+        settings: Sequence[Callable[[], None]],
+        begin_batch: Callable[[], None],
+    ) -> list[float]:
+        sums = [self._make() for _ in settings]
         with inference(model):
             references = self._reference_outputs(sim, model)
             for batch, reference in zip(self._samples(), references, strict=True):
-                output = self._outputs(sim, model, batch)
-                accumulator.add(reference, output, self._labels(sim, batch))
-        return accumulator.score()
+                begin_batch()
+                labels = self._labels(sim, batch)
+                for set_up, accumulator in zip(settings, sums, strict=True):
+                    set_up()
+                    accumulator.add(reference, self._outputs(sim, model, batch), labels)
+        return [accumulator.score() for accumulator in sums]
+
+    def num_batches(self) -> int:
+        """Batches of the samples that count."""
+        return len(self._samples())
 
     def _samples(self) -> list[Any]:
         if self._batches is None:

@@ -8,15 +8,18 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 
 from aimetpp.amp.cache import EvaluationCache
 from aimetpp.amp.callbacks import score_of
+from aimetpp.amp.evaluation import Metric
 from aimetpp.amp.progress import Progress
 from aimetpp.amp.quantizer_groups import GroupMembers
 from aimetpp.amp.simulation import Replay, Simulation
+from aimetpp.common.defs import CallbackFunc
 from aimetpp.common.inference import device_of
 from aimetpp.common.shared_work import SharedWork
 from aimetpp.common.text import json_number
@@ -30,6 +33,12 @@ PHASES = {
 # measured does not turn up in phase 2's list of a later run.
 _SAME_METRIC = {"front": "convert", "convert": "front"}
 OFF = -1
+# A batch is recorded when it comes again.
+NUM_WARM = 2
+# Evaluations that go on batch by batch together: each batch is recorded once for all of
+# them, which costs about one forward more, and this many are lost where the process is
+# killed.
+STREAM_SIZE = 16
 
 
 class SimState:
@@ -144,13 +153,56 @@ class SimEvaluator:
             (known,) = self._measure_all(phase, [assignment])
         return known
 
-    def time(self, phase: str, assignment: list[int]) -> float:
-        """Seconds of an evaluation, which is made again where its score is known."""
-        if self._cache.get(phase, assignment) is None:
+    def time(self, phase: str, assignment: list[int], keep: bool) -> float:
+        """Seconds of an evaluation, which is made again where its score is known.
+
+        Args:
+            phase: of the search.
+            assignment: what is evaluated.
+            keep: it is one of the search's; its score is kept.
+        """
+        if keep and self._cache.get(phase, assignment) is None:
             before = self.seconds[phase]
             self.evaluate(phase, assignment)
             return self.seconds[phase] - before
         return float(self._call(phase, assignment)[1])
+
+    def time_stream(
+        self, phase: str, assignments: list[list[int]], keep: bool
+    ) -> float:
+        """Mean seconds of evaluations that go on batch by batch together.
+
+        Args:
+            phase: of the search; one that `can_stream`.
+            assignments: what is evaluated.
+            keep: they are the search's; scores that are not known yet are kept.
+        """
+        began = time.monotonic()
+        scores = self._stream(phase, assignments)
+        seconds = (time.monotonic() - began) / len(scores)
+        for assignment, score in zip(assignments, scores, strict=True):
+            if keep and self._cache.get(phase, assignment) is None:
+                self._take(phase, {"calls": 1, "seconds": seconds, "score": score})
+                if not math.isnan(score):  # the engine says what it belongs to
+                    self._cache.put(phase, assignment, score)
+        return seconds
+
+    def can_stream(self, phase: str) -> bool:
+        """True where the phase's metric leaves the loop over batches to the library,
+        and there are some.
+        """
+        metric = self._metric(phase)
+        return self._work is None and metric is not None and metric.num_batches() > 1
+
+    @property
+    def replayed(self) -> int:
+        """Forwards so far that replayed something."""
+        return self._replay.replayed
+
+    @property
+    def num_refused(self) -> int:
+        """How often an activation was not kept for lack of room."""
+        return self._replay.num_refused
 
     @property
     def num_ranks(self) -> int:
@@ -167,16 +219,58 @@ class SimEvaluator:
         return self._cache.count(phase)
 
     def prepare(self, phase: str, assignments: list[list[int]]) -> None:
-        """Puts the scores of all of them into the cache, where ranks share the work."""
-        if self._work is None:
-            return
+        """Puts scores into the cache that the engine will ask for: all of them where
+        ranks share the work, or where the activations of all batches do not fit into
+        the memory budget and those of one batch may.
+        """
         wanted = [a for a in assignments if self._cache.get(phase, a) is None]
+        if self._work is None:
+            self._prepare_stream(phase, wanted)
+            return
         total = self._finished[phase] + len(wanted)
         scores = self._measure_all(phase, wanted)
         for done in range(self._finished[phase], total):
             if self._progress is not None:
                 self._progress(phase, done, total)
             next(scores)
+
+    def _prepare_stream(self, phase: str, wanted: list[list[int]]) -> None:
+        other = _SAME_METRIC.get(phase, phase)
+        wanted = [a for a in wanted if self._cache.get(other, a) is None]
+        if len(wanted) <= NUM_WARM or not self.can_stream(phase):
+            return
+        total = self._finished[phase] + len(wanted)
+        refused = self._replay.num_refused
+        for assignment in wanted[:NUM_WARM]:
+            self._report(phase, total)
+            self.evaluate(phase, assignment)
+        if self._replay.num_refused == refused:
+            return
+        for start in range(NUM_WARM, len(wanted), STREAM_SIZE):
+            self._report(phase, total)
+            chunk = wanted[start : start + STREAM_SIZE]
+            self.time_stream(phase, chunk, keep=True)
+
+    def _report(self, phase: str, total: int) -> None:
+        if self._progress is not None:
+            self._progress(phase, self._finished[phase], total)
+
+    def _metric(self, phase: str) -> Metric | None:
+        """The callback, where it is one of the library's metrics."""
+        callback = self._callbacks[phase]
+        func = callback.func if isinstance(callback, CallbackFunc) else callback
+        return func if isinstance(func, Metric) else None
+
+    def _stream(self, phase: str, assignments: list[list[int]]) -> list[float]:
+        metric = self._metric(phase)
+        assert metric is not None
+        settings = [
+            partial(self._state.apply, self.precisions(phase, assignment))
+            for assignment in assignments
+        ]
+        self._replay.around_float = phase == "sensitivity"
+        with self._replay.batch_by_batch() as begin_batch:
+            return metric.stream(self._sim, settings, begin_batch)
 
     def _measure_all(self, phase: str, assignments: list[list[int]]) -> Iterator[float]:
         """Scores that are not in the cache, in any order; then they are."""

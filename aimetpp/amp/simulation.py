@@ -16,9 +16,20 @@ class Replay(Protocol):
 
     Attributes:
         around_float: what is kept is full precision, and stays; else the last forward.
+        replayed: forwards that replayed something.
     """
 
     around_float: bool
+    replayed: int
+
+    @property
+    def num_refused(self) -> int:
+        """How often something was not kept, or dropped, for lack of room."""
+
+    def batch_by_batch(self) -> AbstractContextManager[Callable[[], None]]:
+        """Within the context a batch is recorded at once, until what the context gives
+        is called.
+        """
 
 
 @runtime_checkable

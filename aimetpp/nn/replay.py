@@ -8,7 +8,8 @@ again: bit for bit what computing would give. What it cannot be sure of is compu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ class Replay:
         around_float: batches are recorded in full precision, and stay so; else what
             was computed last is what is kept.
         given_up: why nothing is replayed any more; "" while it is.
-        forwards, replayed: forwards so far, and those that replayed something.
+        replayed: forwards that replayed something.
     """
 
     def __init__(
@@ -98,9 +99,10 @@ class Replay:
         self._settings: list[int] = []
         self._content = 0
         self._unfit = ""
+        self._at_once = False
         self.around_float = False
         self.given_up = "" if budget > 0 else "no memory budget"
-        self.replayed = self._mismatches = 0
+        self.replayed = self._mismatches = self._unkept = 0
 
     def forward(self, module: Any, run: Run, args: Any, kwargs: Any) -> Any:
         """What `run(module, *args, **kwargs)`, an outermost forward, gives."""
@@ -114,7 +116,7 @@ class Replay:
             key = _key_of(module, args, kwargs)
         if key is None:
             return run(module, *args, **kwargs)
-        if key not in self._seen:
+        if key not in self._seen and not self._at_once:
             self._seen.add(key)
             return run(module, *args, **kwargs)
         # Inference tensors do not say whether they were written.
@@ -123,6 +125,24 @@ class Replay:
             if batch is not None:
                 return self._serve(batch, module, run)
         return run(module, *args, **kwargs)
+
+    @property
+    def num_refused(self) -> int:
+        """How often something was not kept, or dropped, for lack of room."""
+        return self.store.num_refused + self._unkept
+
+    @contextlib.contextmanager
+    def batch_by_batch(self) -> Iterator[Callable[[], None]]:
+        """Within the context a batch is recorded when it comes first, and forgotten
+        with a call of what the context gives: for who runs all settings with one batch
+        before the next.
+        """
+        self._at_once = True
+        try:
+            yield self._forget
+        finally:
+            self._at_once = False
+            self._forget()
 
     def _fits(self) -> bool:
         stamp = _C.model_stamp(self._model, QUANTIZER_CONTAINERS)
@@ -158,6 +178,7 @@ class Replay:
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         size = sum(x.numel() * x.element_size() for x in tensors)
         if self.store.bytes + size > self.store.budget:
+            self._unkept += 1
             return None
         inputs = [x.clone() if isinstance(x, torch.Tensor) else x for x in leaves]
         copies = [x for x in inputs if isinstance(x, torch.Tensor)]

@@ -32,6 +32,10 @@ class _NoReplay:
     """Every run computes everything."""
 
     around_float = False
+    replayed = num_refused = 0
+
+    def batch_by_batch(self) -> contextlib.AbstractContextManager[Callable[[], None]]:
+        return contextlib.nullcontext(lambda: None)
 
 
 class QuantizationSimModel(IntegerBiasMethods, SiteMethods, ProfileMethods):

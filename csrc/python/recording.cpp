@@ -56,6 +56,7 @@ ActivationStore::ActivationStore(std::int64_t budget,
 }
 
 bool ActivationStore::make_room(std::int64_t bytes, double seconds_per_byte) {
+  if (bytes_ + bytes > budget_) ++refused_;
   if (bytes > budget_) return false;
   while (bytes_ + bytes > budget_) {
     if (ranks_.empty() || std::get<0>(*ranks_.begin()) > seconds_per_byte) {

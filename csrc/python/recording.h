@@ -43,6 +43,8 @@ class ActivationStore {
   [[nodiscard]] std::int64_t budget() const { return budget_; }
   [[nodiscard]] std::int64_t bytes() const { return bytes_; }
   [[nodiscard]] std::int64_t peak_bytes() const { return peak_; }
+  // How often something was not kept, or dropped, for lack of room.
+  [[nodiscard]] std::int64_t num_refused() const { return refused_; }
 
  private:
   friend class Recording;
@@ -57,6 +59,7 @@ class ActivationStore {
   std::int64_t budget_;
   std::int64_t bytes_ = 0;
   std::int64_t peak_ = 0;
+  std::int64_t refused_ = 0;
   std::set<Rank> ranks_;
   std::unordered_set<Memory> permanent_;
 };

@@ -211,6 +211,7 @@ void bind_replay(py::module_& m) {
            py::arg("budget"), py::arg("permanent"))
       .def_property_readonly("budget", &ActivationStore::budget)
       .def_property_readonly("bytes", &ActivationStore::bytes)
+      .def_property_readonly("num_refused", &ActivationStore::num_refused)
       .def_property_readonly("peak_bytes", &ActivationStore::peak_bytes);
   py::class_<Recording>(m, "Recording")
       .def(py::init<std::shared_ptr<ActivationStore>, int,
