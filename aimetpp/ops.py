@@ -136,6 +136,24 @@ def fake_quantize_many(
     )
 
 
+def fake_quantize_observed(
+    x: Tensor, min: Tensor, max: Tensor, grid: Tensor, symmetric: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`fake_quantize` with one range, and the extremes of `x`, in one read of it.
+
+    Arguments and errors are those of `fake_quantize`.
+
+    Returns:
+        What `fake_quantize` returns, and the least and the largest finite value of
+        `x`, float32 of shape (), infinity and -infinity where there is none. Only the
+        first has a gradient, to `x`.
+
+    Raises:
+        ValueError: `min` or `max` requires a gradient; and as `fake_quantize`.
+    """
+    return torch.ops.aimetpp.fake_quantize_observed(x, min, max, grid, symmetric)
+
+
 def quantize(
     x: Tensor,
     min: Tensor,

@@ -44,6 +44,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/kernels/test_content_hash.cpp
   tests/cpp/kernels/test_fake_quant.cpp
   tests/cpp/kernels/test_float_quant.cpp
+  tests/cpp/kernels/test_observed.cpp
   tests/cpp/kernels/test_storage.cpp
   tests/cpp/graph/test_batch_size.cpp
   tests/cpp/graph/test_downstream.cpp

@@ -30,8 +30,23 @@ class QuantizeDequantize(AffineQuantizerBase):
         self._require_range()
         if self._folded:
             return x
+        if self._learns == "moving_average" and self.training:
+            return self._run_observed(x)
         quantized = self._run(torch.ops.aimetpp.fake_quantize, x)
         return keep_masked(x, quantized, self.masked_below)
+
+    def _run_observed(self, x: torch.Tensor) -> torch.Tensor:
+        """Quantizes `x` and moves the range towards that of `x`."""
+        masked = self.masked_below
+        # Infinite values do not count.
+        seen = x if masked is None else x.masked_fill(x <= masked, torch.inf)
+        # The gradient needs the range from before.
+        low, high = self.min.detach().clone(), self.max.detach().clone()
+        quantized, least, largest = torch.ops.aimetpp.fake_quantize_observed(
+            seen, low, high, self.grid, self._signed
+        )
+        self.follow(least, largest)
+        return keep_masked(x, quantized, masked)
 
 
 # C++ runs this class itself where nothing hooks into the call.

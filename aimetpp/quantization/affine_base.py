@@ -11,6 +11,7 @@ import torch
 from aimetpp import _C
 from aimetpp.quantization.blocks import Blocks
 from aimetpp.quantization.kept_statistics import KeptStatistics
+from aimetpp.quantization.learning import DEFAULT_MOMENTUM
 from aimetpp.quantization.parameter_reference import ParameterReference
 from aimetpp.quantization.range_of_scale import range_of_scale
 
@@ -291,8 +292,13 @@ class AffineQuantizerBase(KeptStatistics):
 
     # -- module plumbing ----------------------------------------------------
 
-    def learn(self, what: str | None, samples_first: bool = False) -> None:
-        super().learn(what, samples_first)
+    def learn(
+        self,
+        what: str | None,
+        samples_first: bool = False,
+        momentum: float = DEFAULT_MOMENTUM,
+    ) -> None:
+        super().learn(what, samples_first, momentum)
         self._note_its_op()
 
     def set_folded(self, folded: bool = True) -> None:
@@ -305,8 +311,8 @@ class AffineQuantizerBase(KeptStatistics):
     def _note_its_op(self) -> None:
         # Whether forward is the op on min, max and grid and nothing else, so that
         # C++ may run it without Python.
-        plain = self.blocks is None and self._learns != "scale" and not self._folded
-        self._is_its_op = plain
+        plain = self._learns not in ("scale", "moving_average")
+        self._is_its_op = plain and self.blocks is None and not self._folded
 
     def _apply(self, fn: Any, recurse: bool = True) -> AffineQuantizerBase:
         # Ranges stay float32 in a half-precision model: only the device follows.

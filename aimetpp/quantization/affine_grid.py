@@ -29,6 +29,9 @@ class AffineGrid(LearnableRange):
     _signed: bool  # whether the grid has negative integers
     _bitwidth: int
     _initialized: bool
+    _overwrite: bool
+    fixed_min: float | None
+    fixed_max: float | None
 
     # -- grid ---------------------------------------------------------------
 
@@ -87,6 +90,33 @@ class AffineGrid(LearnableRange):
         except ValueError as error:
             raise ValueError(f"{self._describe()}: {error}") from error
         return self.blocks.join(op(blocks, *self._arguments(x=x)), x.shape)
+
+    @torch.no_grad()
+    def follow(self, least: torch.Tensor, largest: torch.Tensor) -> None:
+        """Moves the range by the momentum towards that of data with these extremes.
+
+        Ends that the config fixes, and ranges that must not be overwritten, stay.
+
+        Args:
+            least: a scalar tensor; as `largest` infinite where there were no values,
+                which changes nothing.
+            largest: the same.
+        """
+        if not self._overwrite:
+            return
+        empty = least > largest
+        low, high = least.clamp(max=0), largest.clamp(min=0)
+        if self._symmetric and self._signed:
+            step = torch.maximum(low / self.grid[0], high / self.grid[1])
+            low, high = step * self.grid[0], step * self.grid[1]
+        elif self._symmetric:
+            low = torch.zeros_like(low)
+        for end, value, fixed in (
+            (self.min, low, self.fixed_min),
+            (self.max, high, self.fixed_max),
+        ):
+            if fixed is None:
+                end.copy_(torch.where(empty, end, end.lerp(value, self._momentum)))
 
     # -- encoding -----------------------------------------------------------
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What training changes of a quantizer's range: both ends, the scale, or nothing."""
+"""What training changes of a quantizer's range, and by what."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import torch
 
 from aimetpp.quantization.base import QuantizerBase
 
-# How a range is trained; None leaves it as it is.
-LEARNING = ("min_max", "scale", None)
+# What changes a range while training; None leaves it as it is.
+LEARNING = ("min_max", "scale", "moving_average", None)
+
+DEFAULT_MOMENTUM = 0.01
 
 
 class LearnableRange(QuantizerBase):
@@ -23,6 +25,12 @@ class LearnableRange(QuantizerBase):
     Size Quantization, arXiv:1902.08153). The parameters are still `min` and `max`,
     which get opposite gradients: a step of plain gradient descent at rate r changes
     the scale by r times that product.
+
+    "moving_average": the range follows the data, not the loss. Each forward in
+    training mode moves both ends by `momentum` of their distance to the range of what
+    it quantizes (Jacob et al., Quantization and Training of Neural Networks for
+    Efficient Integer-Arithmetic-Only Inference, arXiv:1712.05877, section 3.1), which
+    is quantized with the range from before: one read of the tensor does both.
     """
 
     min: torch.nn.Parameter
@@ -35,28 +43,50 @@ class LearnableRange(QuantizerBase):
         super().__init__()
         self._learns: str | None = "min_max"
         self._samples_first = False
+        self._momentum = DEFAULT_MOMENTUM
 
     @property
     def learns(self) -> str | None:
-        """What training changes: "min_max", "scale" or None."""
+        """What training changes: "min_max", "scale", "moving_average" or None."""
         return self._learns
 
-    def learn(self, what: str | None, samples_first: bool = False) -> None:
+    @property
+    def has_learnable_range(self) -> bool:
+        """Whether `min` and `max` are to be trained, unless somebody froze them."""
+        return self._learns in ("min_max", "scale")
+
+    def learn(
+        self,
+        what: str | None,
+        samples_first: bool = False,
+        momentum: float = DEFAULT_MOMENTUM,
+    ) -> None:
         """Chooses what training changes of the range.
 
         Call it before the optimizer is made, and, where a state is loaded, before
         that. The range itself stays as it is.
 
         Args:
-            what: "min_max", "scale" or None.
+            what: "min_max", "scale", "moving_average" (of one range for the whole
+                tensor) or None.
             samples_first: the first dimension of the tensors that it quantizes counts
                 samples, which the gradient of a scale is not divided by.
+            momentum: of a moving average, above 0 and at most 1.
 
         Raises:
             ValueError: something else.
         """
         if what not in LEARNING:
             raise ValueError(f"learn: one of {LEARNING} is required, got {what!r}")
+        if not 0 < momentum <= 1:
+            raise ValueError(
+                f"learn: momentum must be above 0 and at most 1, got {momentum}"
+            )
+        if what == "moving_average" and self.min.dim() > 0:
+            raise ValueError(
+                f"{self._describe()}: a moving average is for one range for the whole "
+                f"tensor, but its ranges are of shape {tuple(self.min.shape)}"
+            )
         if self._learns == "scale":
             low, high = self.ends()
             with torch.no_grad():
@@ -65,8 +95,9 @@ class LearnableRange(QuantizerBase):
             del self.fixed_offset
         self._learns = what
         self._samples_first = samples_first
+        self._momentum = momentum
         for end in (self.min, self.max):
-            end.requires_grad_(what is not None)
+            end.requires_grad_(self.has_learnable_range)
         if what == "scale":
             nan = torch.full_like(self.min.detach(), float("nan"))
             self.register_buffer("fixed_offset", nan)

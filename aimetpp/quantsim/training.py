@@ -10,7 +10,7 @@ import torch
 
 from aimetpp.common.text import shortened
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
-from aimetpp.quantization.learning import LEARNING
+from aimetpp.quantization.learning import DEFAULT_MOMENTUM, LEARNING
 
 if TYPE_CHECKING:
     from aimetpp.quantsim.bank import QuantizerBank
@@ -23,7 +23,10 @@ class TrainingMethods:
     _bank: QuantizerBank
 
     def learn_ranges(
-        self, activations: str | None = "min_max", params: str | None = "min_max"
+        self,
+        activations: str | None = "min_max",
+        params: str | None = "min_max",
+        momentum: float = DEFAULT_MOMENTUM,
     ) -> None:
         """Chooses what training changes of the integer quantizers' ranges.
 
@@ -34,13 +37,24 @@ class TrainingMethods:
 
         Args:
             activations: "min_max": both ends of the range are learnt; "scale": the
-                step of the grid, as in LSQ; None: nothing, the range stays as
-                calibrated.
-            params: the same for parameters.
+                step of the grid, as in LSQ; "moving_average": nothing by the loss,
+                the range follows that of the batches, each process's own; None:
+                nothing, the range stays as calibrated.
+            params: the same for parameters, but for "moving_average".
+            momentum: the weight of a batch in a moving average.
 
         Raises:
             ValueError: something else; nothing is changed then.
         """
+        if params == "moving_average":
+            raise ValueError(
+                'learn_ranges: params must be "min_max", "scale" or None: a moving '
+                "average is of data, got 'moving_average'"
+            )
+        if not 0 < momentum <= 1:
+            raise ValueError(
+                f"learn_ranges: momentum must be above 0 and at most 1, got {momentum}"
+            )
         for name, what in (("activations", activations), ("params", params)):
             if what not in LEARNING:
                 raise ValueError(
@@ -48,12 +62,11 @@ class TrainingMethods:
                 )
         for entry in self._bank.entries:
             quantizer = entry.integer
-            if quantizer.learns is not None and not quantizer.min.requires_grad:
+            if quantizer.has_learnable_range and not quantizer.min.requires_grad:
                 continue  # frozen by hand
             is_param = entry.kind == "param"
-            quantizer.learn(
-                params if is_param else activations, samples_first=not is_param
-            )
+            what = params if is_param else activations
+            quantizer.learn(what, samples_first=not is_param, momentum=momentum)
 
     def quantizer_parameters(self) -> Iterator[torch.nn.Parameter]:
         """The learnable parameters of all quantizers that are on, each once, for an

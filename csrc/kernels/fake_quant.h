@@ -50,6 +50,13 @@ AIMETPP_API void transform(const QuantCall& call, const void* x, void* y,
                            const ParallelFor& parallel_for,
                            Isa isa = best_isa());
 
+// transform of one channel, and the least and the largest finite value of x in
+// the same read of it: +infinity and -infinity where there is none.
+AIMETPP_API void transform_observed(const QuantCall& call, const void* x,
+                                    void* y, float* least, float* largest,
+                                    const ParallelFor& parallel_for,
+                                    Isa isa = best_isa());
+
 // Inputs: grad, x. Outputs: dx like x; dmin, dmax [channels] in range_storage.
 // The sums are taken in double over blocks that depend on the layout alone, so
 // that their bits do not depend on the number of threads.

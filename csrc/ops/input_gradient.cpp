@@ -40,10 +40,9 @@ at::Tensor input_gradient_cpu(const at::Tensor& grad, const at::Tensor& x,
                               const at::Tensor& grid, bool symmetric,
                               OptionalAxis channel_axis) {
   const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
-  check_arguments(kMode, arguments);
-  check_grad(kMode, grad, x);
   const at::Tensor dx = empty_result(x);
   const PreparedCall prepared = prepare_result(kMode, arguments, dx);
+  check_grad(kMode, grad, x);
   check_grid_values(kMode, prepared.grid);
   if (x.strides() == dx.strides() && grad.strides() == dx.strides()) {
     kernels::cpu::input_gradient(prepared.call, grad.const_data_ptr(),

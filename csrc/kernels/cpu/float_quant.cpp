@@ -12,24 +12,10 @@
 #include "kernels/cpu/float_buffers.h"
 #include "kernels/cpu/spans.h"
 #include "kernels/cpu/storage.h"
+#include "kernels/cpu/variants.h"
 
 namespace aimetpp::kernels::cpu {
 namespace {
-
-// Calls run(Stored{}) for how the call's tensors are stored.
-template <typename Run>
-void with_stored(Storage storage, const Run& run) {
-  switch (storage) {
-    case Storage::float32:
-      return run(float{});
-    case Storage::float64:
-      return run(double{});
-    case Storage::float16:
-      return run(Half{});
-    case Storage::bfloat16:
-      return run(BFloat16{});
-  }
-}
 
 // 16-bit floats are computed with as float32.
 template <typename Stored>

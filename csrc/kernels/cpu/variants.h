@@ -23,6 +23,21 @@ struct Variant {
   using Compute = Compute_;
 };
 
+// Calls run(Stored{}) for elements that are stored so.
+template <typename Run>
+void with_stored(Storage storage, const Run& run) {
+  switch (storage) {
+    case Storage::float32:
+      return run(float{});
+    case Storage::float64:
+      return run(double{});
+    case Storage::float16:
+      return run(Half{});
+    case Storage::bfloat16:
+      return run(BFloat16{});
+  }
+}
+
 // Calls run(Variant<mode, Stored, Compute>{}) for what `call` needs.
 template <QuantMode mode, typename Stored, typename Run>
 void with_compute(const QuantCall& call, const Run& run) {

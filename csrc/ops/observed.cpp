@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// fake_quantize with the extremes of x in the same read of it, for ranges that
+// follow a moving average: schema and the CPU, CUDA, Meta and Autograd kernels.
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/amax.h>
+#include <ATen/ops/amin.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/where.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include <limits>
+#include <tuple>
+
+#include "ops/fake_quant.h"
+#include "ops/fake_quant_call.h"
+#include "ops/parallel.h"
+
+namespace aimetpp::ops {
+namespace {
+
+constexpr QuantMode kMode = QuantMode::fake_quantize;
+using Observed = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+using Forward = Observed(const at::Tensor&, const at::Tensor&,
+                         const at::Tensor&, const at::Tensor&, bool);
+using InputGradient = at::Tensor(const at::Tensor&, const at::Tensor&,
+                                 const at::Tensor&, const at::Tensor&,
+                                 const at::Tensor&, bool,
+                                 std::optional<std::int64_t>);
+
+const auto& forward_op() {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("aimetpp::fake_quantize_observed", "")
+          .typed<Forward>();
+  return op;
+}
+
+const auto& input_gradient_op() {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("aimetpp::fake_quantize_input_gradient", "")
+          .typed<InputGradient>();
+  return op;
+}
+
+at::Tensor empty_extreme(const at::Tensor& x) {
+  return at::empty({}, x.options().dtype(at::kFloat));
+}
+
+Observed observed_cpu(const at::Tensor& x, const at::Tensor& min,
+                      const at::Tensor& max, const at::Tensor& grid,
+                      bool symmetric) {
+  const QuantArguments arguments{x, min, max, grid, symmetric, std::nullopt};
+  const PreparedCall prepared = prepare(kMode, arguments);
+  check_grid_values(kMode, prepared.grid);
+  const bool was_dense = prepared.x.is_same(x);
+  const at::Tensor y = was_dense ? empty_result(x) : prepared.x;
+  const at::Tensor least = empty_extreme(x);
+  const at::Tensor largest = empty_extreme(x);
+  kernels::cpu::transform_observed(
+      prepared.call, prepared.x.const_data_ptr(), y.mutable_data_ptr(),
+      least.mutable_data_ptr<float>(), largest.mutable_data_ptr<float>(),
+      at_parallel_for);
+  return {y, least, largest};
+}
+
+// In steps.
+Observed observed_cuda(const at::Tensor& x, const at::Tensor& min,
+                       const at::Tensor& max, const at::Tensor& grid,
+                       bool symmetric) {
+  const auto infinity = std::numeric_limits<double>::infinity();
+  const at::Tensor y = fake_quantize(x, min, max, grid, symmetric);
+  if (x.numel() == 0) {
+    return {y, empty_extreme(x).fill_(infinity),
+            empty_extreme(x).fill_(-infinity)};
+  }
+  const at::Tensor finite = at::isfinite(x);
+  return {y, at::amin(at::where(finite, x, infinity)).to(at::kFloat),
+          at::amax(at::where(finite, x, -infinity)).to(at::kFloat)};
+}
+
+Observed observed_meta(const at::Tensor& x, const at::Tensor& min,
+                       const at::Tensor& max, const at::Tensor& grid,
+                       bool symmetric) {
+  check_arguments(kMode, {x, min, max, grid, symmetric, std::nullopt});
+  return {at::empty_like(x), empty_extreme(x), empty_extreme(x)};
+}
+
+class FakeQuantizeObserved
+    : public torch::autograd::Function<FakeQuantizeObserved> {
+ public:
+  static torch::autograd::variable_list forward(
+      torch::autograd::AutogradContext* context, const at::Tensor& x,
+      const at::Tensor& min, const at::Tensor& max, const at::Tensor& grid,
+      bool symmetric) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    context->save_for_backward({x, min, max, grid});
+    context->saved_data["symmetric"] = symmetric;
+    auto [y, least, largest] = forward_op().call(x, min, max, grid, symmetric);
+    context->mark_non_differentiable({least, largest});
+    return {y, least, largest};
+  }
+
+  static torch::autograd::variable_list backward(
+      torch::autograd::AutogradContext* context,
+      const torch::autograd::variable_list& grads) {
+    const auto saved = context->get_saved_variables();
+    return {input_gradient_op().call(
+                grads[0], saved[0], saved[1], saved[2], saved[3],
+                context->saved_data["symmetric"].toBool(), std::nullopt),
+            {},
+            {},
+            {},
+            {}};
+  }
+};
+
+Observed observed_autograd(const at::Tensor& x, const at::Tensor& min,
+                           const at::Tensor& max, const at::Tensor& grid,
+                           bool symmetric) {
+  TORCH_CHECK_VALUE(!min.requires_grad() && !max.requires_grad(),
+                    "fake_quantize_observed: min and max have no gradient, but "
+                    "one requires it");
+  const auto results =
+      FakeQuantizeObserved::apply(x, min, max, grid, symmetric);
+  return {results[0], results[1], results[2]};
+}
+
+TORCH_LIBRARY_FRAGMENT(aimetpp, m) {
+  m.def(
+      "fake_quantize_observed(Tensor x, Tensor min, Tensor max, Tensor grid, "
+      "bool symmetric) -> (Tensor, Tensor, Tensor)",
+      {at::Tag::pt2_compliant_tag});
+}
+
+TORCH_LIBRARY_IMPL(aimetpp, CPU, m) {
+  m.impl("fake_quantize_observed", &observed_cpu);
+}
+
+TORCH_LIBRARY_IMPL(aimetpp, CUDA, m) {
+  m.impl("fake_quantize_observed", &observed_cuda);
+}
+
+TORCH_LIBRARY_IMPL(aimetpp, Meta, m) {
+  m.impl("fake_quantize_observed", &observed_meta);
+}
+
+TORCH_LIBRARY_IMPL(aimetpp, Autograd, m) {
+  m.impl("fake_quantize_observed", &observed_autograd);
+}
+
+}  // namespace
+}  // namespace aimetpp::ops
