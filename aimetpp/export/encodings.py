@@ -27,7 +27,11 @@ from aimetpp.export.files import require_writable_folder
 from aimetpp.export.keys import activation_keys, param_key
 from aimetpp.export.leaves import VERSIONS
 from aimetpp.export.loading import load_encodings
-from aimetpp.quantization import QuantizeDequantize, QuantizerBase
+from aimetpp.quantization import (
+    FloatQuantizeDequantize,
+    QuantizeDequantize,
+    QuantizerBase,
+)
 from aimetpp.quantization.blocks import Blocks
 
 if TYPE_CHECKING:
@@ -78,11 +82,17 @@ class Encoding:
 
         Raises:
             RuntimeError: it has not been calibrated.
+            ValueError: a precision that no file format here has, such as float8.
         """
         assert isinstance(quantizer, QuantizerBase)
         precision = quantizer.precision
         if precision in _FLOAT_NAMES:
             return cls(precision)
+        if isinstance(quantizer, FloatQuantizeDequantize):
+            raise ValueError(
+                f"export: {site!r} is {precision}, which encodings files and ONNX "
+                "exports here do not have; set it to an integer, fp16, bf16 or fp32"
+            )
         assert isinstance(quantizer, QuantizeDequantize)
         scale, offset = quantizer.get_scale(), quantizer.get_offset()
         if scale is None or offset is None:

@@ -13,7 +13,7 @@ from aimetpp import _C
 from aimetpp.common.text import shortened
 from aimetpp.nn.computed import weight_of
 from aimetpp.nn.wrap import QuantizationMixin
-from aimetpp.quantization import QuantizeDequantize
+from aimetpp.quantization import FloatQuantizeDequantize, QuantizeDequantize
 
 if TYPE_CHECKING:
     from aimetpp.quantsim.simulation import QuantizationSimModel
@@ -153,7 +153,79 @@ def _channels(quantizer: QuantizeDequantize, weight: torch.Tensor) -> torch.Tens
     return weight.movedim(quantizer.channel_axis, 0).flatten(1)
 
 
-def _chosen(sim: QuantizationSimModel, arg: Any) -> list[tuple[str, QuantizationMixin]]:
+def set_quantizers_to_float8(
+    sim: QuantizationSimModel,
+    arg: Sequence[type[torch.nn.Module]]
+    | Sequence[torch.nn.Module]
+    | Callable[[torch.nn.Module], bool],
+    dtype: torch.dtype = torch.float8_e4m3fn,
+) -> None:
+    """Rounds what modules read, hold and return to an 8-bit floating-point format.
+
+    Every quantizer of the chosen modules that is on gets in its place a
+    `FloatQuantizeDequantize` whose scale makes the larger end of the calibrated range
+    the format's largest number; weights keep one scale per channel. A quantizer that
+    other modules share changes for all of them. A precision set later, or a new
+    `compute_encodings` and this function again, starts over.
+
+    Args:
+        sim: a calibrated simulation.
+        arg: which modules: a list of types, a list of modules of `sim.model`, or a
+            function that says True.
+        dtype: torch.float8_e4m3fn or torch.float8_e5m2.
+
+    Raises:
+        TypeError: `arg` is none of these.
+        ValueError: another dtype; block-wise weights.
+        RuntimeError: a quantizer has no range yet. Nothing is changed then.
+    """
+    who = "set_quantizers_to_float8"
+    if dtype not in (torch.float8_e4m3fn, torch.float8_e5m2):
+        raise ValueError(
+            f"{who}: dtype must be torch.float8_e4m3fn or torch.float8_e5m2, got "
+            f"{dtype}"
+        )
+    containers = {
+        container
+        for _, module in _chosen(sim, arg, who)
+        for container in (
+            module.input_quantizers,
+            module.output_quantizers,
+            module.param_quantizers,
+        )
+    }
+    made = []
+    for entry in sim._bank.entries:
+        if entry.current() is None:
+            continue
+        if any(slot.container in containers for slot in entry.slots):
+            made.append((entry, _float8_of(entry.integer, dtype, who)))
+    for entry, quantizer in made:
+        for slot in entry.slots:
+            slot.set(quantizer)
+
+
+def _float8_of(
+    integer: QuantizeDequantize, dtype: torch.dtype, who: str
+) -> FloatQuantizeDequantize:
+    if integer.blocks is not None:
+        raise ValueError(f"{who}: {integer.label} has block-wise ranges")
+    if not integer.is_initialized():
+        raise RuntimeError(
+            f"{who}: {integer.label} has no range yet: run sim.compute_encodings first"
+        )
+    low, high = (end.detach().flatten() for end in integer.ends())
+    made = FloatQuantizeDequantize(dtype, channel_axis=integer.channel_axis, scale=1.0)
+    # A range of nothing but zeros needs no scale.
+    largest = torch.maximum(low.abs(), high.abs()) / made.largest
+    made.set_scale(torch.where(largest > 0, largest, 1.0))
+    made.label, made.masked_below = integer.label, integer.masked_below
+    return made.to(integer.min.device)
+
+
+def _chosen(
+    sim: QuantizationSimModel, arg: Any, who: str = _WHO
+) -> list[tuple[str, QuantizationMixin]]:
     modules = list(sim.named_qmodules())
     if isinstance(arg, Sequence) and not isinstance(arg, str):
         if all(isinstance(item, type) for item in arg):
@@ -163,14 +235,14 @@ def _chosen(sim: QuantizationSimModel, arg: Any) -> list[tuple[str, Quantization
             unknown = wanted - {module for _, module in modules}
             if unknown:
                 raise ValueError(
-                    f"{_WHO}: not a quantized module of this simulation's model: "
+                    f"{who}: not a quantized module of this simulation's model: "
                     f"{type(unknown.pop()).__name__}"
                 )
             return [(name, m) for name, m in modules if m in wanted]
     elif callable(arg) and not isinstance(arg, torch.nn.Module):
         return [(name, m) for name, m in modules if arg(m)]
     raise TypeError(
-        f"{_WHO}: arg must be a list of module types, a list of modules or a function "
+        f"{who}: arg must be a list of module types, a list of modules or a function "
         f"of a module, got {arg!r}"
     )
 
