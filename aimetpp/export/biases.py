@@ -91,7 +91,7 @@ class _Biases:
             if place is not None:
                 layer, slot = place
                 scales = self._scales(layer)
-                bias = self._editor.initializers.get(node.input[slot])
+                bias = self._bias(node.input[slot])
                 if scales is not None and bias is not None:
                     nodes.extend(self._quantize(node, slot, bias, scales))
             nodes.append(node)
@@ -112,6 +112,21 @@ class _Biases:
         if attributes.get("beta", 1.0) != 1.0 or attributes.get("alpha", 1.0) != 1.0:
             return None
         return torch.tensor(source.scale[0]), torch.tensor(weight.scale)
+
+    def _bias(self, name: str) -> onnx.TensorProto | None:
+        """The initializer behind `name`, under that name: exporters store equal biases
+        once, with an Identity for each further name.
+        """
+        stored = name
+        while (node := self._producers.get(stored)) and node.op_type == "Identity":
+            stored = node.input[0]
+        tensor = self._editor.initializers.get(stored)
+        if tensor is None or stored == name:
+            return tensor
+        bias = onnx.TensorProto()
+        bias.CopyFrom(tensor)
+        bias.name = name
+        return bias
 
     def _behind_transpose(self, name: str) -> str:
         while (node := self._producers.get(name)) and node.op_type == "Transpose":

@@ -13,11 +13,12 @@ from onnx import numpy_helper
 
 from aimetpp.export.encodings import Encoding
 
-# Their outputs hold values of their first input only, so its encoding holds there.
+# Their outputs hold values of their first input, and zeros, only, so its encoding holds
+# there.
 _DATA_MOVEMENT = frozenset(
     "Compress DepthToSpace Dropout Expand Flatten Gather GatherElements GatherND "
     "Identity MaxPool MaxRoiPool ReduceMax ReduceMin Reshape Slice SpaceToDepth Split "
-    "Squeeze Tile TopK Transpose Unsqueeze".split()
+    "Squeeze Tile TopK Transpose Trilu Unsqueeze".split()
 )
 # Of these only the first output does; the others are indices or masks.
 _FIRST_OUTPUT_ONLY = frozenset({"Dropout", "MaxPool", "TopK"})
@@ -48,7 +49,11 @@ def spread_encodings(
         factor = _constant_factor(node, constants)
         if factor is not None and not encoding.is_float:
             moved[node.output[0]] = _multiplied(encoding, factor)
-        elif node.op_type in _DATA_MOVEMENT or _pads_with_zero(node):
+        elif node.op_type == "Concat":
+            # Of parts of one tensor, as torch.roll is exported, or of equal grids.
+            if all(moved.get(n, on_grid.get(n)) == encoding for n in node.input):
+                moved[node.output[0]] = encoding
+        elif node.op_type in _DATA_MOVEMENT or _moves(node):
             first_only = node.op_type in _FIRST_OUTPUT_ONLY
             for name in node.output[:1] if first_only else node.output:
                 moved[name] = encoding
@@ -75,6 +80,12 @@ def _multiplied(encoding: Encoding, factor: float) -> Encoding:
     return dataclasses.replace(encoding, scale=scale, ends=())
 
 
-def _pads_with_zero(node: onnx.NodeProto) -> bool:
-    """A Pad without a value pads with zero, which is on every grid."""
-    return node.op_type == "Pad" and not (len(node.input) > 2 and node.input[2])
+def _moves(node: onnx.NodeProto) -> bool:
+    """Whether a node whose attributes and inputs decide does no more than that."""
+    if node.op_type == "Pad":  # without a value, pads with zero
+        return not (len(node.input) > 2 and node.input[2])
+    if node.op_type != "Resize":
+        return False
+    attributes = {a.name: a.s.decode() for a in node.attribute}
+    outside = attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    return attributes.get("mode", "nearest") == "nearest" and not outside

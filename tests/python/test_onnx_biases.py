@@ -50,6 +50,7 @@ BETWEEN = {
     "factor": lambda y: y / 8,
     "factor and pool": lambda y: F.max_pool2d(y * 0.3, 2),
     "pad": lambda y: F.pad(y, (1, 1)),
+    "roll": lambda y: y.roll(2, 3),
 }
 FACTOR = {"factor": 1 / 8, "factor and pool": 0.3}
 
@@ -142,6 +143,27 @@ def test_int32_bias_can_be_turned_off():
     exported = build_qdq_model(simulate(nn.Linear(4, 3), x), x, export_int32_bias=False)
     assert exported.tensors.biases == {}
     assert stored(exported.model)["bias"].dtype == np.float32
+
+
+# The exporter stores them once, with an Identity node in front of the second layer.
+def test_equal_biases_are_integers_each():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.second(torch.relu(self.first(x)))
+
+    x, model = random(16, 4), Two()
+    with torch.no_grad():
+        model.second.bias.copy_(model.first.bias)
+    sim = simulate(model, x, int32_bias=True)
+    exported = build_qdq_model(sim, x)
+    assert set(exported.tensors.biases) == {"first.bias", "second.bias"}
+    assert "Identity" not in {node.op_type for node in exported.model.graph.node}
+    (got,) = run(exported.model, {"x": x.numpy()})
+    assert np.allclose(got, sim.model(x).detach().numpy(), atol=1e-6)
 
 
 # One layer called with inputs of two scales has one integer bias for each.

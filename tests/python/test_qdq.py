@@ -232,6 +232,32 @@ def test_pad_keeps_the_grid_only_with_zeros():
     assert set(result.activations) == {"x", "y"}
 
 
+GRID = Encoding("int8", True, (0.25,), (0,), -128, 127)
+OTHER = Encoding("int8", True, (0.5,), (0,), -128, 127)
+
+
+@pytest.mark.parametrize(
+    ("second", "mode", "moved"),
+    [
+        (GRID, "nearest", {"joined", "lower", "resized"}),
+        (OTHER, "nearest", set()),  # parts of two grids are on neither
+        (GRID, "linear", {"joined", "lower"}),
+    ],
+)
+def test_parts_joined_and_nearest_elements_keep_the_grid(second, mode, moved):
+    sizes = onnx.numpy_helper.from_array(np.array([2, 6], np.int64), "sizes")
+    nodes = [
+        marker("x", "a", 0),
+        marker("y", "b", 1),
+        helper.make_node("Concat", ["a", "b"], ["joined"], axis=0),
+        helper.make_node("Trilu", ["joined"], ["lower"], upper=0),
+        helper.make_node("Resize", ["lower", "", "", "sizes"], ["resized"], mode=mode),
+    ]
+    model = graph_of(nodes, [("x", 1), ("y", 1)], [("resized", 1)], [sizes])
+    result = insert_qdq(model, {0: GRID, 1: second}, {0: "x", 1: "y"}, [])
+    assert set(result.activations) - {"x", "y"} == moved
+
+
 def test_marker_without_encoding():
     model = graph_of([marker("x", "y", 3)], [("x", 1)], [("y", 1)])
     with pytest.raises(ValueError, match="site 3 has no encoding"):
