@@ -4,12 +4,28 @@
 from __future__ import annotations
 
 import onnx
+from google.protobuf.message import EncodeError
 from onnx import TensorProto, external_data_helper
 
 # Protobuf ends at 2 GiB.
 MAX_MODEL_BYTES = 2**31 - 1
 _SMALLEST_MOVED = 1024  # bytes; scales and shapes stay in the model
 _ALIGNMENT = 4096  # of a tensor in the data file, so that it can be mapped
+
+
+def fits_one_file(model: onnx.ModelProto, max_bytes: int | None = None) -> bool:
+    """Whether a model can keep its weights, which protobuf refuses to count where they
+    are too many.
+
+    Args:
+        model: with its weights.
+        max_bytes: the largest model that can; None: MAX_MODEL_BYTES.
+    """
+    try:
+        size: int = model.ByteSize()
+    except EncodeError:
+        return False
+    return size <= (MAX_MODEL_BYTES if max_bytes is None else max_bytes)
 
 
 def onnx_bytes(
@@ -25,7 +41,7 @@ def onnx_bytes(
     Returns:
         The model; the weights, empty where they are in the model.
     """
-    if model.ByteSize() <= (MAX_MODEL_BYTES if max_bytes is None else max_bytes):
+    if fits_one_file(model, max_bytes):
         return model.SerializeToString(), b""
     data = bytearray()
     for tensor in model.graph.initializer:

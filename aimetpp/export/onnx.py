@@ -35,7 +35,7 @@ from aimetpp.export.encodings import (
     site_encodings,
     to_json,
 )
-from aimetpp.export.external_data import MAX_MODEL_BYTES, onnx_bytes
+from aimetpp.export.external_data import fits_one_file, onnx_bytes
 from aimetpp.export.files import require_writable_folder, write_together
 from aimetpp.export.integer_types import raise_opset, required_opset
 from aimetpp.export.qdq import (
@@ -123,7 +123,7 @@ def build_qdq_model(
     params = [site.id for site in sim.sites() if site.kind == "param"]
     int32_bias = export_int32_bias is not False
     tensors = insert_qdq(model, encodings, names, params, int32_bias)
-    if model.ByteSize() < MAX_MODEL_BYTES:  # the checker takes no larger one
+    if fits_one_file(model):  # the checker takes no larger one
         onnx.checker.check_model(model, full_check=True)
     return QdqModel(model, tensors, export_int32_bias)
 

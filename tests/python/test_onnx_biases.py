@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from google.protobuf.message import EncodeError
 from onnx_running import run
 from torch import nn
 
@@ -213,6 +214,16 @@ def test_constant_factors_have_derived_encodings():
     assert derived.scale[0] == pytest.approx(relu.get_scale().item() / 8, rel=1e-6)
     (got,) = run(exported.model, {"x": x.numpy()})
     assert np.allclose(got, sim.model(x).detach().numpy(), atol=1e-6)
+
+
+# Beyond 2 GiB protobuf does not even say how many bytes there are.
+def test_a_size_that_cannot_be_counted_is_too_large():
+    class Uncountable:
+        def ByteSize(self):  # noqa: N802
+            raise EncodeError("Failed to serialize proto")
+
+    assert not external_data.fits_one_file(Uncountable())
+    assert external_data.fits_one_file(onnx.ModelProto())
 
 
 # Protobuf ends at 2 GiB; the limit is lowered here.
