@@ -25,19 +25,13 @@ import aimetpp
 from aimetpp.common.files import atomic_write
 from aimetpp.export.files import require_writable_folder
 from aimetpp.export.keys import activation_keys, param_key
-from aimetpp.export.leaves import VERSIONS
+from aimetpp.export.leaves import DEFAULT_VERSION, VERSIONS, check_version
 from aimetpp.export.loading import load_encodings
-from aimetpp.quantization import (
-    FloatQuantizeDequantize,
-    QuantizeDequantize,
-    QuantizerBase,
-)
+from aimetpp.quantization import QuantizeDequantize, QuantizerBase
 from aimetpp.quantization.blocks import Blocks
 
 if TYPE_CHECKING:
     from aimetpp.quantsim import QuantizationSimModel
-
-DEFAULT_VERSION = "1.0.0"
 
 _FLOAT_NAMES = {"fp16": "float16", "bf16": "bfloat16"}
 # Exponent and mantissa bits, written where 16 bits alone would mean float16.
@@ -88,12 +82,11 @@ class Encoding:
         precision = quantizer.precision
         if precision in _FLOAT_NAMES:
             return cls(precision)
-        if isinstance(quantizer, FloatQuantizeDequantize):
+        if not isinstance(quantizer, QuantizeDequantize):
             raise ValueError(
                 f"export: {site!r} is {precision}, which encodings files and ONNX "
                 "exports here do not have; set it to an integer, fp16, bf16 or fp32"
             )
-        assert isinstance(quantizer, QuantizeDequantize)
         scale, offset = quantizer.get_scale(), quantizer.get_offset()
         if scale is None or offset is None:
             raise RuntimeError(
@@ -270,21 +263,6 @@ class FileHeader:
 
 def _bits(precision: str) -> int:
     return int(precision.lstrip("abcdefghijklmnopqrstuvwxyz"))
-
-
-def check_version(version: str | None) -> str:
-    """`version`, or the default for None.
-
-    Raises:
-        ValueError: an encoding version that is not known.
-    """
-    if version is None:
-        return DEFAULT_VERSION
-    if version not in VERSIONS:
-        raise ValueError(
-            f"encoding_version must be one of {', '.join(VERSIONS)}, got {version!r}"
-        )
-    return version
 
 
 def document(

@@ -13,8 +13,24 @@ from typing import Any
 import numpy as np
 
 VERSIONS = ("0.6.1", "1.0.0", "2.0.0")
+DEFAULT_VERSION = "1.0.0"
 # Of versions 1.0.0 and 2.0.0: scales of scales, which no quantizer here has.
 _SCALES_OF_SCALES = ("per_block_int_scale", "compressed_bw")
+
+
+def check_version(version: str | None) -> str:
+    """`version`, or the default for None.
+
+    Raises:
+        ValueError: an encoding version that is not known.
+    """
+    if version is None:
+        return DEFAULT_VERSION
+    if version not in VERSIONS:
+        raise ValueError(
+            f"encoding_version must be one of {', '.join(VERSIONS)}, got {version!r}"
+        )
+    return version
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnx.inliner
 import torch
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from onnx import AttributeProto, numpy_helper
 
 from aimetpp import _C

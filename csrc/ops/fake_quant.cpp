@@ -185,12 +185,12 @@ at::Tensor empty_range_grad(const at::Tensor& range_end) {
 }
 
 at::Tensor empty_result(const at::Tensor& x) {
-  // Without the way through the dispatcher, which costs as much as a forward of
-  // a few thousand elements.
-  at::Tensor result =
-      x.is_cpu() && x.is_contiguous()
-          ? at::Tensor(at::detail::empty_cpu(x.sizes(), x.scalar_type()))
-          : at::empty_like(x);
+  // The dispatcher's way costs as much as a forward of some thousand elements.
+  const bool is_plain =
+      x.is_cpu() && x.numel() > 0 && x.is_non_overlapping_and_dense();
+  at::Tensor result = is_plain ? at::Tensor(at::detail::empty_strided_cpu(
+                                     x.sizes(), x.strides(), x.scalar_type()))
+                               : at::empty_like(x);
 #if defined(__linux__)
   constexpr std::uintptr_t kPage = 4096;
   constexpr std::size_t kWorthIt = std::size_t{4} << 20;
@@ -397,5 +397,4 @@ TORCH_LIBRARY_IMPL(aimetpp, Meta, m) {
 }
 
 }  // namespace
-
 }  // namespace aimetpp::ops
