@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "mixed/report_patterns.h"
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -73,23 +75,28 @@ class PatternSet {
 
 }  // namespace
 
-std::vector<Pattern> patterns_of(const Container& container,
-                                 const std::vector<ReportLine>& lines) {
-  PatternSet own;
-  for (const int index : container.lines) {
-    const std::string tail = tail_of(container, lines[index]);
-    own.add({tail, tail, saying_of_line(lines, index)}, nullptr);
+const std::vector<Pattern>& PatternBook::of(const Container& container) {
+  const auto known = found_.find(&container);
+  if (known != found_.end()) return known->second;
+  return found_.emplace(&container, find(container)).first->second;
+}
+
+std::vector<Pattern> PatternBook::find(const Container& container) {
+  const auto pattern_of = [&](int index) {
+    const std::string tail = tail_of(container, lines_[index]);
+    return Pattern{tail, tail, saying_of_line(lines_, index)};
+  };
+  if (container.children.empty() && container.lines.size() == 1) {
+    return {pattern_of(container.lines.front())};  // most are such leaves
   }
+  PatternSet own;
+  for (const int index : container.lines) own.add(pattern_of(index), nullptr);
   PatternSet inside;
   for (const Container* child : container.children_in_order()) {
-    for (const Pattern& pattern : patterns_of(*child, lines)) {
-      inside.add(pattern, child);
-    }
+    for (const Pattern& pattern : of(*child)) inside.add(pattern, child);
   }
   std::vector<Pattern> patterns = own.patterns();
-  for (Pattern& pattern : inside.patterns()) {
-    patterns.push_back(std::move(pattern));
-  }
+  std::ranges::move(inside.patterns(), std::back_inserter(patterns));
   return patterns;
 }
 

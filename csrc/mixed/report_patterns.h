@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "mixed/report_tree.h"
@@ -18,8 +19,19 @@ struct Pattern {
   Saying saying;
 };
 
-// All lines in the container, each in one pattern.
-std::vector<Pattern> patterns_of(const Container& container,
-                                 const std::vector<ReportLine>& lines);
+// The patterns of the containers of one section.
+class PatternBook {
+ public:
+  explicit PatternBook(const std::vector<ReportLine>& lines) : lines_(lines) {}
+
+  // All lines in the container, each in one pattern.
+  const std::vector<Pattern>& of(const Container& container);
+
+ private:
+  [[nodiscard]] std::vector<Pattern> find(const Container& container);
+
+  const std::vector<ReportLine>& lines_;
+  std::unordered_map<const Container*, std::vector<Pattern>> found_;
+};
 
 }  // namespace aimetpp::mixed

@@ -33,12 +33,22 @@ struct Block {
   std::vector<ReportRow> rows;
 };
 
+// Without the names of containers.
+std::size_t num_rows(const std::vector<Block>& blocks) {
+  std::size_t count = 0;
+  for (const Block& block : blocks) {
+    count += std::ranges::count_if(
+        block.rows, [](const ReportRow& row) { return !row.detail.empty(); });
+  }
+  return count;
+}
+
 class SectionFolder {
  public:
   explicit SectionFolder(const std::vector<ReportLine>& lines)
-      : lines_(lines), root_(tree_of_lines(lines)) {}
+      : lines_(lines), root_(tree_of_lines(lines)), patterns_(lines) {}
 
-  [[nodiscard]] std::vector<ReportRow> run() const {
+  [[nodiscard]] std::vector<ReportRow> run() {
     std::set<std::string> kinds;
     for (const Saying& saying : root_.sayings) kinds.insert(saying.kind);
     return rows_of(root_, kinds);
@@ -97,7 +107,7 @@ class SectionFolder {
   // The rows of the lines of these kinds in the container: container by
   // container, or by patterns where that is shorter.
   [[nodiscard]] std::vector<ReportRow> rows_of(
-      const Container& container, const std::set<std::string>& kinds) const {
+      const Container& container, const std::set<std::string>& kinds) {
     std::vector<Block> blocks;
     std::set<std::string> open;
     for (const Saying& saying : container.sayings) {
@@ -115,16 +125,7 @@ class SectionFolder {
       add_children(container, open, by_container);
       std::vector<Block> by_pattern;
       add_patterns(container, open, by_pattern);
-      const auto size = [](const std::vector<Block>& of) {
-        std::size_t count = 0;
-        for (const Block& block : of) {
-          count += std::ranges::count_if(block.rows, [](const ReportRow& row) {
-            return !row.detail.empty();
-          });
-        }
-        return count;
-      };
-      const bool is_shorter = size(by_pattern) < size(by_container);
+      const bool is_shorter = num_rows(by_pattern) < num_rows(by_container);
       std::ranges::move(is_shorter ? by_pattern : by_container,
                         std::back_inserter(blocks));
     }
@@ -141,8 +142,8 @@ class SectionFolder {
 
   void add_patterns(const Container& container,
                     const std::set<std::string>& open,
-                    std::vector<Block>& blocks) const {
-    for (const Pattern& pattern : patterns_of(container, lines_)) {
+                    std::vector<Block>& blocks) {
+    for (const Pattern& pattern : patterns_.of(container)) {
       if (!open.contains(pattern.saying.kind)) continue;
       const bool is_root = container.path.empty();
       const std::string subject = is_root && pattern.path.starts_with(".")
@@ -175,7 +176,7 @@ class SectionFolder {
   // Children that say the same are one row for each kind.
   void add_children(const Container& container,
                     const std::set<std::string>& open,
-                    std::vector<Block>& blocks) const {
+                    std::vector<Block>& blocks) {
     std::map<std::string, std::vector<const Container*>> alike;
     for (const Container* child : container.children_in_order()) {
       std::string key;
@@ -219,6 +220,7 @@ class SectionFolder {
 
   const std::vector<ReportLine>& lines_;
   const Container root_;
+  PatternBook patterns_;
 };
 
 std::string source_of(const ReportLine& request) {
