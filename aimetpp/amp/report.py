@@ -150,14 +150,14 @@ def _points(document: Document) -> str:
             _number(point["score"], ".4f"),
             Shown(f"{point['weight_bytes']:,.0f}"),
             Shown(f"{point['activation_bytes']:,.0f}"),
-            point["group"],
             point["candidate"],
+            point["group"],
         ]
         for point in document["points"]
     ]
     classes = ["dominated" if p["dominated"] else "" for p in document["points"]]
     classes[document["chosen"]] = "chosen"
-    head = ("cost", "score", "weight bytes", "activation bytes", "group", "candidate")
+    head = ("cost", "score", "weight bytes", "activation bytes", "candidate", "group")
     return table(head, rows, classes, long=len(rows) > _LONG)
 
 
@@ -170,12 +170,12 @@ def _skipped(document: Document) -> list[str]:
             Shown(f"{step['cost']:.4f}"),
             _number(step["lowest"], ".4f"),
             _number(step["highest"], ".4f"),
-            step["group"],
             step["candidate"],
+            step["group"],
         ]
         for step in steps
     ]
-    head = ("cost", "score from", "to", "group", "candidate")
+    head = ("cost", "score from", "to", "candidate", "group")
     summary = f"{len(steps)} points of the walk were not evaluated"
     return [
         f"<details><summary>{summary}</summary>",
@@ -200,12 +200,12 @@ def _sensitivity_table(document: Document) -> list[str]:
         [
             _number(item["score"], ".4f"),
             Shown(f"{item['saved']:.2%}"),
-            item["group"],
             item["candidate"],
+            item["group"],
         ]
         for item in items
     ]
-    head = ("score", "bit-ops saved", "group", "candidate")
+    head = ("score", "bit-ops saved", "candidate", "group")
     return [table(head, rows, long=len(rows) > _LONG)]
 
 

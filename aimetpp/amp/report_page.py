@@ -19,9 +19,10 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 76em;
        padding: 0 1em; color: var(--ink); background: var(--paper) }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin: 2em 0 .4em }
 p.note, h2 small { color: var(--dim); font-weight: normal; font-size: 14px }
-nav a { margin-right: 1em; color: inherit }
-.wide { overflow-x: auto }
-.long { max-height: 34em; overflow: auto; border: 1px solid var(--line) }
+nav { margin-bottom: 1em } nav a { margin-right: 1em; color: inherit }
+.wide { overflow-x: auto; margin-bottom: .8em }
+.long { margin: .8em 0; max-height: 34em; overflow: auto;
+        border: 1px solid var(--line) }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 td, th { border-bottom: 1px solid var(--line); padding: .2em .8em; text-align: left;
          white-space: nowrap }
