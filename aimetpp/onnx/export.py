@@ -19,7 +19,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from aimetpp.export.encodings import Encoding, check_version
-from aimetpp.export.external_data import MAX_MODEL_BYTES
+from aimetpp.export.external_data import fits_one_file
 from aimetpp.export.files import require_writable_folder, write_together
 from aimetpp.export.graph_editor import GraphEditor, names_read_by, rename_tensors
 from aimetpp.export.integer_types import raise_opset, required_opset
@@ -112,7 +112,7 @@ def build_qdq_model(
 
 def _passes_checker(model: onnx.ModelProto) -> bool:
     """False for what onnxruntime runs all the same, such as outputs without shapes."""
-    if model.ByteSize() >= MAX_MODEL_BYTES:  # the checker takes no larger one
+    if not fits_one_file(model):  # the checker takes no larger one
         return False
     try:
         onnx.checker.check_model(model)

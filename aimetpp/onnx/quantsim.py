@@ -353,7 +353,14 @@ class QuantizationSimModel(IntegerBiasMethods, SiteMethods, ProfileMethods):
 
     def fingerprint(self) -> str:
         """SHA-256 of model, config, scheme and calibration statistics."""
-        digest = hashlib.sha256(self.model.SerializeToString(deterministic=True))
+        digest = hashlib.sha256()
+        graph = self.model.graph
+        for parts in (  # one by one: protobuf writes no model of more than 2 GiB
+            *(graph.input, graph.output, graph.node, graph.initializer),
+            *(graph.sparse_initializer, self.model.functions, self.model.opset_import),
+        ):
+            for part in parts:
+                digest.update(part.SerializeToString(deterministic=True))
         texts = [self.graph.to_text(), self._config_text, self.quant_scheme]
         for text in texts + ["int32 biases"] * self.int32_bias:
             digest.update(text.encode())

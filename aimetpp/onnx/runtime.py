@@ -11,8 +11,7 @@ from typing import Any
 
 import onnx
 
-# A message of protobuf holds at most 2 GiB.
-_MAX_BYTES = 2**31 - 1
+from aimetpp.export.external_data import fits_one_file
 
 
 def onnxruntime() -> Any:
@@ -61,7 +60,7 @@ class SessionMaker:
         for library in self.custom_ops:
             options.register_custom_ops_library(library)
         providers = list(self.providers)
-        if model.ByteSize() <= _MAX_BYTES:
+        if fits_one_file(model):
             return runtime.InferenceSession(
                 model.SerializeToString(), options, providers=providers
             )
