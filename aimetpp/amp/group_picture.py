@@ -71,9 +71,9 @@ def draw_groups(data: dict[str, Any]) -> Any:
         height=int(120 + _PIXELS_PER_LAYER * (1 + lowest)),
         sizing_mode="stretch_width",
         # As far as the marks reach, however many there are.
-        y_range=Range1d(-lowest - 1, 1),
+        y_range=Range1d(start=-lowest - 1, end=1),
         # Room for the names right of the marks.
-        x_range=Range1d(leftmost - 1, max(rightmost + 2.5, leftmost + 6)),
+        x_range=Range1d(start=leftmost - 1, end=max(rightmost + 2.5, leftmost + 6)),
         tools="pan,wheel_zoom,box_zoom,reset,save",
         active_scroll=None,
     )
