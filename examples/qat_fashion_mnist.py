@@ -17,10 +17,9 @@ activations and 4-bit weights, one range per tensor:
     apt-get install dataset-fashion-mnist        # Debian; or four .gz files in --data
     python examples/qat_fashion_mnist.py --results-dir results
 
-What it prints and how long it takes is in docs/qat.md; for a look in two minutes add
---train-images 6000 --float-epochs 3 --qat-epochs 1. Writes float.pt, qat.pt (state_dict
-and optimizer, for --resume), qat_accuracy.html, precision_profile.json, the encodings
-and an ONNX file.
+What it prints and how long it takes is in docs/qat.md. Writes float.pt, qat.pt
+(state_dict and optimizer, for --resume), qat_accuracy.html, precision_profile.json, the
+encodings and an ONNX file.
 """
 
 from __future__ import annotations
