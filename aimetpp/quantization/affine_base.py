@@ -73,6 +73,7 @@ class AffineQuantizerBase(KeptStatistics):
         self.scheme = scheme
         self.percentile = 100.0
         self.statistics: _C.Statistics | None = None
+        self.tensors_per_forward = 1
         # What the statistics are of, where that is a parameter, and what it held.
         self._parameter: ParameterReference | None = None
         self._content = 0

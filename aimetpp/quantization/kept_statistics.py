@@ -27,6 +27,8 @@ class KeptStatistics(AffineGrid):
     fixed_min: float | None
     fixed_max: float | None
     statistics: _C.Statistics | None
+    # So many tensors of one forward share the range.
+    tensors_per_forward: int
     _overwrite: bool
     # By bit-width, symmetry, scheme and percentile.
     _ranges: dict[tuple[Any, ...], tuple[torch.Tensor, torch.Tensor]]
@@ -61,7 +63,9 @@ class KeptStatistics(AffineGrid):
         if self.masked_below is not None:
             x = x[x > self.masked_below]
         if self.statistics is None:
-            self.statistics = _C.Statistics.for_scheme(self.min.numel(), self.scheme)
+            self.statistics = _C.Statistics.for_scheme(
+                self.min.numel(), self.scheme, self.tensors_per_forward
+            )
         try:
             if self.blocks is not None:
                 x = self.blocks.split(x.detach())

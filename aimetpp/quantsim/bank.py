@@ -112,6 +112,8 @@ class QuantizerBank:
         )
         quantizer.fixed_min, quantizer.fixed_max = low, high
         quantizer.masked_below = spec.masked_below
+        if spec.kind != "param":
+            quantizer.tensors_per_forward = len(spec.sites)
         return quantizer.to(device)
 
     def _device_of(self, site: int) -> torch.device:

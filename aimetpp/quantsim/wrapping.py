@@ -25,7 +25,8 @@ def prepare(model: torch.nn.Module) -> None:
                 f"module {name!r} is a {type(module).__name__}, which cannot be traced "
                 "with the rest of the model: use the module it was made of"
             )
-        if isinstance(module, torch.nn.Identity):
+        # A bare Module cannot be called: it holds parameters, or a place for hooks.
+        if isinstance(module, torch.nn.Identity) or type(module) is torch.nn.Module:
             continue
         if name.startswith(computing) and computing:
             continue

@@ -255,10 +255,12 @@ void bind_quantizer(py::module_& m) {
   py::class_<Statistics>(m, "Statistics")
       .def_static(
           "for_scheme",
-          [](int num_channels, const std::string& scheme) {
-            return Statistics::for_scheme(num_channels, scheme_of(scheme));
+          [](int num_channels, const std::string& scheme, int first_updates) {
+            return Statistics::for_scheme(num_channels, scheme_of(scheme),
+                                          first_updates);
           },
-          py::arg("num_channels"), py::arg("scheme"))
+          py::arg("num_channels"), py::arg("scheme"),
+          py::arg("first_updates") = 1)
       .def("update", &update_statistics, py::arg("tensor"),
            py::arg("channel_axis") = py::none())
       .def("merge", &Statistics::merge, py::arg("other"))

@@ -46,12 +46,7 @@ void set_first_range(Histogram& histogram, float lo, float hi,
                      double max_growth) {
   histogram.lo = lo;
   histogram.hi = hi;
-  if (histogram.is_point()) return;
-  const float first = histogram.edge(0);
-  const float last = histogram.edge(histogram.num_bins());
-  const float reach = (last - first) * static_cast<float>(max_growth) / 2;
-  histogram.lowest = std::max(first - reach, -kLargestEnd);
-  histogram.highest = std::min(last + reach, kLargestEnd);
+  limit_range(histogram, max_growth);
 }
 
 int bin_of(float distance, float bin_width, int num_bins) {
@@ -207,6 +202,15 @@ float Histogram::edge(int bin) const {
 
 double Histogram::total() const {
   return std::accumulate(counts.begin(), counts.end(), 0.0);
+}
+
+void limit_range(Histogram& histogram, double max_growth) {
+  if (histogram.is_point()) return;
+  const float first = histogram.edge(0);
+  const float last = histogram.edge(histogram.num_bins());
+  const float reach = (last - first) * static_cast<float>(max_growth) / 2;
+  histogram.lowest = std::max(first - reach, -kLargestEnd);
+  histogram.highest = std::min(last + reach, kLargestEnd);
 }
 
 void make_room(Histogram& histogram, Extremes extremes, int num_bins,

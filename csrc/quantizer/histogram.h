@@ -39,6 +39,9 @@ struct AIMETPP_API Histogram {
 void make_room(Histogram& histogram, Extremes extremes, int num_bins,
                double max_growth);
 
+// Makes the range that the histogram has by now its first one, for max_growth.
+void limit_range(Histogram& histogram, double max_growth);
+
 // Counts values, none of them NaN; what lies outside goes to the end bins. Bin
 // of x: floor((x - lo) * num_bins / (hi - lo)), in float32, as in torch.histc.
 void count_values(Histogram& histogram, const float* data, std::int64_t count,

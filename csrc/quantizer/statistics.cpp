@@ -6,12 +6,11 @@
 
 #include "core/error.h"
 #include "quantizer/histogram_sum.h"
-#include "quantizer/range_search.h"
 
 namespace aimetpp::quantizer {
 namespace {
 
-constexpr double kFormat = 2;  // first number of a serialized state
+constexpr double kFormat = 3;  // first number of a serialized state
 
 // Reads a serialized state number by number.
 class Reader {
@@ -101,49 +100,6 @@ std::int64_t channels_per_thread(std::int64_t work) {
   return std::max<std::int64_t>(kGrain / work, 1);
 }
 
-Range percentile_range(const Statistics& statistics, std::size_t channel,
-                       double percentile, int bitwidth, Symmetry symmetry) {
-  const float min = statistics.mins()[channel];
-  const float max = statistics.maxs()[channel];
-  if (percentile == 100) {
-    return range_from_min_max(double{min}, double{max}, bitwidth, symmetry);
-  }
-  const Extremes kept = percentile_extremes(
-      statistics.histogram(static_cast<int>(channel)), percentile);
-  return range_from_min_max(double{std::clamp(kept.min, min, max)},
-                            double{std::clamp(kept.max, min, max)}, bitwidth,
-                            symmetry);
-}
-
-void require_values(const Statistics& statistics, Scheme scheme) {
-  if (statistics.empty()) {
-    raise_runtime_error(
-        "calibration statistics must hold at least one finite value, got none");
-  }
-  for (int channel = 0; channel < statistics.num_channels(); ++channel) {
-    const auto index = static_cast<std::size_t>(channel);
-    if (statistics.mins()[index] > statistics.maxs()[index]) {
-      raise_runtime_error("calibration statistics: channel ", channel, " of ",
-                          statistics.num_channels(),
-                          " must hold at least one finite value, got none");
-    }
-  }
-  if (scheme != Scheme::min_max && statistics.num_bins() == 0) {
-    raise_runtime_error(
-        "calibration statistics must hold histograms for any scheme but "
-        "min_max, got extremes only");
-  }
-}
-
-// All channels share one grid: without sign only where no channel needs one.
-Symmetry shared_symmetry(const Statistics& statistics, Symmetry symmetry) {
-  if (symmetry != Symmetry::unsigned_symmetric) return symmetry;
-  const bool negative =
-      std::any_of(statistics.mins().begin(), statistics.mins().end(),
-                  [](float min) { return min < 0; });
-  return negative ? Symmetry::symmetric : Symmetry::unsigned_symmetric;
-}
-
 }  // namespace
 
 Statistics::Statistics(int num_channels, int num_bins, double max_growth)
@@ -167,12 +123,16 @@ Statistics::Statistics(int num_channels, int num_bins, double max_growth)
   if (num_bins > 0) histograms_.resize(size);
 }
 
-Statistics Statistics::for_scheme(int num_channels, Scheme scheme) {
+Statistics Statistics::for_scheme(int num_channels, Scheme scheme,
+                                  int first_updates) {
   switch (scheme) {
     case Scheme::min_max:
       break;
-    case Scheme::tf_enhanced:
-      return {num_channels, 512, 3};
+    case Scheme::tf_enhanced: {
+      Statistics limited(num_channels, 512, 3);
+      limited.first_updates_left_ = first_updates > 1 ? first_updates : 0;
+      return limited;
+    }
     case Scheme::percentile:
     case Scheme::mse:
       return {num_channels, 2048, kUnlimitedGrowth};
@@ -190,7 +150,10 @@ void Statistics::update(const float* data, std::int64_t outer,
   if (num_channels() == 1) {
     inner *= outer;
     outer = 1;
-    if (update_in_one_pass(data, inner, parallel_for)) return;
+    if (update_in_one_pass(data, inner, parallel_for)) {
+      limit_growth();
+      return;
+    }
   }
   const std::vector<Extremes> extremes =
       channel_extremes(data, outer, num_channels(), inner, parallel_for);
@@ -199,6 +162,22 @@ void Statistics::update(const float* data, std::int64_t outer,
   }
   if (num_bins_ > 0) {
     update_histograms(extremes, data, outer, inner, parallel_for);
+  }
+  limit_growth();
+}
+
+double Statistics::growth() const {
+  return first_updates_left_ > 0 ? kUnlimitedGrowth : max_growth_;
+}
+
+// After the last of the updates that make the first range.
+void Statistics::limit_growth() {
+  if (first_updates_left_ == 0 || --first_updates_left_ > 0) return;
+  for (PackedHistogram& packed : histograms_) {
+    if (packed.empty()) continue;
+    Histogram histogram = packed.unpacked(num_bins_);
+    limit_range(histogram, max_growth_);
+    packed = PackedHistogram(histogram);
   }
 }
 
@@ -239,7 +218,7 @@ bool Statistics::update_in_one_pass(const float* data, std::int64_t count,
   extremes.max += 0.0F;
   if (!result.counted) {
     if (!result.scan.all_finite()) return false;
-    make_room(histogram, extremes, num_bins_, max_growth_);
+    make_room(histogram, extremes, num_bins_, growth());
     count_values(histogram, data, count, parallel_for);
   }
   include(0, extremes);
@@ -261,7 +240,7 @@ void Statistics::update_histograms(const std::vector<Extremes>& extremes,
     Histogram& histogram = workspace.histogram;
     histograms_[channel].unpack_into(histogram, num_bins_);
     if (!extremes[channel].empty()) {
-      make_room(histogram, extremes[channel], num_bins_, max_growth_);
+      make_room(histogram, extremes[channel], num_bins_, growth());
     }
     if (histogram.counts.empty()) return;  // infinities and no range yet
     const float* values =
@@ -305,11 +284,12 @@ bool Statistics::empty() const {
   return true;
 }
 
-// Format, channels, bins, growth; per channel min and max; per channel, where
-// there are bins, its histogram.
+// Format, channels, bins, growth, first updates left; per channel min and max;
+// per channel, where there are bins, its histogram.
 std::vector<double> Statistics::serialize() const {
   std::vector<double> state = {kFormat, static_cast<double>(num_channels()),
-                               static_cast<double>(num_bins_), max_growth_};
+                               static_cast<double>(num_bins_), max_growth_,
+                               static_cast<double>(first_updates_left_)};
   for (std::size_t channel = 0; channel < mins_.size(); ++channel) {
     state.push_back(double{mins_[channel]});
     state.push_back(double{maxs_[channel]});
@@ -326,10 +306,12 @@ Statistics Statistics::deserialize(const std::vector<double>& state) {
   const int num_channels = reader.next_int();
   const int num_bins = reader.next_int();
   const double max_growth = reader.next();
+  const int first_updates_left = reader.next_int();
   if (static_cast<std::size_t>(num_channels) > reader.left() / 2) {
     Reader::fail("it ends too early");
   }
   Statistics statistics(num_channels, num_bins, max_growth);
+  statistics.first_updates_left_ = first_updates_left;
   for (std::size_t channel = 0; channel < statistics.mins_.size(); ++channel) {
     statistics.mins_[channel] = reader.next_float();
     statistics.maxs_[channel] = reader.next_float();
@@ -339,50 +321,6 @@ Statistics Statistics::deserialize(const std::vector<double>& state) {
   }
   reader.expect_end();
   return statistics;
-}
-
-std::vector<Range> ranges_from_statistics(const Statistics& statistics,
-                                          Scheme scheme, int bitwidth,
-                                          Symmetry symmetry, double percentile,
-                                          const ParallelFor& parallel_for) {
-  if (scheme == Scheme::percentile &&
-      !(percentile >= 50 && percentile <= 100)) {
-    raise_value_error("percentile must be between 50 and 100, got ",
-                      percentile);
-  }
-  require_values(statistics, scheme);
-  symmetry = shared_symmetry(statistics, symmetry);
-  const auto range_of = [&](int channel) {
-    const auto index = static_cast<std::size_t>(channel);
-    switch (scheme) {
-      case Scheme::min_max:
-        break;
-      case Scheme::percentile:
-        return percentile_range(statistics, index, percentile, bitwidth,
-                                symmetry);
-      case Scheme::tf_enhanced:
-        return search_range(statistics.histogram(channel), bitwidth, symmetry,
-                            kTfEnhancedSearch);
-      case Scheme::mse:
-        return search_range(statistics.histogram(channel), bitwidth, symmetry,
-                            kMseSearch);
-    }
-    return range_from_min_max(double{statistics.mins()[index]},
-                              double{statistics.maxs()[index]}, bitwidth,
-                              symmetry);
-  };
-  std::vector<Range> ranges(statistics.mins().size());
-  // A search looks at the bins for tens of candidates.
-  constexpr std::int64_t kLooks = 16;
-  parallel_for(statistics.num_channels(),
-               channels_per_thread(kLooks * (statistics.num_bins() + 1)),
-               [&](std::int64_t begin, std::int64_t end) {
-                 for (std::int64_t channel = begin; channel < end; ++channel) {
-                   ranges[static_cast<std::size_t>(channel)] =
-                       range_of(static_cast<int>(channel));
-                 }
-               });
-  return ranges;
 }
 
 }  // namespace aimetpp::quantizer

@@ -36,8 +36,11 @@ class AIMETPP_API Statistics {
   Statistics(int num_channels, int num_bins, double max_growth);
 
   // With the bins and the growth that the scheme is defined with: 512 bins and
-  // 3 for tf_enhanced, 2048 and unlimited for percentile and mse.
-  static Statistics for_scheme(int num_channels, Scheme scheme);
+  // 3 for tf_enhanced, 2048 and unlimited for percentile and mse. What the
+  // first `first_updates` bring is the first range: as many as there are
+  // tensors, of one forward, that the statistics are of.
+  static Statistics for_scheme(int num_channels, Scheme scheme,
+                               int first_updates = 1);
 
   // `data` is viewed as [outer, num_channels, inner], contiguous float32. No
   // elements: no change. Throws a value error where a value is NaN; the
@@ -76,12 +79,16 @@ class AIMETPP_API Statistics {
   bool update_in_one_pass(const float* data, std::int64_t count,
                           const ParallelFor& parallel_for);
   void include(std::size_t channel, const Extremes& extremes);
+  [[nodiscard]] double growth() const;
+  void limit_growth();
   void update_histograms(const std::vector<Extremes>& extremes,
                          const float* data, std::int64_t outer,
                          std::int64_t inner, const ParallelFor& parallel_for);
 
   int num_bins_;
   double max_growth_;
+  // Updates that still belong to the first range; 0: as many as one.
+  int first_updates_left_ = 0;
   std::vector<float> mins_;
   std::vector<float> maxs_;
   std::vector<PackedHistogram> histograms_;

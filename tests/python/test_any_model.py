@@ -264,3 +264,23 @@ def test_a_leaf_that_calls_a_module_is_an_error():
         RuntimeError,
         r"fc:1 \(test_any_model.py:\d+\) starts inside caller",
     )
+
+
+def test_a_bare_module_is_a_place_for_what_is_put_there():
+    class Hooked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.hook_point = nn.Linear(4, 4), nn.Module()
+            self.held = nn.Module()
+            self.held.weight = nn.Parameter(torch.randn(4, 4))
+
+        def forward(self, x):
+            return F.linear(self.fc(x), self.held.weight)
+
+    model, x = Hooked().eval(), torch.randn(3, 4)
+    sim = QuantizationSimModel(model, x, default_output_bw=16, default_param_bw=16)
+    sim.compute_encodings(lambda m: m(x))
+    on = [site.name for site in sim.sites() if site.quantizer is not None]
+    assert on == ["fc.input.0", "fc.weight", "fc", "/linear_0.held.weight", "/linear_0"]
+    torch.testing.assert_close(sim.model(x), model(x), rtol=0, atol=1e-3)
+    assert sim.model.hook_point is not model.hook_point

@@ -171,3 +171,48 @@ def test_memory_report_counts_every_kind(data: list[torch.Tensor]) -> None:
     for quantizer in sim.quantizers_by_index:
         quantizer.reset()
     assert sim.memory_report() == report
+
+
+class Concatenation(torch.nn.Module):
+    """Of a tensor, and one that is `factor` times as large."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.left, self.right = torch.nn.Linear(4, 6), torch.nn.Linear(4, 6)
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        larger = torch.sin(self.right(x)).exp() * self.factor
+        return torch.cat([torch.sin(self.left(x)), larger], -1)
+
+
+class Repeated(torch.nn.Module):
+    """One layer four times, each result four times as large as the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.soft = torch.nn.Softplus()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(4):
+            x = self.soft(x * 4)
+        return x
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Concatenation(20.0), Concatenation(0.05), Repeated()],
+    ids=["larger", "smaller", "again"],
+)
+def test_tensors_that_share_a_range_share_its_first_forward(
+    model: torch.nn.Module,
+) -> None:
+    x = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+    sim = QuantizationSimModel(
+        model.eval(), x, "tf_enhanced", default_output_bw=16, default_param_bw=16
+    )
+    sim.compute_encodings(lambda m: m(x))
+    with torch.no_grad():
+        expected, result = model(x), sim.model(x)
+    assert (result - expected).norm() < 1e-3 * expected.norm()

@@ -153,6 +153,28 @@ TEST(Statistics, CountEveryValueOnce) {
   }
 }
 
+TEST(Statistics, TensorsOfOneForwardMakeTheFirstRange) {
+  // 0.1 .. 1, then 0.1 .. 100 beside it, then 1000 a forward later.
+  const std::vector<float> small = {0.1F, 0.5F, 1};
+  const std::vector<float> large = {0.1F, 50, 100};
+  const std::vector<float> later = {1000};
+  const auto highest = [&](int first_updates) {
+    Statistics statistics =
+        Statistics::for_scheme(1, Scheme::tf_enhanced, first_updates);
+    for (const auto& data : {small, large, later}) {
+      statistics.update(data.data(), 1, static_cast<std::int64_t>(data.size()));
+    }
+    EXPECT_EQ(statistics.histogram(0).total(), 7);
+    EXPECT_EQ(Statistics::deserialize(statistics.serialize()), statistics);
+    return statistics.histogram(0).hi;
+  };
+  // Growth is half of 3 times the first range on each side.
+  EXPECT_FLOAT_EQ(highest(1), 1 + 1.5F * 0.9F);
+  EXPECT_FLOAT_EQ(highest(2), 100 + 1.5F * 99.9F);
+  EXPECT_FLOAT_EQ(highest(3), 1000);
+  EXPECT_FLOAT_EQ(highest(4), 1000);
+}
+
 TEST(Statistics, OfManyChannelsWithFewValuesAreSmall) {
   const std::vector<float> data = random_values(1000 * 9);
   Statistics statistics = Statistics::for_scheme(1000, Scheme::mse);
