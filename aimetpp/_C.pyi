@@ -337,6 +337,9 @@ def ranges_from_statistics(
     symmetry: str,
     percentile: float,
 ) -> tuple[torch.Tensor, torch.Tensor]: ...
+def power_of_two_ranges(
+    statistics: Statistics, bitwidth: int, symmetry: str
+) -> tuple[torch.Tensor, torch.Tensor]: ...
 def build_groups(graph: OpGraph, placement: Placement) -> list[QuantizerGroup]: ...
 def supported_candidates(
     group: QuantizerGroup,

@@ -115,6 +115,11 @@ class NodeRequest:
     weight: str | None
     by_type: bool = False
 
+    @property
+    def is_float(self) -> bool:
+        """The nodes are left out of quantization."""
+        return self.activation == "fp32" and self.weight == "fp32"
+
 
 @dataclass
 class Plan:

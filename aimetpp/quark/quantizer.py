@@ -4,29 +4,24 @@
 from __future__ import annotations
 
 import itertools
-import json
-import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from aimetpp import _C
 from aimetpp.amp.quantizer_groups import build_members, find_quantizer_group
 from aimetpp.amp.results import ParetoList
 from aimetpp.amp.selection import reading_groups, select_groups
-from aimetpp.common.configs import find_config
 from aimetpp.export.external_data import onnx_bytes
 from aimetpp.export.files import require_writable_folder, write_together
 from aimetpp.mixed_precision.auto import auto_mixed_precision
 from aimetpp.onnx.export import build_qdq_model
-from aimetpp.onnx.mixed_precision import MixedPrecisionConfigurator
-from aimetpp.onnx.naming import OpType
-from aimetpp.onnx.quantsim import QuantizationSimModel
 from aimetpp.quark.auto import AutoPlan, Outputs
 from aimetpp.quark.config import Config, Plan, read_config
 from aimetpp.quark.qconfig import QConfig, read_qconfig
+from aimetpp.quark.simulation import apply_requests, simulate
 from aimetpp.quark.types import feeds_of
 
 __all__ = ["ModelQuantizer"]
@@ -101,102 +96,18 @@ class ModelQuantizer:
         data = list(itertools.islice(feeds_of(calibration_data_reader), plan.data_size))
         if not data:
             raise ValueError("calibration_data_reader: it has no data")
-        self.sim = sim = _simulate(plan, model_input, data)
+        self.sim = sim = simulate(plan, model_input, data)
         self.result = None
-        _apply_requests(sim, plan)
+        apply_requests(sim, plan)
         _apply_tensors(sim, plan.tensors, "MixedPrecisionTensor")
         if plan.auto is not None:
             self.result = _narrow(sim, plan, plan.auto, data)
         if plan.power_of_two:
-            snap_to_powers_of_two(sim, plan.scheme)
+            snap_to_powers_of_two(sim)
         model = build_qdq_model(sim, None if plan.int32_bias else False).model
         if model_output is not None:
             _write(model, Path(model_output))
         return model
-
-
-def _simulate(plan: Plan, model: Any, data: list[dict[str, Any]]) -> Any:
-    config = json.loads(
-        find_config("default" if plan.per_channel else "default_per_tensor").read_text()
-    )
-    config["defaults"]["ops"]["is_symmetric"] = plan.symmetric
-    with tempfile.TemporaryDirectory(prefix="aimetpp-quark-") as folder:
-        path = Path(folder) / "config.json"
-        path.write_text(json.dumps(config), encoding="utf-8")
-        sim = QuantizationSimModel(
-            model,
-            dummy_input=data[0],
-            quant_scheme=plan.scheme,
-            config_file=path,
-            activation_type=_calibrated(plan.activation),
-            param_type=_calibrated(plan.weight),
-            providers=plan.providers,
-        )
-    if plan.percentile is not None:
-        sim.set_percentile_value(plan.percentile)
-    _leave_out(sim, plan)
-    sim.int32_bias = plan.int32_bias
-    sim.compute_encodings(lambda session: [session.run(None, feeds) for feeds in data])
-    wanted = {"param": plan.weight}
-    sim.apply_precisions(
-        [
-            now if now == "fp32" else wanted.get(spec.kind, plan.activation)
-            for now, spec in zip(
-                sim.precisions(), sim.placement.quantizers, strict=True
-            )
-        ]
-    )
-    return sim
-
-
-def _calibrated(precision: str) -> str:
-    """An integer type, since a float type has no range to calibrate, and what it is
-    narrowed to has.
-    """
-    return precision if precision.startswith("int") else "int8"
-
-
-def _leave_out(sim: Any, plan: Plan) -> None:
-    """Takes nodes that are to stay in float out of the simulation."""
-    names = {op.name for op in sim.graph.ops if op.call >= 0}
-    for name in (*plan.only_nodes, *plan.exclude):
-        if name not in names:
-            raise ValueError(f"the model has no node {name!r} that could be quantized")
-    chosen = [
-        op.name
-        for op in sim.graph.ops
-        if op.call >= 0
-        and (
-            op.name in plan.exclude
-            or (plan.only_nodes and op.name not in plan.only_nodes)
-            or (plan.only_types and op.onnx_type not in plan.only_types)
-        )
-    ]
-    _set_nodes(sim, [(name, "fp32", "fp32") for name in chosen])
-
-
-def _apply_requests(sim: Any, plan: Plan) -> None:
-    for request in plan.requests:
-        nodes: list[Any] = list(request.nodes)
-        if request.by_type:
-            nodes = [OpType(name) for name in nodes]
-        _set_nodes(sim, [(n, request.activation, request.weight) for n in nodes])
-
-
-def _set_nodes(sim: Any, requests: list[tuple[Any, str | None, str | None]]) -> None:
-    if not requests:
-        return
-    configurator = MixedPrecisionConfigurator(sim)
-    weightless = {
-        op.name
-        for op in sim.graph.ops
-        if all(param.name != "weight" for param in op.params)
-    }
-    for node, activation, weight in requests:
-        has_weight = weight is not None and node not in weightless
-        params = {"weight": weight} if has_weight else None
-        configurator.set_precision(node, activation, params)
-    configurator.apply(log_file=None, strict=False)
 
 
 def _apply_tensors(sim: Any, wanted: dict[str, str], key: str) -> None:
@@ -227,21 +138,28 @@ def _quantizer_of_tensor(sim: Any) -> dict[str, int]:
     return {spot.tensor: spot.quantizer for spot in spots}
 
 
-def snap_to_powers_of_two(sim: Any, scheme: str) -> None:
+def snap_to_powers_of_two(sim: Any) -> None:
     """Makes the scale of every calibrated integer quantizer a power of two.
 
-    With "min_max" the next larger one, so that nothing overflows; else the nearest.
+    With "mse" the one of least squared error over what calibration kept; else the next
+    larger one, so that nothing overflows that the scheme's range holds.
     """
-    rounded = math.ceil if scheme == "min_max" else round
     for quantizer in sim.quantizers_by_index:
         if not quantizer.precision.startswith("int") or not quantizer.is_initialized():
             continue
         quantizer.restore_range()  # of this bit-width, not one snapped before
+        if quantizer.scheme == "mse":
+            symmetry = "symmetric" if quantizer.grid[0] < 0 else "unsigned_symmetric"
+            quantizer.set_range(
+                *_C.power_of_two_ranges(
+                    quantizer.statistics, quantizer.bitwidth, symmetry
+                )
+            )
+            continue
         scale = quantizer.get_scale().detach()
         # A scale that is one already, up to float32's rounding, stays.
         exponent = scale.double().log2().mul(2**16).round().div(2**16)
-        snapped = exponent.apply_(rounded).exp2().to(scale.dtype)
-        ratio = snapped / scale
+        ratio = exponent.ceil().exp2().to(scale.dtype) / scale
         quantizer.set_range(quantizer.get_min() * ratio, quantizer.get_max() * ratio)
 
 
@@ -251,14 +169,14 @@ class _OutputMetric:
     def __init__(self, sim: Any, plan: Plan, auto: AutoPlan, data: list[Any]) -> None:
         self.metric = "L2Target" if auto.evaluate is None else "EvaluateFunction"
         self._sim = sim
-        self._snap = plan.scheme if plan.power_of_two else None
+        self._snap = plan.power_of_two
         self._auto = auto
         self._data = data if auto.data_size is None else data[: auto.data_size]
         self._reference: Outputs | None = None
 
     def __call__(self, session: Any) -> float:
-        if self._snap is not None:
-            snap_to_powers_of_two(self._sim, self._snap)
+        if self._snap:
+            snap_to_powers_of_two(self._sim)
         outputs = self._outputs(session)
         if self._auto.evaluate is not None:
             score = self._auto.evaluate(outputs)

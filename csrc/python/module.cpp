@@ -282,6 +282,8 @@ void bind_quantizer(py::module_& m) {
   m.def("ranges_from_statistics", &ranges_from_statistics,
         py::arg("statistics"), py::arg("scheme"), py::arg("bitwidth"),
         py::arg("symmetry"), py::arg("percentile"));
+  m.def("power_of_two_ranges", &power_of_two_ranges, py::arg("statistics"),
+        py::arg("bitwidth"), py::arg("symmetry"));
   m.def("content_hash", &content_hash, py::arg("tensor"));
   m.def("find_grid_steps", &find_grid_steps, py::arg("matrix"),
         py::arg("bitwidth"));

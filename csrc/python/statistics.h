@@ -58,16 +58,8 @@ inline void update_statistics(quantizer::Statistics& statistics,
 }
 
 // (min, max), float32, each with one element per channel.
-inline std::pair<at::Tensor, at::Tensor> ranges_from_statistics(
-    const quantizer::Statistics& statistics, const std::string& scheme,
-    int bitwidth, const std::string& symmetry, double percentile) {
-  std::vector<quantizer::Range> ranges;
-  {
-    pybind11::gil_scoped_release release;
-    ranges = quantizer::ranges_from_statistics(
-        statistics, scheme_of(scheme), bitwidth, symmetry_of(symmetry),
-        percentile, ops::at_parallel_for);
-  }
+inline std::pair<at::Tensor, at::Tensor> ends_of(
+    const std::vector<quantizer::Range>& ranges) {
   const auto size = static_cast<std::int64_t>(ranges.size());
   at::Tensor low = at::empty({size}, at::kFloat);
   at::Tensor high = at::empty({size}, at::kFloat);
@@ -78,6 +70,26 @@ inline std::pair<at::Tensor, at::Tensor> ranges_from_statistics(
     *highs++ = static_cast<float>(range.max);
   }
   return {low, high};
+}
+
+inline std::pair<at::Tensor, at::Tensor> ranges_from_statistics(
+    const quantizer::Statistics& statistics, const std::string& scheme,
+    int bitwidth, const std::string& symmetry, double percentile) {
+  std::vector<quantizer::Range> ranges;
+  {
+    pybind11::gil_scoped_release release;
+    ranges = quantizer::ranges_from_statistics(
+        statistics, scheme_of(scheme), bitwidth, symmetry_of(symmetry),
+        percentile, ops::at_parallel_for);
+  }
+  return ends_of(ranges);
+}
+
+inline std::pair<at::Tensor, at::Tensor> power_of_two_ranges(
+    const quantizer::Statistics& statistics, int bitwidth,
+    const std::string& symmetry) {
+  return ends_of(quantizer::power_of_two_ranges(statistics, bitwidth,
+                                                symmetry_of(symmetry)));
 }
 
 // The step of the grid on which each row of a matrix lies, 0 for none; see

@@ -9,6 +9,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/error.h"
 #include "core/lanes.h"
 #include "core/quant_math.h"
 
@@ -258,6 +259,19 @@ Choice best_choice(const std::vector<Choice>& choices, std::size_t promising,
   return choices[best];
 }
 
+Range range_of(const Choice& choice, float steps) {
+  const float min = choice.offset * choice.delta + 0.0F;  // never -0
+  const float max = min + steps * choice.delta;
+  return {double{min}, double{max}};
+}
+
+// The least e with 2^e >= value > 0.
+int exponent_from(double value) {
+  int exponent = 0;
+  const double mantissa = std::frexp(value, &exponent);
+  return mantissa == 0.5 ? exponent - 1 : exponent;
+}
+
 }  // namespace
 
 Range search_range(const Histogram& histogram, int bitwidth, Symmetry symmetry,
@@ -288,9 +302,38 @@ Range search_range(const Histogram& histogram, int bitwidth, Symmetry symmetry,
   const Choice best =
       best_choice(choices, whole_range, histogram, observed.steps,
                   settings.clipping_weight, isa);
-  const float min = best.offset * best.delta + 0.0F;  // never -0
-  const float max = min + observed.steps * best.delta;
-  return {double{min}, double{max}};
+  return range_of(best, observed.steps);
+}
+
+Range search_power_of_two_range(const Histogram& histogram, int bitwidth,
+                                Symmetry symmetry, Isa isa) {
+  if (symmetry == Symmetry::asymmetric) {
+    raise_value_error(
+        "powers of two are searched for symmetric grids, got an asymmetric "
+        "one");
+  }
+  const QuantGrid grid = grid_of_range(
+      {double{histogram.lo}, double{histogram.hi}}, bitwidth, symmetry);
+  const std::int64_t above =
+      grid.qmin < 0 ? grid.num_steps() / 2 : grid.num_steps();
+  const std::int64_t below = grid.num_steps() - above;
+  double unclipped = double{histogram.hi} / static_cast<double>(above);
+  if (below > 0) {
+    unclipped =
+        std::max(unclipped, double{-histogram.lo} / static_cast<double>(below));
+  }
+  const int lowest = exponent_from(min_scale(grid.num_steps()));
+  const int highest =
+      unclipped > 0 ? std::max(exponent_from(unclipped), lowest) : lowest;
+  constexpr int kTried = 32;
+  std::vector<Choice> choices;
+  for (int e = std::max(lowest, highest - kTried + 1); e <= highest; ++e) {
+    choices.push_back({std::ldexp(1.0F, e), static_cast<float>(-below)});
+  }
+  const auto steps = static_cast<float>(grid.num_steps());
+  return range_of(
+      best_choice(choices, choices.size() - 1, histogram, steps, 1.0F, isa),
+      steps);
 }
 
 }  // namespace aimetpp::quantizer

@@ -38,4 +38,12 @@ inline constexpr SearchSettings kMseSearch{65, 401, 41, 1.0F};
 Range search_range(const Histogram& histogram, int bitwidth, Symmetry symmetry,
                    const SearchSettings& settings, Isa isa = best_isa());
 
+// The range of least squared error of those whose scale is a power of two, the
+// smallest of scales that are as good; errors as above, clipped or not. All
+// scales are tried from the one that clips nothing down to 2^-31 times it:
+// a larger one's grid is part of that one's. For symmetries with a fixed zero,
+// so not for Symmetry::asymmetric, which is a value error.
+Range search_power_of_two_range(const Histogram& histogram, int bitwidth,
+                                Symmetry symmetry, Isa isa = best_isa());
+
 }  // namespace aimetpp::quantizer

@@ -101,4 +101,16 @@ std::vector<Range> ranges_from_statistics(const Statistics& statistics,
   return ranges;
 }
 
+std::vector<Range> power_of_two_ranges(const Statistics& statistics,
+                                       int bitwidth, Symmetry symmetry) {
+  require_values(statistics, Scheme::mse);
+  symmetry = shared_symmetry(statistics, symmetry);
+  std::vector<Range> ranges;
+  for (int channel = 0; channel < statistics.num_channels(); ++channel) {
+    ranges.push_back(search_power_of_two_range(statistics.histogram(channel),
+                                               bitwidth, symmetry));
+  }
+  return ranges;
+}
+
 }  // namespace aimetpp::quantizer

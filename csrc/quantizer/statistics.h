@@ -104,4 +104,10 @@ AIMETPP_API std::vector<Range> ranges_from_statistics(
     Symmetry symmetry, double percentile,
     const ParallelFor& parallel_for = serial_for);
 
+// One range per channel, of least squared error of those whose scale is a power
+// of two; see search_power_of_two_range. Errors as above: it needs histograms.
+AIMETPP_API std::vector<Range> power_of_two_ranges(const Statistics& statistics,
+                                                   int bitwidth,
+                                                   Symmetry symmetry);
+
 }  // namespace aimetpp::quantizer

@@ -285,5 +285,59 @@ TEST(SearchRange, WorksForEveryBitwidth) {
   }
 }
 
+TEST(SearchPowerOfTwoRange, HasTheLeastErrorOfAllPowersOfTwo) {
+  for (const int bitwidth : {2, 4, 8, 16}) {
+    for (const float shift : {0.0F, 0.7F, -3.0F}) {
+      const Histogram histogram = histogram_of(bell(4000, 1.3F, shift), 2048);
+      const double steps = std::ldexp(1.0, bitwidth) - 1;
+      const double offset = -std::ldexp(1.0, bitwidth - 1);
+      const auto noise = [&](int exponent) {
+        return slow_noise(histogram, {std::ldexp(1.0, exponent), offset}, steps,
+                          1.0);
+      };
+      int best = -30;
+      for (int exponent = best; exponent < 10; ++exponent) {
+        if (noise(exponent) < noise(best)) best = exponent;
+      }
+      const Range range =
+          search_power_of_two_range(histogram, bitwidth, Symmetry::symmetric);
+      const double delta = std::ldexp(1.0, best);
+      EXPECT_EQ(range, (Range{offset * delta, (offset + steps) * delta}))
+          << bitwidth << " bits, shift " << shift;
+    }
+  }
+}
+
+TEST(SearchPowerOfTwoRange, ClipsAnOutlierOnlyWhereThatPays) {
+  // 7 bits of magnitude: 127 fits the scale 1, 128 needs 2, at the cost of
+  // errors of 1 for every odd number.
+  std::vector<float> values(100, 1.0F);
+  values.push_back(128.0F);
+  const auto scale_of = [](const std::vector<float>& data) {
+    const Range range = search_power_of_two_range(histogram_of(data, 2048), 8,
+                                                  Symmetry::symmetric);
+    return (range.max - range.min) / 255;
+  };
+  EXPECT_EQ(scale_of(values), 1.0);
+  values.assign(100, 64.0F);  // on both grids
+  values.push_back(200.0F);
+  EXPECT_EQ(scale_of(values), 2.0);
+}
+
+TEST(SearchPowerOfTwoRange, WithoutSignStartsAtZero) {
+  const Histogram histogram = histogram_of({0.0F, 1.0F, 255.0F}, 2048);
+  EXPECT_EQ(
+      search_power_of_two_range(histogram, 8, Symmetry::unsigned_symmetric),
+      (Range{0.0, 255.0}));
+  EXPECT_ANY_THROW(
+      search_power_of_two_range(histogram, 8, Symmetry::asymmetric));
+}
+
+TEST(SearchPowerOfTwoRange, OfZerosIsTheNarrowestThereIs) {
+  const Range range = search_power_of_two_range(histogram_of({0.0F, 0.0F}), 8,
+                                                Symmetry::symmetric);
+  EXPECT_EQ(range, (Range{-128 * 0x1p-23, 127 * 0x1p-23}));
+}
+
 }  // namespace
 }  // namespace aimetpp::quantizer
