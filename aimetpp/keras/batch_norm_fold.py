@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from aimetpp.keras.cores import give_back
+from aimetpp.keras.cores import channel_axis, give_back
 from aimetpp.keras.models import attach, check_model, copied, example_input, layers_of
-from aimetpp.ptq.batch_norms import fold_into_layers
+from aimetpp.ptq.batch_norms import Fold, fold_into_layers
 from aimetpp.ptq.reading import read_model
 
 __all__ = ["fold_all_batch_norms"]
@@ -19,6 +19,9 @@ def fold_all_batch_norms(
     model: Any, *, dummy_input: Any = None
 ) -> tuple[list[tuple[Any, Any]], Any]:
     """Folds batch norms into the layers before or behind them.
+
+    A batch norm folds where its axis is the output channels of the layer before it, or
+    the input channels of the layer behind it.
 
     Args:
         model: a built Functional or Sequential model; left as it is.
@@ -43,9 +46,16 @@ def fold_all_batch_norms(
     cores = attach(work, share=False)
     original = dict(zip(layers_of(work), layers_of(model), strict=True))
     read = read_model("fold_all_batch_norms", work, None, dummy_input)
+
+    def may_fold(fold: Fold) -> bool:
+        layer, batch_norm = fold.layer.module, fold.batch_norm.module
+        if layer not in cores or batch_norm not in cores:  # computed op by op
+            return False
+        return channel_axis(layer) == channel_axis(batch_norm)
+
     folds = [
         (fold.layer.module, original[cores[fold.batch_norm.module]])
-        for fold in fold_into_layers(read)
+        for fold in fold_into_layers(read, may_fold)
     ]
     core_of = {original[cores[core]]: core for core, _ in folds}
     gone = {batch_norm for _, batch_norm in folds}

@@ -62,7 +62,7 @@ class DenseWeight(torch.nn.Module):
 class _KerasLayout(torch.nn.Module):
     """Mixin: a module of channels-first tensors, for tensors with another axis."""
 
-    channel_axis: int = 1
+    channel_axis: int  # from the last, at -1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """In and out with the channels at `channel_axis`."""
@@ -188,7 +188,7 @@ def _make_conv(layer: Any) -> torch.nn.Module:
         (size - 1) * rate
         for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)
     )
-    core.channel_axis = -1 if layer.data_format == "channels_last" else 1
+    core.channel_axis = -1 if layer.data_format == "channels_last" else -1 - layer.rank
     return _with_values(core, weight, layer.bias if layer.use_bias else None)
 
 
@@ -210,7 +210,7 @@ def _make_batch_norm(layer: Any) -> torch.nn.Module:
     core: Any = _NORMS[layer.input_spec.ndim](
         channels, eps=layer.epsilon, momentum=1 - layer.momentum
     )
-    core.channel_axis = layer.axis
+    core.channel_axis = layer.axis % layer.input_spec.ndim - layer.input_spec.ndim
     with torch.no_grad():
         core.running_mean.copy_(layer.moving_mean.value)
         core.running_var.copy_(layer.moving_variance.value)
@@ -303,6 +303,13 @@ def make_activation(layer: Any) -> torch.nn.Module | None:
     if function is not getattr(keras.activations, name, None) or function is None:
         return None
     return _ACTIVATIONS[name]() if name in _ACTIVATIONS else None
+
+
+def channel_axis(core: torch.nn.Module) -> int:
+    """Of the input and output of a core that multiplies, or of a batch norm's: counted
+    from the last axis, -1.
+    """
+    return core.channel_axis if isinstance(core, _KerasLayout) else -1
 
 
 def share_parameters(core: Any, layer: Any) -> None:

@@ -36,6 +36,8 @@ _ONLY_IN_TRAINING = (
 )
 # Keeps a layer's own value of `_convert_input_args`.
 _CONVERTS = "_aimetpp_convert_input_args"
+# Names of the children that a model has been given.
+_ADDED = "_aimetpp_added_children"
 
 
 def check_model(model: Any, who: str) -> None:
@@ -210,10 +212,14 @@ def attach(model: Any, share: bool) -> dict[torch.nn.Module, Any]:
 def _attach(model: Any, share: bool, casts: bool) -> dict[torch.nn.Module, Any]:
     cores: dict[torch.nn.Module, Any] = {}
     _hide_own_modules(model)
+    added = model.__dict__.setdefault(_ADDED, [])
     for layer in model.layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue
-        model._modules[_child_name(layer)] = layer
+        name = _child_name(layer)
+        if name not in model._modules:
+            added.append(name)
+        model._modules[name] = layer
         if isinstance(layer, keras.Model):
             cores |= _attach(layer, share, casts)
         else:
@@ -223,9 +229,13 @@ def _attach(model: Any, share: bool, casts: bool) -> dict[torch.nn.Module, Any]:
 
 def detach(model: Any) -> None:
     """Takes back what `attach` has done."""
+    added = model.__dict__.pop(_ADDED, [])
     for layer in model.layers:
-        if model._modules.pop(_child_name(layer), None) is None:
+        name = _child_name(layer)
+        if name not in model._modules:
             continue
+        if name in added:
+            del model._modules[name]
         if isinstance(layer, keras.Model):
             detach(layer)
         else:
@@ -236,6 +246,37 @@ def detach(model: Any) -> None:
                 layer.__dict__["_convert_input_args"] = layer.__dict__.pop(_CONVERTS)
             _show_own_modules(layer)
     _show_own_modules(model)
+
+
+def register_quantized(model: Any) -> None:
+    """Keras's saving names the quantized layers and models by the names under which
+    their own classes are registered; what is loaded is of the own classes.
+    """
+    objects = keras.saving.get_custom_objects()
+    for layer in model.modules():
+        if not isinstance(layer, BaseQuantizationMixin):
+            continue
+        own_class: Any = type(layer).__mro__[1]
+        if isinstance(layer, keras.Model):
+            type(layer).__dir__ = _own_names  # type: ignore[assignment, method-assign]
+        package, sep, name = keras.saving.get_registered_name(own_class).partition(">")
+        if not sep:  # Keras's own, or not registered
+            continue
+        registered = objects.get(f"{package}>{name}")
+        keras.saving.register_keras_serializable(package, name)(type(layer))
+        if registered is None:
+            del objects[f"{package}>{name}"]
+        else:
+            objects[f"{package}>{name}"] = registered
+
+
+def _own_names(self: Any) -> list[str]:
+    """For `dir`, by which Keras's saving finds and names the layers of a subclassed
+    model.
+    """
+    added = self.__dict__.get(_ADDED, ())
+    names: Any = torch.nn.Module.__dir__(self)
+    return [name for name in names if name not in added]
 
 
 def _child_name(layer: Any) -> str:

@@ -11,7 +11,14 @@ from typing import Any
 import keras
 
 from aimetpp.common.defs import QuantizationDataType, QuantScheme
-from aimetpp.keras.models import attach, check_model, copied, detach, example_input
+from aimetpp.keras.models import (
+    attach,
+    check_model,
+    copied,
+    detach,
+    example_input,
+    register_quantized,
+)
 from aimetpp.quantsim import QuantizationSimModel as TorchQuantizationSimModel
 
 __all__ = ["QuantizationSimModel"]
@@ -77,6 +84,7 @@ class QuantizationSimModel(TorchQuantizationSimModel):
         except BaseException:
             detach(prepared)
             raise
+        register_quantized(prepared)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> QuantizationSimModel:
         raise TypeError(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,8 +142,15 @@ class Fold:
                 self.layer.add_to_bias(shift)
 
 
-def find_folds(read: ReadModel) -> list[Fold]:
-    """Every batch norm of the model that folds without changing what it computes."""
+def find_folds(
+    read: ReadModel, may_fold: Callable[[Fold], bool] | None = None
+) -> list[Fold]:
+    """Every batch norm of the model that folds without changing what it computes.
+
+    Args:
+        read: the model.
+        may_fold: what else a fold must fulfil.
+    """
     folds = []
     statistics: Counter[int] = Counter()
     for op, node in enumerate(read.graph.ops):
@@ -160,6 +167,8 @@ def find_folds(read: ReadModel) -> list[Fold]:
         shared = statistics[id(batch_norm.mean)] > int(batch_norm.functional)
         key = (id(layer.weight), id(batch_norm.mean))
         fold = Fold(layer, batch_norm, forward)
+        if may_fold is not None and not may_fold(fold):
+            continue
         # A module that is called twice is folded once.
         if not shared and key not in seen and fold.is_exact():
             seen.add(key)
@@ -174,9 +183,16 @@ def _pairs(graph: _C.OpGraph) -> Iterator[tuple[int, int, bool]]:
         yield layer, batch_norm, True
 
 
-def fold_into_layers(read: ReadModel) -> list[Fold]:
-    """Folds every batch norm that `find_folds` finds, in place."""
-    folds = find_folds(read)
+def fold_into_layers(
+    read: ReadModel, may_fold: Callable[[Fold], bool] | None = None
+) -> list[Fold]:
+    """Folds every batch norm that `find_folds` finds, in place.
+
+    Args:
+        read: the model.
+        may_fold: what else a fold must fulfil.
+    """
+    folds = find_folds(read, may_fold)
     for fold in folds:
         fold.apply()
         fold.batch_norm.remove_from(read.model)
