@@ -258,7 +258,7 @@ def register_quantized(model: Any) -> None:
             continue
         own_class: Any = type(layer).__mro__[1]
         if isinstance(layer, keras.Model):
-            type(layer).__dir__ = _own_names  # type: ignore[assignment, method-assign]
+            type(layer).__dir__ = _own_names  # type: ignore[assignment]
         package, sep, name = keras.saving.get_registered_name(own_class).partition(">")
         if not sep:  # Keras's own, or not registered
             continue

@@ -102,7 +102,9 @@ class MixedPrecisionConfigurator:
             ports = AttentionPorts()
             for attention in target.attentions:
                 ports.add(self._sim, attention)
-        self._add(target.kind, target.subject, target.ops, names, _params(param), ports)
+        self._add(
+            target.kind, target.subject, target.ops, names, params_asked(param), ports
+        )
 
     def set_model_input_precision(self, activation: Any) -> None:
         """Asks for a precision of the model's inputs.
@@ -195,7 +197,7 @@ class MixedPrecisionConfigurator:
         ops: Iterable[int],
         names: list[str | None],
         params: dict[str, str],
-        ports: AttentionPorts | None = None,
+        ports: Any = None,  # as AttentionPorts
     ) -> None:
         source = self._origin or source_of_caller((_PACKAGE_FOLDER,))
         inputs, results = (ports.inputs, ports.results) if ports else ([], [])
@@ -284,7 +286,8 @@ class MixedPrecisionConfigurator:
         return names
 
 
-def _params(param: Mapping[str, Any] | None) -> dict[str, str]:
+def params_asked(param: Mapping[str, Any] | None) -> dict[str, str]:
+    """The precisions that `param` of `set_precision` asks for, by parameter name."""
     if param is None:
         return {}
     if not isinstance(param, Mapping):

@@ -9,13 +9,14 @@ from typing import Any
 
 from aimetpp.amp.results import ParetoList
 from aimetpp.common.amp.utils import AMPSearchAlgo
+from aimetpp.common.precision import is_precision, precision_name
 from aimetpp.mixed_precision import configurator
-from aimetpp.mixed_precision.configurator import Precision
+from aimetpp.mixed_precision.configurator import Precision, params_asked
 from aimetpp.onnx.amp.mixed_precision_algo import (
     EvalCallbackFactory,
     GreedyMixedPrecisionAlgo,
 )
-from aimetpp.onnx.naming import NodeNameBook, OpType
+from aimetpp.onnx.naming import NodeNameBook, OpType, TensorPorts, TensorTarget
 from aimetpp.quantsim.sites import Site
 
 __all__ = [
@@ -107,21 +108,57 @@ class MixedPrecisionConfigurator(configurator.MixedPrecisionConfigurator):
         activation: Any,
         param: Mapping[str, Any] | None = None,
     ) -> None:
-        """Asks for a precision of one node, or of several.
+        """Asks for a precision of one node or tensor, or of several.
 
         Args:
-            arg: the name of a node; of a tensor, which stands for the node that makes
-                it or, of a model input or a weight, for those that read it; an ONNX op
-                type ("Conv"); a glob over names of nodes and tensors; or a Site.
+            arg: the name of a node; of a tensor, or a Site, which stands for that
+                tensor alone; an ONNX op type ("Conv"); or a glob over names of nodes
+                and tensors, in which stored tensors count only where it matches
+                nothing else.
             activation: for the node's inputs and outputs; a list gives the inputs one
                 by one and the outputs its first, None in it leaves one as it is. None
-                leaves all activations as they are.
+                leaves all activations as they are. For the name of a tensor, its
+                precision, whether it is computed or stored.
             param: precision by parameter name: "weight", "bias" as the node's type has
-                them; of other stored inputs the tensor's name.
+                them; of other stored inputs the tensor's name. With a tensor, of the
+                node that makes it or, of a model input or a stored tensor, of those
+                that read it.
 
         Raises:
             TypeError: an argument of the wrong type.
-            ValueError: an unknown name or precision, or a list that does not fit a
-                node's inputs.
+            ValueError: an unknown name or precision, a list that does not fit a
+                node's inputs or stands with a tensor, or a stored tensor with both a
+                precision and `param`.
         """
-        super().set_precision(arg, activation, param)  # type: ignore[arg-type]
+        target = self._names.find(arg)
+        if isinstance(target, TensorTarget):
+            self._ask_for_tensors(target, activation, param)
+        else:
+            super().set_precision(arg, activation, param)  # type: ignore[arg-type]
+
+    def _ask_for_tensors(
+        self, target: TensorTarget, activation: Any, param: Mapping[str, Any] | None
+    ) -> None:
+        params = params_asked(param)
+        if activation is None:
+            self._add(target.kind, target.subject, target.ops, [], params)
+            return
+        if isinstance(activation, list | tuple) and not is_precision(activation):
+            raise ValueError(
+                f"set_precision: activation: {target.subject} is a tensor, which has "
+                "one precision, got a list"
+            )
+        precision = precision_name(activation, "set_precision: activation")
+        if not target.params:
+            # The second of two entries speaks of nothing.
+            ports = TensorPorts([target.inputs, []], target.results)
+            names = [precision, None]
+            self._add(target.kind, target.subject, target.ops, names, params, ports)
+            return
+        if params:
+            raise ValueError(
+                f"set_precision: {target.subject} is stored: give its precision or "
+                "param, got both"
+            )
+        for name, ops in target.params.items():
+            self._add(target.kind, target.subject, ops, [], {name: precision})

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aimetpp.mixed_precision.naming import NamedOp, Target
@@ -20,6 +21,32 @@ class OpType:
     """All nodes of one ONNX type."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class TensorTarget(Target):
+    """A request about tensors, and not all that the nodes around them read and make.
+
+    Attributes:
+        ops: those whose params a request for params is about.
+        inputs: inputs (op, slot) that read the tensors.
+        results: ops that make them.
+        params: where they are stored: by name of the param, of `ops`.
+    """
+
+    inputs: list[tuple[int, int]] = field(default_factory=list)
+    results: list[int] = field(default_factory=list)
+    params: dict[str, list[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TensorPorts:
+    """As AttentionPorts: inputs for each entry of a request, and ops whose outputs the
+    first entry speaks of.
+    """
+
+    inputs: list[list[tuple[int, int]]]
+    results: list[int]
 
 
 class NodeNameBook:
@@ -48,7 +75,19 @@ class NodeNameBook:
             _add(self._of_type, nodes[node].op_type, index)
             by_tensor = makers if site.kind == "output" else readers
             _add(by_tensor, graph.site_name(site.id), index)
+        self._makers = makers
         self._of_tensor = {**readers, **makers}
+        self._params: dict[str, list[tuple[int, str]]] = {}
+        self._inputs: dict[str, list[tuple[int, int]]] = {}
+        for index in self.ops:
+            op = graph.ops[index]
+            for param in op.params:
+                name = graph.site_name(param.site)
+                self._params.setdefault(name, []).append((index, param.name))
+            for slot, input_site in enumerate(op.input_sites):
+                if input_site >= 0:
+                    name = graph.site_name(input_site)
+                    self._inputs.setdefault(name, []).append((index, slot))
 
     def find(self, arg: Any) -> Target:
         """What `arg` of `set_precision` means.
@@ -93,20 +132,59 @@ class NodeNameBook:
         if name in self._of_node:
             return Target("leaf", name, self._of_node[name])
         if name in self._of_tensor:
-            ops = self._of_tensor[name]
-            return Target("leaf" if len(ops) == 1 else "container", name, ops)
+            kind = "leaf" if len(self._of_tensor[name]) == 1 else "container"
+            return self._tensors(kind, name, [], [name])
         if name in self._of_type:
             return self._find_type(name)
         known = {**self._of_tensor, **self._of_node}
         if any(character in name for character in "*?["):
             matched = fnmatch.filter(known, name)
-            found = sorted({index for each in matched for index in known[each]})
-            if found:
-                return Target("type", name, found)
+            if matched:
+                return self._find_glob(name, matched)
         near = difflib.get_close_matches(name, known, n=3)
         raise ValueError(
             f"set_precision: no node, tensor or op type of the model is called {name!r}"
             + (f"; near to it: {', '.join(near)}" if near else "")
+        )
+
+    def _find_glob(self, glob: str, matched: list[str]) -> Target:
+        """Nodes, and tensors that are not read or made by one of these. Params are
+        meant where there is nothing else.
+        """
+        nodes = {i for name in matched for i in self._of_node.get(name, ())}
+        tensors = [
+            name
+            for name in matched
+            if name not in self._of_node and not nodes.issuperset(self._of_tensor[name])
+        ]
+        activations = [name for name in tensors if not self._is_stored(name)]
+        if nodes and not activations:
+            return Target("type", glob, nodes)
+        return self._tensors("type", glob, nodes, activations or tensors)
+
+    def _is_stored(self, name: str) -> bool:
+        return name in self._params and name not in self._makers
+
+    def _tensors(
+        self, kind: str, subject: str, nodes: Iterable[int], names: list[str]
+    ) -> TensorTarget:
+        graph = self._sim.graph
+        ops, results, inputs = set(nodes), set(nodes), set()
+        params: dict[str, list[int]] = {}
+        for index in results:
+            sites = enumerate(graph.ops[index].input_sites)
+            inputs |= {(index, slot) for slot, site in sites if site >= 0}
+        for name in names:
+            ops.update(self._of_tensor[name])
+            if self._is_stored(name):
+                for index, param in self._params[name]:
+                    params.setdefault(param, []).append(index)
+            elif name in self._makers:
+                results.update(self._makers[name])
+            else:
+                inputs.update(self._inputs.get(name, ()))
+        return TensorTarget(
+            kind, subject, ops, (), sorted(inputs), sorted(results), params
         )
 
 

@@ -230,19 +230,41 @@ def changed(sim: QuantizationSimModel, *requests: tuple[Any, ...]) -> dict[str, 
     return {name: precision for name, precision in now if precision != "int16"}
 
 
-@pytest.mark.parametrize("arg", ["conv2", "c2"])
-def test_a_node_is_meant_by_its_name_or_its_result(sim, arg):
-    assert changed(sim, (arg, "int8", {"weight": "int4"})) == {
+def test_a_node_is_its_inputs_outputs_and_params(sim):
+    assert changed(sim, ("conv2", "int8", {"weight": "int4"})) == {
         "r1": "int8",
         "c2": "int8",
         "w2": "int4",
     }
 
 
-def test_a_weight_or_model_input_means_its_reader(sim):
+@pytest.mark.parametrize("arg", ["r1", "r?", "c2", "s", "w2", "w[2]", "y"])
+def test_a_tensor_is_itself_alone(sim, arg):
+    name = arg.replace("?", "1").replace("[2]", "2")
+    assert changed(sim, (arg, "int4")) == {name: "int4"}
+
+
+def test_params_with_a_tensor_are_those_of_its_node(sim):
     assert changed(sim, ("w3", None, {"weight": "int4"})) == {"w3": "int4"}
-    # conv1's input, and the output of conv1 with relu1.
-    assert changed(sim, ("x", "int8")) == {"x": "int8", "r1": "int8", "w3": "int4"}
+    # Of conv2, which makes c2, and of conv1, which reads x.
+    assert changed(sim, ("c2", "int8", {"weight": "int8"}))["w2"] == "int8"
+    assert changed(sim, ("x", "int8", {"weight": "fp16"}))["w1"] == "fp16"
+
+
+def test_stored_tensors_count_in_a_glob_that_matches_nothing_else(sim):
+    before = sim.precisions()
+    assert changed(sim, ("w*", "int4")) == {"w1": "int4", "w2": "int4", "w3": "int4"}
+    sim.apply_precisions(before)
+    got = changed(sim, ("[cw]*", "fp16"))  # conv1, conv2, what they make, and weights
+    assert {name for name in got if got[name] == "fp16"} == {"x", "r1", "c2"}
+
+
+def test_a_tensor_has_one_precision(sim):
+    configurator = MixedPrecisionConfigurator(sim)
+    with pytest.raises(ValueError, match="r1 is a tensor, which has one precision"):
+        configurator.set_precision("r1", ["int8"])
+    with pytest.raises(ValueError, match="w1 is stored: give its precision or param"):
+        configurator.set_precision("w1", "int8", {"weight": "int8"})
 
 
 def test_both_nodes_of_a_linear_layer_mean_it(sim):
