@@ -79,6 +79,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/quantizer/test_histogram.cpp
   tests/cpp/quantizer/test_histogram_sum.cpp
   tests/cpp/quantizer/test_range_search.cpp
+  tests/cpp/quantizer/test_ranges.cpp
   tests/cpp/quantizer/test_statistics.cpp
   tests/cpp/quantizer/test_weight_grid.cpp
 )
