@@ -2,15 +2,15 @@
 """ONNX models quantized by configurations of AMD Quark for ONNX."""
 
 from aimetpp.quark.config import Config, QuantizationConfig
-from aimetpp.quark.qconfig import (
-    AutoMixprecisionConfig,
+from aimetpp.quark.qconfig import AutoMixprecisionConfig, QConfig
+from aimetpp.quark.quantizer import ModelQuantizer
+from aimetpp.quark.specs import (
     BFloat16Spec,
     CalibMethod,
     Float16Spec,
     Int8Spec,
     Int16Spec,
     Int32Spec,
-    QConfig,
     QLayerConfig,
     QTensorConfig,
     QuantGranularity,
@@ -19,7 +19,6 @@ from aimetpp.quark.qconfig import (
     UInt16Spec,
     XInt8Spec,
 )
-from aimetpp.quark.quantizer import ModelQuantizer
 from aimetpp.quark.types import (
     CalibrationDataReader,
     CalibrationMethod,

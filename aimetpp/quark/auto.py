@@ -131,14 +131,16 @@ def read_auto_options(options: Any, activation: str, weight: str) -> AutoPlan:
     _read_target(plan, given)
     plan.output_index = _int(given, "OutputIndex", None)
     plan.data_size = _int(given, "DataSize", None)
+    if plan.data_size == 0:
+        raise ValueError("AutoMixprecision: DataSize must be at least 1, got 0")
     plan.num_target = _int(given, "NumTarget", None) or None
     plan.op_types = tuple(_names(given, "TargetOpType") or COMPUTE_OPS)
     plan.tensors = _names(given, "TargetTensors")
     indices = given.pop("TargetIndices", None)
     plan.indices = [int(index) for index in indices] if indices else None
     plan.excluded_indices = [int(i) for i in given.pop("ExcludeIndices", None) or []]
-    plan.skip_breaking = bool(given.pop("SkipBreaking", False))
-    plan.no_input_shared = bool(given.pop("NoInputQDQShared", False))
+    plan.skip_breaking = _flag(given, "SkipBreaking")
+    plan.no_input_shared = _flag(given, "NoInputQDQShared")
     for key in ("AutoMixUseFastFT", "DualQuantNodes"):
         if given.pop(key, False):
             raise ValueError(f"AutoMixprecision: {key}=True is not supported")
@@ -197,6 +199,13 @@ def _int(given: dict[str, Any], key: str, default: int | None) -> int | None:
     return value
 
 
+def _flag(given: dict[str, Any], key: str) -> bool:
+    value = given.pop(key, False)
+    if not isinstance(value, bool):
+        raise TypeError(f"AutoMixprecision: {key} must be a bool, got {value!r}")
+    return value
+
+
 def _names(given: dict[str, Any], key: str) -> list[str]:
     names = given.pop(key, None) or []
     if isinstance(names, str) or not isinstance(names, Sequence):
@@ -208,6 +217,8 @@ def check_plan(plan: AutoPlan) -> None:
     """Raises a ValueError for what has no effect with the rest of a plan."""
     if plan.tensors:
         searching = {
+            "TargetOpType": plan.op_types != COMPUTE_OPS,
+            "NoInputQDQShared": plan.no_input_shared,
             "a target": plan.target is not None,
             "NumTarget": plan.num_target is not None,
             "TargetIndices": plan.indices is not None,

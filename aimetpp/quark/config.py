@@ -108,12 +108,17 @@ class NodeRequest:
         activation: of what they read and make.
         weight: of what they multiply by.
         by_type: `nodes` are op types.
+        scheme, symmetric: of the activations' calibration; None: the model's.
+        weight_scheme: of the weights' calibration; None: the model's.
     """
 
     nodes: list[str]
     activation: str | None
     weight: str | None
     by_type: bool = False
+    scheme: str | None = None
+    symmetric: bool | None = None
+    weight_scheme: str | None = None
 
     @property
     def is_float(self) -> bool:
@@ -128,6 +133,7 @@ class Plan:
     activation: str
     weight: str
     scheme: str
+    weight_scheme: str
     power_of_two: bool = False
     per_channel: bool = False
     symmetric: bool = False
@@ -160,10 +166,12 @@ def read_config(config: QuantizationConfig) -> Plan:
             raise ValueError(f"{name}=True is not supported")
     if config.quant_format not in _QDQ:
         raise ValueError(f"quant_format must be QDQ, got {config.quant_format!r}")
+    scheme = scheme_of(config.calibrate_method)
     plan = Plan(
         precision_of(config.activation_type, "activation_type"),
         precision_of(config.weight_type, "weight_type"),
-        scheme_of(config.calibrate_method),
+        scheme,
+        scheme,
         power_of_two=isinstance(config.calibrate_method, PowerOfTwoMethod),
         per_channel=config.per_channel,
         providers=list(config.execution_providers),
@@ -171,6 +179,11 @@ def read_config(config: QuantizationConfig) -> Plan:
         only_types=list(config.op_types_to_quantize),
         exclude=list(config.nodes_to_exclude),
     )
+    both = sorted({*plan.only_nodes} & {*plan.exclude})
+    if both:
+        raise ValueError(
+            f"nodes_to_quantize and nodes_to_exclude both name {', '.join(both)}"
+        )
     options = dict(config.extra_options)
     for flag, key in (
         ("specific_tensor_precision", "MixedPrecisionTensor"),
@@ -197,10 +210,16 @@ def read_extra_options(plan: Plan, options: Mapping[str, Any]) -> None:
         "AutoMixprecision": lambda value: _set(
             plan, "auto", read_auto_options(value, plan.activation, plan.weight)
         ),
-        "ActivationSymmetric": lambda value: _set(plan, "symmetric", bool(value)),
-        "Int32Bias": lambda value: _set(plan, "int32_bias", bool(value)),
-        "Percentile": lambda value: _set(plan, "percentile", float(value)),
-        "CalibDataSize": lambda value: _set(plan, "data_size", int(value)),
+        "ActivationSymmetric": lambda value: _set(
+            plan, "symmetric", _flag("ActivationSymmetric", value)
+        ),
+        "Int32Bias": lambda value: _set(plan, "int32_bias", _flag("Int32Bias", value)),
+        "Percentile": lambda value: _set(
+            plan, "percentile", _number("Percentile", value)
+        ),
+        "CalibDataSize": lambda value: _set(
+            plan, "data_size", _count("CalibDataSize", value)
+        ),
     }
     for key, value in options.items():
         if key not in readers:
@@ -208,14 +227,52 @@ def read_extra_options(plan: Plan, options: Mapping[str, Any]) -> None:
                 f"extra_options: {key!r} is not supported; there are {sorted(readers)}"
             )
         readers[key](value)
-    if plan.percentile is not None and plan.scheme != "percentile":
+    _check_percentile(plan)
+    if plan.power_of_two and options.get("ActivationSymmetric") is False:
+        raise ValueError("PowerOfTwoMethod makes activations symmetric")
+    plan.symmetric = plan.symmetric or plan.power_of_two
+    if plan.auto is not None:
+        both = sorted({*plan.auto.tensors} & {*plan.tensors})
+        if both:
+            raise ValueError(
+                "MixedPrecisionTensor and TargetTensors both ask for a precision of "
+                f"{', '.join(both)}"
+            )
+
+
+def _flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"extra_options[{key!r}] must be a bool, got {value!r}")
+    return value
+
+
+def _number(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"extra_options[{key!r}] must be a number, got {value!r}")
+    return float(value)
+
+
+def _count(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"extra_options[{key!r}] must be an int, got {value!r}")
+    if value < 1:
+        raise ValueError(f"extra_options[{key!r}] must be at least 1, got {value}")
+    return value
+
+
+def _check_percentile(plan: Plan) -> None:
+    if plan.percentile is None:
+        return
+    if "percentile" not in (plan.scheme, plan.weight_scheme):
         raise ValueError(
             "extra_options['Percentile'] has no effect without "
             "CalibrationMethod.Percentile"
         )
-    if plan.power_of_two and options.get("ActivationSymmetric") is False:
-        raise ValueError("PowerOfTwoMethod makes activations symmetric")
-    plan.symmetric = plan.symmetric or plan.power_of_two
+    if not 50 <= plan.percentile <= 100:
+        raise ValueError(
+            "extra_options['Percentile'] must be between 50 and 100, got "
+            f"{plan.percentile}"
+        )
 
 
 def _set(plan: Plan, name: str, value: Any) -> None:
@@ -237,8 +294,9 @@ def _read_tensors(plan: Plan, value: Any) -> None:
                 f"got {names!r}"
             )
         for name in names:
-            if plan.tensors.setdefault(name, precision) != precision:
+            if name in plan.tensors:
                 raise ValueError(
-                    f"MixedPrecisionTensor: {name!r} is there as {plan.tensors[name]} "
-                    f"and as {precision}"
+                    f"MixedPrecisionTensor: {name!r} is there twice, as "
+                    f"{plan.tensors[name]} and as {precision}"
                 )
+            plan.tensors[name] = precision

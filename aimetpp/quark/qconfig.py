@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The names of Quark's later releases: QConfig, layer configs, tensor specs."""
+"""The names of Quark's later releases: QConfig and its search."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, ClassVar
+from typing import Any
 
 from aimetpp.quark.auto import (
     COMPUTE_OPS,
@@ -17,144 +16,15 @@ from aimetpp.quark.auto import (
     noise_to_signal,
 )
 from aimetpp.quark.config import NodeRequest, Plan, read_extra_options
-
-
-class CalibMethod(Enum):
-    """How a spec's range is chosen."""
-
-    MinMax = "min_max"
-    Percentile = "percentile"
-    MinMSE = "mse"
-
-
-class ScaleType(Enum):
-    """Which scales a spec allows."""
-
-    Float32 = "float32"
-    PowerOf2 = "power_of_2"
-
-
-class QuantGranularity(Enum):
-    """How many ranges a tensor has."""
-
-    Tensor = "tensor"
-    Channel = "channel"
-
-
-@dataclass(frozen=True)
-class QTensorConfig:
-    """How one kind of tensor is quantized.
-
-    Attributes:
-        symmetric: the grid's zero is in its middle.
-        scale_type: float or powers of two.
-        calibration_method: how ranges are chosen.
-        quant_granularity: one range, or one per channel.
-        precision: of the class.
-    """
-
-    symmetric: bool = True
-    scale_type: ScaleType = ScaleType.Float32
-    calibration_method: CalibMethod = CalibMethod.Percentile
-    quant_granularity: QuantGranularity = QuantGranularity.Tensor
-    precision: ClassVar[str] = ""
-
-
-@dataclass(frozen=True)
-class Int8Spec(QTensorConfig):
-    """8-bit integers."""
-
-    precision = "int8"
-
-
-@dataclass(frozen=True)
-class UInt8Spec(QTensorConfig):
-    """8-bit integers, asymmetric."""
-
-    symmetric: bool = False
-    precision = "int8"
-
-
-@dataclass(frozen=True)
-class XInt8Spec(QTensorConfig):
-    """8-bit integers with scales that are powers of two."""
-
-    scale_type: ScaleType = ScaleType.PowerOf2
-    calibration_method: CalibMethod = CalibMethod.MinMSE
-    precision = "int8"
-
-
-@dataclass(frozen=True)
-class Int16Spec(QTensorConfig):
-    """16-bit integers."""
-
-    precision = "int16"
-
-
-@dataclass(frozen=True)
-class UInt16Spec(QTensorConfig):
-    """16-bit integers, asymmetric."""
-
-    symmetric: bool = False
-    precision = "int16"
-
-
-@dataclass(frozen=True)
-class Int32Spec(QTensorConfig):
-    """32-bit integers."""
-
-    precision = "int32"
-
-
-@dataclass(frozen=True)
-class Float16Spec(QTensorConfig):
-    """IEEE half precision."""
-
-    precision = "fp16"
-
-
-@dataclass(frozen=True)
-class BFloat16Spec(QTensorConfig):
-    """bfloat16."""
-
-    precision = "bf16"
-
-
-@dataclass(frozen=True)
-class QLayerConfig:
-    """How layers are quantized.
-
-    Attributes:
-        input_tensors, activation, output_tensors: spec of activations; given more than
-            once they must be of one precision, since a tensor between two layers is the
-            output of one and the input of the other.
-        weight: spec of weights.
-        bias: must be None or an Int32Spec.
-    """
-
-    input_tensors: QTensorConfig | None = None
-    activation: QTensorConfig | None = None
-    weight: QTensorConfig | None = None
-    bias: QTensorConfig | None = None
-    output_tensors: QTensorConfig | None = None
-
-    def activation_spec(self) -> QTensorConfig | None:
-        """The one spec of its activations; None where it has none.
-
-        Raises:
-            TypeError: something that is no spec.
-            ValueError: specs that differ.
-        """
-        specs = [self.input_tensors, self.activation, self.output_tensors]
-        given = [spec for spec in specs if spec is not None]
-        for spec in (*given, self.weight, self.bias):
-            if spec is not None and not isinstance(spec, QTensorConfig):
-                raise TypeError(f"QLayerConfig: a spec is required, got {spec!r}")
-        if any(spec != given[0] for spec in given):
-            raise ValueError("QLayerConfig: specs of inputs and outputs must be equal")
-        if self.bias is not None and self.bias.precision != "int32":
-            raise ValueError("QLayerConfig: biases are 32-bit integers")
-        return given[0] if given else None
+from aimetpp.quark.specs import (
+    QLayerConfig,
+    QuantGranularity,
+    ScaleType,
+    calibration_of,
+    check_global,
+    check_layer,
+    check_target,
+)
 
 
 @dataclass
@@ -162,7 +32,8 @@ class AutoMixprecisionConfig:
     """Auto mixed precision.
 
     Attributes:
-        target_layer_config: the narrow QLayerConfig, or a list of them.
+        target_layer_config: the narrow QLayerConfig, or a list of them; its specs
+            differ from the model's in precision only.
         target_op_type: layers that are searched.
         include_layers, exclude_layers: nodes by name.
         data_size: samples of the reader; 0: all.
@@ -199,7 +70,9 @@ class QConfig:
 
     Attributes:
         global_config: of all layers.
-        specific_layer_config: {QLayerConfig: [node names or globs]}.
+        specific_layer_config: {QLayerConfig: [node names or globs]}; of its specs,
+            what is not the precision counts in calibration, and scale_type and
+            quant_granularity must be the model's.
         layer_type_config: {QLayerConfig, or None for float: [op types]}.
         exclude: nodes that stay in float.
         algo_config: at most one AutoMixprecisionConfig.
@@ -230,17 +103,13 @@ def read_qconfig(config: QConfig) -> Plan:
     spec, weight = config.global_config.activation_spec(), config.global_config.weight
     if spec is None or weight is None:
         raise ValueError("QConfig: global_config must have activation and weight specs")
-    power_of_two = spec.scale_type is ScaleType.PowerOf2
-    for other in (weight, *_weights(config)):
-        if (other.scale_type is ScaleType.PowerOf2) != power_of_two:
-            raise ValueError("QConfig: scale_type must be the same everywhere")
-        if not other.symmetric:
-            raise ValueError("QConfig: weights are symmetric")
+    check_global(spec, weight)
     plan = Plan(
         spec.precision,
         weight.precision,
         spec.calibration_method.value,
-        power_of_two=power_of_two,
+        weight.calibration_method.value,
+        power_of_two=spec.scale_type is ScaleType.PowerOf2,
         per_channel=weight.quant_granularity is QuantGranularity.Channel,
         symmetric=spec.symmetric,
         exclude=list(config.exclude),
@@ -251,7 +120,10 @@ def read_qconfig(config: QConfig) -> Plan:
         (False, config.specific_layer_config),
     ):
         for layers, names in requests.items():
+            if layers is not None:
+                check_layer(layers, names, spec, weight)
             plan.requests.append(_request(layers, list(names), by_type))
+    _check_named_once(config)
     if "AutoMixprecision" in config.extra_options:
         raise ValueError("QConfig: AutoMixprecisionConfig goes into algo_config")
     read_extra_options(plan, config.extra_options)
@@ -263,13 +135,8 @@ def read_qconfig(config: QConfig) -> Plan:
                 "QConfig: algo_config takes an AutoMixprecisionConfig, got "
                 f"{type(algo).__name__}"
             )
-        plan.auto = _auto_plan(algo, plan)
+        plan.auto = _auto_plan(algo, plan, config.global_config)
     return plan
-
-
-def _weights(config: QConfig) -> list[QTensorConfig]:
-    layers = [*config.specific_layer_config, *config.layer_type_config]
-    return [x.weight for x in layers if x is not None and x.weight is not None]
 
 
 def _request(
@@ -284,10 +151,14 @@ def _request(
         None if spec is None else spec.precision,
         None if weight is None else weight.precision,
         by_type,
+        *calibration_of(spec),
+        calibration_of(weight)[0],
     )
 
 
-def _auto_plan(algo: AutoMixprecisionConfig, plan: Plan) -> AutoPlan:
+def _auto_plan(
+    algo: AutoMixprecisionConfig, plan: Plan, wide: QLayerConfig
+) -> AutoPlan:
     if algo.metric_optimize_object != "speed":
         raise ValueError('metric_optimize_object must be "speed": from wide to narrow')
     targets = algo.target_layer_config
@@ -298,26 +169,14 @@ def _auto_plan(algo: AutoMixprecisionConfig, plan: Plan) -> AutoPlan:
                 f"target_layer_config: a QLayerConfig is required, got {layers!r}"
             )
         spec = layers.activation_spec()
+        check_target(layers, wide)
         narrow.append(
             (
                 plan.activation if spec is None else spec.precision,
                 plan.weight if layers.weight is None else layers.weight.precision,
             )
         )
-    distances = {"l2": mean_l2, "cosine": mean_cosine_distance, "sqnr": noise_to_signal}
-    target = algo.metric_threshold
-    distance = algo.metric_distance_fn
-    if distance is not None and algo.metric_evaluate_fn is not None:
-        raise ValueError("metric_distance_fn or metric_evaluate_fn, not both")
-    if distance is None and algo.metric_evaluate_fn is None:
-        if algo.metric_default not in distances:
-            raise ValueError(
-                f"metric_default must be one of {sorted(distances)}, got "
-                f"{algo.metric_default!r}"
-            )
-        distance = distances[algo.metric_default]
-        if algo.metric_default == "sqnr" and target is not None:
-            target = 10 ** (target / 10)  # given as minus decibels
+    distance, target = _measure_of(algo)
     measured = target is not None
     auto = AutoPlan(
         narrow,
@@ -334,3 +193,71 @@ def _auto_plan(algo: AutoMixprecisionConfig, plan: Plan) -> AutoPlan:
     )
     check_plan(auto)
     return auto
+
+
+_DISTANCES = {"l2": mean_l2, "cosine": mean_cosine_distance, "sqnr": noise_to_signal}
+
+
+def _measure_of(
+    algo: AutoMixprecisionConfig,
+) -> tuple[Callable[..., float] | None, float | None]:
+    """The distance, None with an evaluate function, and the largest one allowed.
+
+    Raises:
+        TypeError: a threshold or a size of the wrong type.
+        ValueError: attributes of which one has no effect beside another.
+    """
+    given = algo.metric_distance_fn or algo.metric_evaluate_fn
+    if algo.metric_distance_fn is not None and algo.metric_evaluate_fn is not None:
+        raise ValueError("metric_distance_fn or metric_evaluate_fn, not both")
+    if given is not None and algo.metric_default != "l2":
+        raise ValueError(
+            f"metric_default={algo.metric_default!r} has no effect beside a function"
+        )
+    if algo.metric_default not in _DISTANCES:
+        raise ValueError(
+            f"metric_default must be one of {sorted(_DISTANCES)}, got "
+            f"{algo.metric_default!r}"
+        )
+    size, target = algo.data_size, algo.metric_threshold
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f"data_size must be an int, got {size!r}")
+    if size < 0:
+        raise ValueError(f"data_size must be at least 0, got {size}")
+    if target is None:
+        for name, there in {
+            "a metric function": given is not None,
+            "metric_default": algo.metric_default != "l2",
+            "metric_output_index": algo.metric_output_index not in (0, None),
+        }.items():
+            if there:
+                raise ValueError(
+                    f"{name} has no effect with metric_threshold=None, where nothing "
+                    "is measured"
+                )
+        return None, None
+    if isinstance(target, bool) or not isinstance(target, int | float):
+        raise TypeError(f"metric_threshold must be a number, got {target!r}")
+    if algo.metric_default == "sqnr":
+        return noise_to_signal, 10 ** (target / 10)  # given as minus decibels
+    if not target >= 0:
+        raise ValueError(f"metric_threshold must be at least 0, got {target}")
+    if algo.metric_evaluate_fn is not None:
+        return None, target
+    return algo.metric_distance_fn or _DISTANCES[algo.metric_default], target
+
+
+def _check_named_once(config: QConfig) -> None:
+    for where, requests in (
+        ("layer_type_config", config.layer_type_config),
+        ("specific_layer_config", config.specific_layer_config),
+    ):
+        seen = set(config.exclude) if where == "specific_layer_config" else set()
+        for names in requests.values():
+            for name in names:
+                if name in seen:
+                    raise ValueError(
+                        f"QConfig: {where}: {name!r} is asked for twice, or also in "
+                        "exclude"
+                    )
+                seen.add(name)

@@ -122,6 +122,10 @@ def _apply_tensors(sim: Any, wanted: dict[str, str], key: str) -> None:
                 "that are one kernel)"
             )
         index = index_of[name]
+        if precisions[index] == "fp32":
+            raise ValueError(
+                f"{key}: {name!r} stays in float: the nodes around it are left out"
+            )
         other, known = chosen.setdefault(index, (name, precision))
         if known != precision:
             raise ValueError(

@@ -43,8 +43,7 @@ def simulate(plan: Plan, model: Any, data: list[dict[str, Any]]) -> Any:
             precisions[index] = "fp32"
         sim.apply_precisions(precisions)
         sim.pin_quantizers(off)
-    if plan.percentile is not None:
-        sim.set_percentile_value(plan.percentile)
+    _set_calibration(sim, plan)
     sim.int32_bias = plan.int32_bias
     sim.compute_encodings(lambda session: [session.run(None, feeds) for feeds in data])
     wanted = {"param": plan.weight}
@@ -57,6 +56,37 @@ def simulate(plan: Plan, model: Any, data: list[dict[str, Any]]) -> Any:
         ]
     )
     return sim
+
+
+def _set_calibration(sim: Any, plan: Plan) -> None:
+    """Gives each quantizer the scheme and the symmetry that it is to be calibrated
+    with; what is said of layers later wins.
+    """
+    kinds = [spec.kind for spec in sim.placement.quantizers]
+    quantizers = sim.quantizers_by_index
+
+    def set_scheme(index: int, scheme: str | None) -> None:
+        # Bounds fixed by the config leave nothing to search for.
+        quantizer = quantizers[index]
+        if scheme is not None and quantizer.fixed_min is quantizer.fixed_max is None:
+            quantizer.scheme = scheme
+
+    for index, kind in enumerate(kinds):
+        set_scheme(index, plan.weight_scheme if kind == "param" else plan.scheme)
+    book = NodeNameBook(sim)
+    for request in plan.requests:
+        for name in request.nodes:
+            ops = set(book.find(OpType(name) if request.by_type else name).ops)
+            for index in _touched(sim, ops, {}):
+                if kinds[index] == "param":
+                    set_scheme(index, request.weight_scheme)
+                    continue
+                set_scheme(index, request.scheme)
+                if request.symmetric is not None:
+                    quantizers[index].symmetric = request.symmetric
+    if plan.percentile is not None:
+        for quantizer in quantizers:
+            quantizer.percentile = plan.percentile
 
 
 def _build(plan: Plan, model: Any, data: list[dict[str, Any]], fused: bool) -> Any:

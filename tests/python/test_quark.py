@@ -165,7 +165,7 @@ def test_later_names_ask_for_the_same() -> None:
     assert found["conv1.weight"] == "int16" and found["conv2.weight"] == "fp16"
     assert found["gemm.weight"] == "fp32"
 
-    narrow = QLayerConfig(input_tensors=Int8Spec(), weight=Int8Spec())
+    narrow = QLayerConfig(input_tensors=Int8Spec(**spec), weight=Int8Spec())
     search = AutoMixprecisionConfig(
         narrow,
         metric_threshold=-30,
@@ -274,7 +274,7 @@ def test_conflicts_and_missing_data_are_errors() -> None:
             }
         },
     )
-    with pytest.raises(ValueError, match="'x' is there as int8 and as int16"):
+    with pytest.raises(ValueError, match="'x' is there twice, as int8 and as int16"):
         quantize(config)
     quantizer = ModelQuantizer(Config(tutorial()))
     with pytest.raises(TypeError, match="calibration_data_reader must be given"):
