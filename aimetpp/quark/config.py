@@ -207,6 +207,7 @@ def read_extra_options(plan: Plan, options: Mapping[str, Any]) -> None:
     """
     readers: dict[str, Callable[[Any], None]] = {
         "MixedPrecisionTensor": lambda value: _read_tensors(plan, value),
+        "TensorQuantOverrides": lambda value: _read_overrides(plan, value),
         "AutoMixprecision": lambda value: _set(
             plan, "auto", read_auto_options(value, plan.activation, plan.weight)
         ),
@@ -294,9 +295,36 @@ def _read_tensors(plan: Plan, value: Any) -> None:
                 f"got {names!r}"
             )
         for name in names:
-            if name in plan.tensors:
-                raise ValueError(
-                    f"MixedPrecisionTensor: {name!r} is there twice, as "
-                    f"{plan.tensors[name]} and as {precision}"
-                )
-            plan.tensors[name] = precision
+            _set_tensor(plan, name, precision)
+
+
+def _read_overrides(plan: Plan, value: Any) -> None:
+    """The same in the form of onnxruntime: {tensor: [{"quant_type": quant type}]}."""
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            'TensorQuantOverrides must be a dict {tensor: [{"quant_type": type}]}, got '
+            f"{type(value).__name__}"
+        )
+    for name, overrides in value.items():
+        where = f"TensorQuantOverrides[{name!r}]"
+        if (
+            not isinstance(overrides, Sequence)
+            or len(overrides) != 1
+            or not isinstance(overrides[0], Mapping)
+        ):
+            raise TypeError(f"{where} must be a list of one dict, got {overrides!r}")
+        if list(overrides[0]) != ["quant_type"]:
+            raise ValueError(
+                f'{where}: "quant_type" and no other key is supported, got '
+                f"{sorted(map(str, overrides[0]))}"
+            )
+        _set_tensor(plan, name, precision_of(overrides[0]["quant_type"], where))
+
+
+def _set_tensor(plan: Plan, name: str, precision: str) -> None:
+    if name in plan.tensors:
+        raise ValueError(
+            f"MixedPrecisionTensor, TensorQuantOverrides: {name!r} is there twice, as "
+            f"{plan.tensors[name]} and as {precision}"
+        )
+    plan.tensors[name] = precision

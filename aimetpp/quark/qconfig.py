@@ -126,7 +126,7 @@ def read_qconfig(config: QConfig) -> Plan:
     _check_named_once(config)
     if "AutoMixprecision" in config.extra_options:
         raise ValueError("QConfig: AutoMixprecisionConfig goes into algo_config")
-    read_extra_options(plan, config.extra_options)
+    read_extra_options(plan, _without_flag(config.extra_options))
     if len(config.algo_config) > 1:
         raise ValueError("QConfig: algo_config takes one AutoMixprecisionConfig")
     for algo in config.algo_config:
@@ -137,6 +137,19 @@ def read_qconfig(config: QConfig) -> Plan:
             )
         plan.auto = _auto_plan(algo, plan, config.global_config)
     return plan
+
+
+def _without_flag(options: dict[str, Any]) -> dict[str, Any]:
+    """The options without what Quark asks for beside MixedPrecisionTensor."""
+    key = "SpecificTensorPrecision"
+    if key not in options:
+        return options
+    if options[key] is not True or "MixedPrecisionTensor" not in options:
+        raise ValueError(
+            f"extra_options[{key!r}] must be True and go with 'MixedPrecisionTensor', "
+            f"got {options[key]!r}"
+        )
+    return {name: value for name, value in options.items() if name != key}
 
 
 def _request(

@@ -169,3 +169,42 @@ def test_requests_that_contradict_each_other() -> None:
     )
     with pytest.raises(ValueError, match="'conv2.weight' stays in float"):
         quantize(config)
+
+
+def test_tensors_by_the_later_names() -> None:
+    options = {
+        "SpecificTensorPrecision": True,
+        "MixedPrecisionTensor": {QuantType.QInt8: ["r"]},
+        "TensorQuantOverrides": {"conv2.weight": [{"quant_type": QuantType.QInt4}]},
+    }
+    found = quantize(QConfig(WIDE, extra_options=options)).sim.qc_quantize_op_dict
+    assert found["r"].precision == "int8" and found["x"].precision == "int16"
+    assert found["conv2.weight"].precision == "int4"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"SpecificTensorPrecision": True}, ValueError, "go with 'MixedPrecisionTens"),
+        ({"TensorQuantOverrides": ["r"]}, TypeError, "must be a dict"),
+        ({"TensorQuantOverrides": {"r": []}}, TypeError, "a list of one dict"),
+        (
+            {"TensorQuantOverrides": {"r": [{"axis": 0}]}},
+            ValueError,
+            r"no other key is supported, got \['axis'\]",
+        ),
+        (
+            {
+                "MixedPrecisionTensor": {QuantType.QInt8: ["r"]},
+                "TensorQuantOverrides": {"r": [{"quant_type": QuantType.QInt4}]},
+            },
+            ValueError,
+            "'r' is there twice, as int8 and as int4",
+        ),
+    ],
+)
+def test_tensors_by_the_later_names_are_checked(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        quantize(QConfig(WIDE, extra_options=options))
