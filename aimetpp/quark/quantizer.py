@@ -163,8 +163,13 @@ def snap_to_powers_of_two(sim: Any) -> None:
         scale = quantizer.get_scale().detach()
         # A scale that is one already, up to float32's rounding, stays.
         exponent = scale.double().log2().mul(2**16).round().div(2**16)
-        ratio = exponent.ceil().exp2().to(scale.dtype) / scale
-        quantizer.set_range(quantizer.get_min() * ratio, quantizer.get_max() * ratio)
+        snapped = exponent.ceil().exp2().to(scale.dtype)
+        # In whole steps, so that the new scale is a power of two to the last bit.
+        low, high = (
+            (end.detach() / scale).round() * snapped
+            for end in (quantizer.get_min(), quantizer.get_max())
+        )
+        quantizer.set_range(low, high)
 
 
 class _OutputMetric:

@@ -144,7 +144,7 @@ def test_scales_are_powers_of_two_where_asked() -> None:
         integer = [q for q in quantizer.sim.quantizers_by_index if q.is_initialized()]
         for q in integer:
             exponents = np.log2(q.get_scale().detach().numpy())
-            np.testing.assert_allclose(exponents, exponents.round(), atol=1e-4)
+            np.testing.assert_array_equal(exponents, exponents.round())
             np.testing.assert_allclose(q.get_offset().detach().numpy(), 0, atol=1e-3)
         assert quantizer.result is not None
         assert -quantizer.result.final_score == pytest.approx(
