@@ -137,9 +137,9 @@ class Cosine(Accumulator):
 
 
 class Loss(Accumulator):
-    """Minus the mean of a user's loss."""
+    """Minus the mean of a user's loss, a function of tensors or of arrays."""
 
-    def __init__(self, loss_fn: Callable[[Any, Any], torch.Tensor]) -> None:
+    def __init__(self, loss_fn: Callable[[Any, Any], Any]) -> None:
         self.loss_fn = loss_fn
         self.total, self.count = 0.0, 0
 
@@ -152,11 +152,24 @@ class Loss(Accumulator):
         labels = pytree.tree_map(
             lambda x: x.cpu() if isinstance(x, torch.Tensor) else x, labels
         )
-        value = self.loss_fn(got[0] if len(got) == 1 else got, labels)
+        value = self._loss(got[0] if len(got) == 1 else got, labels)
         size = len(got[0])
-        mean = float(value.double().mean())
+        mean = float(torch.as_tensor(value).double().mean())
         self.total += mean * size
         self.count += size
 
+    def _loss(self, output: Any, labels: Any) -> Any:
+        try:
+            return self.loss_fn(output, labels)
+        except (AttributeError, TypeError) as error:
+            try:
+                return self.loss_fn(*pytree.tree_map(_as_array, (output, labels)))
+            except Exception:
+                raise error from None  # not for want of arrays
+
     def score(self) -> float:
         return -self.total / self.count
+
+
+def _as_array(value: Any) -> Any:
+    return value.numpy() if isinstance(value, torch.Tensor) else value

@@ -286,15 +286,16 @@ class EvalCallbackFactory:
 
     def loss(
         self,
-        loss_fn: Callable[[Any, Any], torch.Tensor],
+        loss_fn: Callable[[Any, Any], Any],
         sim_or_num_samples: Any = None,
         num_samples: int | None = 128,
     ) -> CallbackFunc:
         """Minus the mean loss against the labels; batches must hold labels.
 
         Args:
-            loss_fn: called as `loss_fn(output, labels)`; returns the mean over the
-                batch, or one value per sample.
+            loss_fn: called as `loss_fn(output, labels)` with tensors, or with arrays
+                where it raises a TypeError or AttributeError at these; returns the mean
+                over the batch, or one value per sample.
             sim_or_num_samples: as in `sqnr`.
             num_samples: as in `sqnr`.
         """

@@ -200,11 +200,11 @@ class _Signature:
         inputs = tensors_by_name(sim.model, args, kwargs)
         outputs = [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
         single = len(outputs) == 1
+        chosen_inputs = _chosen_names("input_names", input_names, list(inputs))
         default = [
-            _free_name("output" if single else f"output_{k}", inputs)
+            _free_name("output" if single else f"output_{k}", chosen_inputs)
             for k in range(len(outputs))
         ]
-        chosen_inputs = _chosen_names("input_names", input_names, list(inputs))
         chosen_outputs = _chosen_names("output_names", output_names, default)
         tensors = [*inputs.values(), *outputs]
         every = zip([*chosen_inputs, *chosen_outputs], tensors, strict=True)
@@ -212,7 +212,7 @@ class _Signature:
         return cls(args, kwargs, chosen_inputs, chosen_outputs, batched)
 
 
-def _free_name(wanted: str, taken: Mapping[str, Any]) -> str:
+def _free_name(wanted: str, taken: list[str]) -> str:
     return wanted if wanted not in taken else _free_name(f"{wanted}_", taken)
 
 

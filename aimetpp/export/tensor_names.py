@@ -36,6 +36,7 @@ def sites_by_tensor(
         Sites by name, none for tensors that stand for no activation's; and those of
         `names` whose encodings follow from another tensor's.
     """
+    options = {**sim.export_options(), **options}
     graph = export_with_markers(sim, sim.dummy_input, off_too=True, **options).graph
     outputs = {value.name for value in graph.output}
     tensors = [value.name for value in graph.input]

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from aimetpp.keras.cores import channel_axis, give_back
-from aimetpp.keras.models import attach, check_model, copied, example_input, layers_of
+from aimetpp.keras.models import attach, check_model, copied, dummy_of, layers_of
 from aimetpp.ptq.batch_norms import Fold, fold_into_layers
 from aimetpp.ptq.reading import read_model
 
@@ -40,8 +40,7 @@ def fold_all_batch_norms(
         RuntimeError: Keras on another backend; a model that cannot be traced.
     """
     check_model(model, "fold_all_batch_norms")
-    if dummy_input is None:
-        dummy_input = example_input(model)
+    dummy_input = dummy_of(model, dummy_input)
     work = copied(model)
     cores = attach(work, share=False)
     original = dict(zip(layers_of(work), layers_of(model), strict=True))

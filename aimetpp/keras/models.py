@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
@@ -176,6 +177,9 @@ def example_input(model: Any) -> Any:
         ValueError: a shape that the model leaves open.
     """
     generator = torch.Generator().manual_seed(0)
+    embeds = any(isinstance(x, keras.layers.Embedding) for x in layers_of(model))
+    # As an index, what is below 1 is 0.
+    draw: Any = torch.rand if embeds else torch.randn
 
     def example(tensor: Any) -> torch.Tensor:
         if any(size is None for size in tensor.shape[1:]):
@@ -186,13 +190,36 @@ def example_input(model: Any) -> Any:
         shape = (1, *tensor.shape[1:])
         if "int" in tensor.dtype:
             return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
-        return torch.randn(shape, generator=generator)
+        return draw(shape, generator=generator)
 
     inputs = getattr(model, "inputs", None)
     if not inputs:
         raise ValueError("a subclassed model does not say its inputs: give dummy_input")
     examples = [example(tensor) for tensor in inputs]
     return examples[0] if len(examples) == 1 else (examples,)
+
+
+def dummy_of(model: Any, given: Any) -> Any:
+    """An example input as a model is called with it: a tensor, or a tuple of positional
+    arguments, a dict of keyword arguments. Lists, and one tensor for each of a
+    Functional model's inputs, are one argument.
+    """
+    if given is None:
+        return example_input(model)
+
+    def as_tensor(value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        tensor = torch.from_numpy(value)
+        return tensor.float() if tensor.dtype == torch.float64 else tensor
+
+    given = pytree.tree_map(as_tensor, given)
+    names = [tensor.name for tensor in getattr(model, "inputs", None) or ()]
+    if isinstance(given, list):
+        return given[0] if len(given) == 1 else (given,)
+    if isinstance(given, tuple) and 1 < len(given) == len(names):
+        return (list(given),)
+    return (given,) if isinstance(given, dict) and set(given) == set(names) else given
 
 
 def attach(model: Any, share: bool) -> dict[torch.nn.Module, Any]:
@@ -347,6 +374,8 @@ def _call(
             raise ValueError(f"layer {layer.name!r}: masks are not supported")
         assert core is not None
         core.training = bool(training) and layer.trainable
+    if isinstance(layer, keras.layers.Embedding) and inputs.is_floating_point():
+        inputs = inputs.int()  # indices out of an Input of the default dtype
     x = inputs if core is None else core(inputs)
     if activation is not None:
         return activation(x)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import torch
 
 from aimetpp.common.defs import QuantizationDataType, QuantScheme
 from aimetpp.keras.models import (
@@ -16,7 +17,7 @@ from aimetpp.keras.models import (
     check_model,
     copied,
     detach,
-    example_input,
+    dummy_of,
     register_quantized,
 )
 from aimetpp.quantsim import QuantizationSimModel as TorchQuantizationSimModel
@@ -40,8 +41,9 @@ class QuantizationSimModel(TorchQuantizationSimModel):
             copied by its `get_config`, and the copy compared with it.
         config_file: path or shipped name; None: "default".
         default_data_type: QuantizationDataType.int, or .float with 16 bits.
-        dummy_input: an example input with which the model is traced; by default random
-            values in the shapes of the model's inputs.
+        dummy_input: an example input with which the model is traced, tensors or arrays,
+            as it is given to the model; by default random values in the shapes of the
+            model's inputs.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -66,8 +68,7 @@ class QuantizationSimModel(TorchQuantizationSimModel):
         check_model(model, "QuantizationSimModel")
         if rounding_mode != "nearest":
             raise ValueError(f'rounding_mode must be "nearest", got {rounding_mode!r}')
-        if dummy_input is None:
-            dummy_input = example_input(model)
+        dummy_input = dummy_of(model, dummy_input)
         prepared = model if in_place else copied(model, example=dummy_input)
         attach(prepared, share=True)
         try:
@@ -91,6 +92,19 @@ class QuantizationSimModel(TorchQuantizationSimModel):
             "the simulation of a Keras model cannot be copied: build another one, and "
             "carry precisions over with save_precision_profile"
         )
+
+    def export_options(self) -> dict[str, Any]:
+        """In an ONNX file the inputs of a Functional or Sequential model keep their
+        names, and the batch is dynamic.
+        """
+        options: dict[str, Any] = {"dynamic_batch": True}
+        inputs: Any = getattr(self.model, "inputs", None)
+        example = self.dummy_input
+        if isinstance(example, tuple) and len(example) == 1:
+            example = example[0]
+        if inputs and isinstance(example, list | torch.Tensor):
+            options["input_names"] = [tensor.name for tensor in inputs]
+        return options
 
     @property
     def callback_factory(self) -> Any:

@@ -112,8 +112,9 @@ class _OnnxExporter:
         """
         from aimetpp.export import onnx as onnx_export
 
+        options = {**self._sim.export_options(), **kwargs}
         onnx_export.export_onnx(
-            self._sim, args, f, encoding_version=encoding_version, **kwargs
+            self._sim, args, f, encoding_version=encoding_version, **options
         )
 
 
@@ -130,6 +131,10 @@ class ArtifactMethods:
     def onnx(self) -> _OnnxExporter:
         """ONNX export: `sim.onnx.export(args, f)`."""
         return _OnnxExporter(self)
+
+    def export_options(self) -> dict[str, Any]:
+        """Options of an ONNX export where the user gives others or none."""
+        return {}
 
     def export(
         self,
@@ -158,7 +163,7 @@ class ArtifactMethods:
             path,
             filename_prefix,
             self.dummy_input if dummy_input is None else dummy_input,
-            **kwargs,
+            **{**self.export_options(), **kwargs},
         )
 
     def export_torchscript(

@@ -15,6 +15,7 @@ from onnx_running import run
 from test_keras import random_weights
 
 from aimetpp.keras import QuantizationSimModel
+from aimetpp.keras.batch_norm_fold import fold_all_batch_norms
 from aimetpp.mixed_precision import auto_mixed_precision
 from aimetpp.mixed_precision.auto import L2Target
 
@@ -197,3 +198,60 @@ def test_a_config_that_does_not_describe_the_model(model: Any, message: str) -> 
     with pytest.raises(ValueError, match=f"{message}; give .* a get_config that has"):
         QuantizationSimModel(built, dummy_input=torch.tensor(x))
     QuantizationSimModel(built, dummy_input=torch.tensor(x), in_place=True)
+
+
+def test_an_embedding_reads_an_input_of_the_default_dtype() -> None:
+    layers = [L.Embedding(20, 8), L.GlobalAveragePooling1D(), L.Dense(3)]
+    model = random_weights(keras.Sequential([keras.Input((6,)), *layers]))
+    x = np.random.default_rng(0).integers(0, 20, (4, 6))
+    assert fold_all_batch_norms(model)[0] == []
+    sim = QuantizationSimModel(model, "min_max")
+    with sim.quantizers_off():
+        np.testing.assert_array_equal(
+            sim.model.predict(x, verbose=0), model.predict(x, verbose=0)
+        )
+    # Indices are not quantized.
+    assert [s.name for s in sim.sites() if s.quantizer][0] == "embedding.core.weight"
+
+
+def two_inputs() -> Any:
+    left, right = keras.Input((8, 8, 3), name="img"), keras.Input((4,), name="vec")
+    y = L.GlobalAveragePooling2D()(L.SeparableConv2D(6, 3)(left))
+    both = L.Concatenate()([y, L.Dense(5, activation="relu")(right)])
+    return random_weights(keras.Model([left, right], L.Dense(2)(both)))
+
+
+def test_an_exported_model_has_the_inputs_names_and_any_batch(tmp_path: Path) -> None:
+    model = two_inputs()
+    sim = QuantizationSimModel(model, "min_max")
+    x = [images(6, 8, 8, 3), images(6, 4)]
+    sim.compute_encodings(lambda m: m.predict(x, verbose=0))
+    sim.export(tmp_path, "model", export_int32_bias=False)
+    exported = onnx.load(tmp_path / "model.onnx")
+    for size in (1, 6):
+        feeds = {"img": x[0][:size], "vec": x[1][:size]}
+        want = sim.model.predict(list(feeds.values()), verbose=0)
+        np.testing.assert_allclose(run(exported, feeds)[0], want, atol=1e-6)
+    other = QuantizationSimModel(model, "min_max")
+    other.load_encodings(tmp_path / "model.encodings")
+    np.testing.assert_array_equal(
+        other.model.predict(x, verbose=0), sim.model.predict(x, verbose=0)
+    )
+    sim.export(tmp_path, "own", input_names=["a", "b"])
+    names = [value.name for value in onnx.load(tmp_path / "own.onnx").graph.input]
+    assert names == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, "names", "tensors"])
+def test_example_inputs_are_given_as_to_the_model(kind: Any) -> None:
+    one = [images(1, 8, 8, 3).astype("float64"), images(1, 4)]
+    dummy: Any = dict(zip(("img", "vec"), one, strict=True))
+    if kind == "tensors":
+        dummy = ([torch.tensor(part).float() for part in one],)
+    elif kind != "names":
+        dummy = kind(one)
+    sim = QuantizationSimModel(two_inputs(), "min_max", dummy_input=dummy)
+    want = QuantizationSimModel(two_inputs(), "min_max")
+    assert len(sim.sites()) == len(want.sites())
+    sim.compute_encodings(lambda m: m.predict(one, verbose=0))
+    assert not sim.uncalibrated()

@@ -199,6 +199,28 @@ def test_sqnr_compares_the_session_with_the_float_model(sim):
     assert fewer != pytest.approx(wanted, rel=1e-4)
 
 
+def test_a_loss_is_a_function_of_tensors_or_of_arrays(sim):
+    x, labels = samples(), np.arange(8) % 3
+    y = sim.session.run(None, {"x": x})[0]
+    picked = -float(np.mean(y[np.arange(8), labels]))
+
+    def of_arrays(output: Any, classes: Any) -> Any:
+        if not isinstance(output, np.ndarray):
+            raise TypeError("arrays only")
+        return float(np.mean(output[np.arange(len(classes)), classes]))
+
+    def of_tensors(output: Any, classes: Any) -> Any:
+        return output.gather(1, classes[:, None]).mean()
+
+    for loss in (of_arrays, of_tensors):
+        metric = EvalCallbackFactory([(x, labels)]).loss(loss, sim)
+        assert metric(sim.session) == pytest.approx(picked, rel=1e-5)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        EvalCallbackFactory([(x, labels)]).loss(lambda o, _: o.nothing, sim)(
+            sim.session
+        )
+
+
 def test_a_forward_function_gets_the_session_and_arrays(sim):
     def half(session: Any, batch: np.ndarray) -> np.ndarray:
         assert isinstance(batch, np.ndarray)
