@@ -139,11 +139,12 @@ class NamedGroup:
         """Sets its quantizers' precision; ranges come from kept statistics.
 
         Args:
-            name_to_quantizer_dict: from `find_quantizer_group`.
+            name_to_quantizer_dict: from `find_quantizer_group`, or of an ONNX
+                simulation `sim.qc_quantize_op_dict`.
             candidate: as in `get_candidate`.
 
         Raises:
-            TypeError: a dict that `find_quantizer_group` did not make.
+            TypeError: another dict.
         """
         if not isinstance(name_to_quantizer_dict, QuantizerDict):
             raise TypeError(

@@ -194,7 +194,7 @@ class ParetoList(list[tuple[float, float, NamedGroup, Any]]):
     def narrowed(self) -> list[tuple[NamedGroup, Any]]:
         """(group, candidate) of every group that the sim was left with at another
         candidate than the baseline's, in graph order; also where the search ended
-        before any walk.
+        before any walk. What is pinned in a group (`sim.pin`) is at its own precision.
         """
         if self.chosen is None:
             return []

@@ -86,17 +86,29 @@ def copied(
         example: with which a subclassed model is called.
 
     Raises:
-        ValueError: a subclassed model that its config does not describe, with a
-            `clone_layer`, or without an example.
+        ValueError: layers that their configs do not describe; a subclassed model with
+            a `clone_layer`, or without an example.
     """
     if getattr(model, "inputs", None):
         nests = any(isinstance(layer, keras.Model) for layer in model.layers)
-        copy = keras.models.clone_model(
-            model,
-            clone_function=clone_layer,
-            call_function=None if isinstance(model, keras.Sequential) else _call_clone,
-            recursive=nests,
-        )
+        call = None if isinstance(model, keras.Sequential) else _call_clone
+        try:
+            copy = keras.models.clone_model(
+                model,
+                clone_function=clone_layer,
+                call_function=call,
+                recursive=nests,
+            )
+        except (TypeError, ValueError) as error:  # a Lambda of a Python function
+            raise ValueError(
+                f"{model.name}: not all layers can be made again from their configs"
+                + (
+                    "; use in_place=True"
+                    if clone_layer is None and example is not None
+                    else ""
+                )
+                + f": {error}"
+            ) from error
     elif clone_layer is None and example is not None:
         copy = _constructed_again(model, example)
     else:

@@ -346,10 +346,12 @@ class QuantizationSimModel(IntegerBiasMethods, SiteMethods, ProfileMethods):
     @property
     def qc_quantize_op_dict(self) -> dict[str, torch.nn.Module | None]:
         """The quantizer of every tensor that has one, None where it is off."""
-        found: dict[str, torch.nn.Module | None] = {}
-        for spot in (*self.spots.activations, *self.spots.params):
-            found[spot.tensor] = self._bank.entries[spot.quantizer].current()
-        return found
+        from aimetpp.onnx.amp.quantizer_groups import OpQuantizers
+
+        spots = (*self.spots.activations, *self.spots.params)
+        entries: Any = self._bank.entries
+        quantizers = {spot.tensor: spot.quantizer for spot in spots}
+        return OpQuantizers(self, quantizers, entries)  # type: ignore[return-value]
 
     def fingerprint(self) -> str:
         """SHA-256 of model, config, scheme and calibration statistics."""

@@ -255,3 +255,15 @@ def test_example_inputs_are_given_as_to_the_model(kind: Any) -> None:
     assert len(sim.sites()) == len(want.sites())
     sim.compute_encodings(lambda m: m.predict(one, verbose=0))
     assert not sim.uncalibrated()
+
+
+def test_a_lambda_of_a_python_function_is_simulated_in_place() -> None:
+    def model() -> Any:
+        double = L.Lambda(lambda z: z * 2)
+        return keras.Sequential([keras.Input((4,)), double, L.Dense(2)])
+
+    with pytest.raises(ValueError, match="made again from their configs; use in_place"):
+        QuantizationSimModel(model())
+    sim = QuantizationSimModel(model(), in_place=True)
+    sim.compute_encodings(lambda m: m.predict(images(4, 4), verbose=0))
+    assert sim.model.predict(images(4, 4), verbose=0).shape == (4, 2)

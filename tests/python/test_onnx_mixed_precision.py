@@ -82,6 +82,21 @@ def test_a_group_changes_its_quantizers(sim):
     assert sim.precisions().count("int8") == 2
 
 
+def test_the_quantizers_of_tensors_serve_a_group_too(sim):
+    group = find_quantizer_group(sim)[1][1]
+    quantizers = sim.qc_quantize_op_dict
+    assert group.get_candidate(quantizers) == WIDE
+    group.set_quantizers_to_candidate(quantizers, NARROW)
+    assert [quantizers[name].precision for name in ("r1", "w2")] == ["int8", "int8"]
+    assert sim.precisions().count("int8") == 2
+    sim.apply_precisions(["fp32"] * len(sim.precisions()))
+    assert set(sim.qc_quantize_op_dict.values()) == {None}
+    with pytest.raises(
+        TypeError, match="must come from find_quantizer_group, got dict"
+    ):
+        group.set_quantizers_to_candidate(dict(quantizers), NARROW)
+
+
 def test_bit_ops_are_macs_times_bits(sim):
     assert sim.bit_ops() == sum(MACS.values()) * 16 * 16
     quantizers, groups = find_quantizer_group(sim)

@@ -10,9 +10,21 @@ from typing import Any
 import torch
 
 from aimetpp import _C
-from aimetpp.amp.quantizer_groups import NamedGroup, find_quantizer_group
+from aimetpp.amp.quantizer_groups import NamedGroup, QuantizerDict, find_quantizer_group
 
 __all__ = ["QuantizerGroup", "find_quantizer_group"]
+
+
+class OpQuantizers(QuantizerDict):
+    """Quantizers by tensor, None where one is off: `sim.qc_quantize_op_dict`."""
+
+    def __init__(self, sim: Any, indices: dict[str, int], entries: Any) -> None:
+        self._entries = entries
+        super().__init__(sim, indices)
+
+    def _refresh(self) -> None:
+        entries = self._entries
+        self.update({name: entries[i].current() for name, i in self._indices.items()})
 
 
 @dataclass(frozen=True)
