@@ -171,6 +171,7 @@ def apply_leaves(
                     f"load_encodings: {other[0]} and {key} share one quantizer, but "
                     "their encodings differ"
                 )
+    sim._bank.adopt_standing()
     for index, (key, leaf) in chosen.items():
         _check_channels(sim._bank.entries[index].integer, key, leaf)
     precisions = sim.precisions()

@@ -97,7 +97,7 @@ class Report:
         self.num_quantizers = len(resolution.precisions)
         self.bit_ops_before = resolution.bit_ops_before
         self.bit_ops_after = resolution.bit_ops_after
-        self._notes = self._make_notes()
+        self._notes = self._make_notes(sim)
         self._resolution = resolution
         self._subject = sim.graph, sim.placement, requests
 
@@ -144,8 +144,10 @@ class Report:
         """The quantizers that no request reached, and their precision."""
         return _lines(self._sections.unchanged)
 
-    def _make_notes(self) -> list[str]:
-        """What a user has to know of the ranges at the new precisions."""
+    def _make_notes(self, sim: QuantizationSimModel) -> list[str]:
+        """What a user has to know of the ranges at the new precisions, and of
+        quantizers that no request reaches.
+        """
         notes = []
         for state, text in (
             ("none", "Not calibrated (run sim.compute_encodings before the model)"),
@@ -155,6 +157,16 @@ class Report:
             if names:
                 count = counted(len(names), "quantizer")
                 notes.append(f"{text}: {count}: {shortened(names)}")
+        unplaced = [
+            f"{sim.graph.site_name(site)} ({quantizer.precision})"
+            for site, quantizer in sim.unplaced_quantizers().items()
+        ]
+        if unplaced:
+            count = counted(len(unplaced), "quantizer")
+            notes.append(
+                "Put in by hand where the config has none, so no request reaches them: "
+                f"{count}: {shortened(unplaced)}"
+            )
         return notes
 
     def __str__(self) -> str:

@@ -67,6 +67,18 @@ class _Entry:
                 return quantizer
         return None
 
+    def adopt(self) -> None:
+        """Makes the quantizer that a user put into the slots the entry's own."""
+        current = self.current()
+        if isinstance(current, QuantizeDequantize):
+            current.label = current.label or self.label
+            self.integer = current
+        elif (
+            isinstance(current, FloatQuantizeDequantize)
+            and current.precision in FLOAT_DTYPES
+        ):
+            self.floats[current.precision] = current
+
 
 class QuantizerBank:
     """Makes the quantizers of a placement and puts them into their slots.
@@ -153,6 +165,7 @@ class QuantizerBank:
         the parameter where that has changed. A range set otherwise keeps its ends.
         """
         entry = self.entries[index]
+        entry.adopt()
         precision = _C.parse_precision(precision)
         quantizer: QuantizerBase | None = None
         if precision in FLOAT_DTYPES:
@@ -171,6 +184,58 @@ class QuantizerBank:
         for slot in entry.slots:
             slot.set(quantizer)
 
+    def adopt_standing(self) -> None:
+        """Makes quantizers that a user put into slots those of their entries."""
+        for entry in self.entries:
+            entry.adopt()
+
+    def check_standing(self, precisions: list[str]) -> None:
+        """Whether each entry can be brought to its precision.
+
+        Raises:
+            ValueError: where that is to change, a user has put in a module of another
+                kind, or different quantizers where one is shared; or one quantizer
+                stands at two entries that are to differ.
+        """
+        first: dict[int, int] = {}  # entry by id of its quantizer
+        for index, entry in enumerate(self.entries):
+            standing = [slot.get() for slot in entry.slots]
+            found = {id(module): module for module in standing if module is not None}
+            for identity in found:
+                other = first.setdefault(identity, index)
+                if precisions[other] != precisions[index]:
+                    raise ValueError(
+                        f"one quantizer stands at {self.entries[other].label!r} and "
+                        f"at {entry.label!r}, so it cannot be {precisions[other]} and "
+                        f"{precisions[index]}"
+                    )
+            if self.precision(index) == precisions[index]:
+                continue
+            for module in found.values():
+                if not isinstance(module, QuantizeDequantize | FloatQuantizeDequantize):
+                    raise ValueError(
+                        f"the precision of {entry.label!r} cannot be set: a "
+                        f"{type(module).__name__} stands there, not a "
+                        "QuantizeDequantize or FloatQuantizeDequantize"
+                    )
+            if len(found) > 1:
+                raise ValueError(
+                    f"{len(entry.slots)} sites, {entry.label!r} the first, share one "
+                    f"quantizer, but {len(found)} different ones stand there: put one "
+                    "into all of them"
+                )
+
+    def unplaced(self) -> dict[int, QuantizerBase]:
+        """By site, quantizers that a user put where the placement has none."""
+        placed = {slot.site for entry in self.entries for slot in entry.slots}
+        others = (
+            (site, slot.get())
+            for site, record in enumerate(self._sites)
+            if site not in placed and record.call >= 0
+            for slot in self.slots_of(site)
+        )
+        return {site: q for site, q in others if isinstance(q, QuantizerBase)}
+
     def modules(self) -> list[QuantizerBase]:
         """The quantizer of each entry: the one in its slots, else the integer one."""
         return [entry.current() or entry.integer for entry in self.entries]
@@ -179,6 +244,7 @@ class QuantizerBank:
         """Remembers slots, bit-widths and ranges; the function returned puts them
         back.
         """
+        self.adopt_standing()
         slots = [(slot, slot.get()) for entry in self.entries for slot in entry.slots]
         states = [(entry.integer, entry.integer.state()) for entry in self.entries]
 
@@ -221,6 +287,7 @@ class QuantizerBank:
         """Statistics of integer quantizers that do not stand in their slots are of
         data or weights from before the last calibration: no range may come of them.
         """
+        self.adopt_standing()
         for entry in self.entries:
             integer = entry.integer
             if entry.current() is integer or not integer.has_statistics():

@@ -195,6 +195,7 @@ def set_quantizers_to_float8(
         )
     }
     made = []
+    sim._bank.adopt_standing()
     for entry in sim._bank.entries:
         if entry.current() is None:
             continue

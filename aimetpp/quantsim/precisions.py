@@ -97,6 +97,7 @@ class PrecisionMethods:
                 different models.
             ValueError: ranks have different schemes or shapes.
         """
+        self._bank.adopt_standing()
         merge_statistics(
             {
                 entry.label: entry.integer
@@ -126,12 +127,19 @@ class PrecisionMethods:
                 "set_percentile_value has no effect with quant_scheme "
                 f"{self.quant_scheme!r}; use quant_scheme='percentile'"
             )
+        self._bank.adopt_standing()
         for entry in self._bank.entries:
             integer = entry.integer
             is_calibrated = integer.follows_statistics()
             integer.percentile = float(percentile_value)
             if is_calibrated:
                 integer.restore_range()
+
+    def unplaced_quantizers(self) -> dict[int, QuantizerBase]:
+        """By site, the quantizers that a user put where the config has none: the
+        forward uses them, but no precision set through the simulation reaches them.
+        """
+        return self._bank.unplaced()
 
     @property
     def quantizers_by_index(self) -> list[QuantizerBase]:
@@ -147,8 +155,12 @@ class PrecisionMethods:
         from kept statistics, those of parameters that changed since from what they
         hold now; a range that was set by hand, loaded or trained keeps its ends.
 
+        Quantizers that a user put into the model are changed like the others.
+
         Raises:
-            ValueError: a wrong count, or an unknown precision.
+            ValueError: a wrong count, or an unknown precision; a site whose precision
+                is to change, where what a user put in allows none. Nothing is changed
+                then.
         """
         if len(precisions) != len(self._bank.entries):
             raise ValueError(
@@ -156,6 +168,8 @@ class PrecisionMethods:
                 f"got {len(precisions)}"
             )
         parsed = [_C.parse_precision(precision) for precision in precisions]
+        self._bank.check_standing(parsed)
+        self._bank.adopt_standing()
         for index, precision in enumerate(parsed):
             if self._bank.precision(index) != precision:
                 self._bank.set_precision(index, precision)

@@ -76,6 +76,7 @@ def list_sites(sim: SiteMethods) -> list[Site]:
     standing = {
         slot.site: slot.get() for entry in sim._bank.entries for slot in entry.slots
     }
+    standing.update(sim._bank.unplaced())
     sites: dict[int, Site] = {}
     for op in graph.ops:
         if op.call < 0:
@@ -86,7 +87,6 @@ def list_sites(sim: SiteMethods) -> list[Site]:
                 continue
             record = graph.sites[site_id]
             call = graph.calls[record.call]
-            on = placement.quantizer_of_site[site_id] >= 0
             sites[site_id] = Site(
                 id=site_id,
                 kind=record.kind,
@@ -95,7 +95,7 @@ def list_sites(sim: SiteMethods) -> list[Site]:
                 op=op.kind,
                 name=graph.site_name(site_id),
                 source=call.source or op.source,
-                quantizer=standing.get(site_id) if on else None,
+                quantizer=standing.get(site_id),
             )
     return list(sites.values())
 
@@ -162,7 +162,9 @@ class SiteMethods:
                 state = f"quantized, {site.quantizer.extra_repr()}"
         else:
             state = "not quantized"
-            if (rounding := self._bias_rounding(site.id)) is not None:
+            if site.quantizer is not None:
+                state = f"quantized by hand, {site.quantizer.extra_repr()}"
+            elif (rounding := self._bias_rounding(site.id)) is not None:
                 state = f"rounded, {rounding.extra_repr()}"
             cover = _C.quantizer_covering(self.graph, self.placement, site.id)
             if cover >= 0:

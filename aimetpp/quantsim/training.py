@@ -60,6 +60,7 @@ class TrainingMethods:
                 raise ValueError(
                     f"learn_ranges: {name} must be one of {LEARNING}, got {what!r}"
                 )
+        self._bank.adopt_standing()
         for entry in self._bank.entries:
             quantizer = entry.integer
             if quantizer.has_learnable_range and not quantizer.min.requires_grad:
