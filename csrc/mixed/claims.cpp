@@ -354,13 +354,8 @@ class Expander {
 
   // Of the leaf that made `tensor`, seen through ops that are in the IR only.
   void claim_producer(int entry, int tensor, Precision precision) {
-    int producer = graph_.tensors[tensor].producer;
-    while (producer != kNone && graph_.ops[producer].call == kNone &&
-           graph_.ops[producer].role == graph::OpRole::grid_preserving &&
-           !graph_.ops[producer].inputs.empty()) {
-      tensor = graph_.ops[producer].inputs.front();
-      producer = graph_.tensors[tensor].producer;
-    }
+    tensor = tensor_of_leaf(graph_, tensor);
+    const int producer = graph_.tensors[tensor].producer;
     if (producer == kNone) {  // the model gives its input back
       for (const graph::Use& use : leaf_uses(graph_, tensor)) {
         add(entry, use.op, Aspect::input, use.slot, precision);

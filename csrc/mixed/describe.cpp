@@ -14,6 +14,11 @@ std::string describe_request(const std::vector<Request>& requests,
                 asked.source.empty() ? "" : ", ", asked.source, ")");
 }
 
+std::vector<int> numbers_from_one(std::vector<int> requests) {
+  for (int& request : requests) ++request;
+  return requests;
+}
+
 std::string describe_aspect(const graph::OpGraph& graph, const Claim& claim) {
   const graph::Op& op = graph.ops[claim.op];
   switch (claim.aspect) {
@@ -38,6 +43,12 @@ std::string describe_quantizer(const graph::OpGraph& graph,
                                int quantizer) {
   return join(placement.quantizers[quantizer].sites,
               [&](int site) { return graph.site_name(site); });
+}
+
+std::string name_of_quantizer(const graph::OpGraph& graph,
+                              const config::Placement& placement,
+                              int quantizer) {
+  return graph.site_name(placement.quantizers[quantizer].sites.front());
 }
 
 }  // namespace aimetpp::mixed

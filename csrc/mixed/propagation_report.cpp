@@ -52,14 +52,20 @@ class PropagationWriter {
       return;
     }
     if (route.path.empty() || is_asked_there(claim)) return;
-    const Names quantizers = names_of_quantizers(subject_, route.quantizers);
+    Names names, sites;
+    for (const int quantizer : route.quantizers) {
+      names.push_back(
+          name_of_quantizer(subject_.graph, subject_.placement, quantizer));
+      sites.push_back(
+          describe_quantizer(subject_.graph, subject_.placement, quantizer));
+    }
     Names through;
     for (std::size_t step = 0; step + 1 < route.path.size(); ++step) {
       through.push_back(subject_.graph.ops[route.path[step]].name);
     }
     lines_.push_back(line_of_aspect(
         subject_, claim,
-        concat(precision, " -> ", join(quantizers),
+        concat(precision, " -> ", join(sites),
                through.empty() ? "" : ", through ", join(through))));
     ReportLine& line = lines_.back().line;
     line.gist = concat(precision, " -> a quantizer ",
@@ -67,7 +73,7 @@ class PropagationWriter {
                        through.empty() ? "" : ", through other ops");
     line.facts.emplace_back("what", "decided elsewhere");
     line.facts.emplace_back("precision", precision);
-    line.facts.emplace_back("quantizers", quantizers);
+    line.facts.emplace_back("quantizers", names);
     line.facts.emplace_back("path", through);
   }
 
@@ -168,7 +174,9 @@ std::vector<PlacedLine> lines_of_outvoted(const ReportSubject& subject) {
       line.gist = concat(asked, "; the quantizer is ", is, " by {by}");
       line.facts.emplace_back("reason", "other layer");
       line.facts.emplace_back("precision", asked);
-      line.facts.emplace_back("quantizer", quantizer);
+      line.facts.emplace_back(
+          "quantizer", name_of_quantizer(subject.graph, subject.placement,
+                                         verdict.quantizer));
       line.facts.emplace_back("after", is);
       line.facts.emplace_back("by", std::vector<int>{winner.request + 1});
       line.facts.emplace_back("by_aspect", winner_aspect);

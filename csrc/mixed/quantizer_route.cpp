@@ -171,4 +171,15 @@ std::vector<graph::Use> leaf_uses(const graph::OpGraph& graph, int tensor) {
   return found;
 }
 
+int tensor_of_leaf(const graph::OpGraph& graph, int tensor) {
+  int producer = graph.tensors[tensor].producer;
+  while (producer != kNone && graph.ops[producer].call == kNone &&
+         graph.ops[producer].role == graph::OpRole::grid_preserving &&
+         !graph.ops[producer].inputs.empty()) {
+    tensor = graph.ops[producer].inputs.front();
+    producer = graph.tensors[tensor].producer;
+  }
+  return tensor;
+}
+
 }  // namespace aimetpp::mixed

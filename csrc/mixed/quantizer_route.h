@@ -36,4 +36,8 @@ QuantizerRoute route_of_output(const graph::OpGraph& graph,
 // the IR only, such as a view between two calls.
 std::vector<graph::Use> leaf_uses(const graph::OpGraph& graph, int tensor);
 
+// The tensor that a leaf put out, or a model input, seen back through the same
+// ops.
+int tensor_of_leaf(const graph::OpGraph& graph, int tensor);
+
 }  // namespace aimetpp::mixed

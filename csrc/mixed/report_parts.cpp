@@ -138,14 +138,4 @@ std::vector<PlacedLine> lines_by_leaf(const ReportSubject& subject,
   return lines;
 }
 
-Names names_of_quantizers(const ReportSubject& subject,
-                          const std::vector<int>& quantizers) {
-  Names names;
-  for (const int quantizer : quantizers) {
-    names.push_back(
-        describe_quantizer(subject.graph, subject.placement, quantizer));
-  }
-  return names;
-}
-
 }  // namespace aimetpp::mixed

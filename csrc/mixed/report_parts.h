@@ -50,8 +50,4 @@ PlacedLine line_of_aspect(const ReportSubject& subject, const Claim& claim,
 std::vector<PlacedLine> lines_by_leaf(const ReportSubject& subject,
                                       const std::vector<Claim>& claims);
 
-// The names of the sites of quantizers.
-Names names_of_quantizers(const ReportSubject& subject,
-                          const std::vector<int>& quantizers);
-
 }  // namespace aimetpp::mixed

@@ -143,11 +143,6 @@ std::string speakers(const std::vector<int>& requests) {
                 is_one ? " speaks" : " speak");
 }
 
-std::vector<int> numbers_from_one(std::vector<int> requests) {
-  for (int& request : requests) ++request;
-  return requests;
-}
-
 // What later requests on the same leaves took away from one request: leaf by
 // leaf, or for many leaves in one line.
 std::vector<PlacedLine> lines_of_replacement(const ReportSubject& subject,

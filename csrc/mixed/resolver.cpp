@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -33,6 +34,25 @@ bool is_same_leaf(const graph::OpGraph& graph, int lhs, int rhs) {
   const graph::Call& a = graph.calls[lhs_call];
   const graph::Call& b = graph.calls[rhs_call];
   return !a.functional && !b.functional && a.module == b.module;
+}
+
+// A request for a model input speaks of all that read the tensor, so a later
+// one on a reader speaks of the same. In the other order it replaces that one.
+bool speak_of_one_model_input(const graph::OpGraph& graph,
+                              const std::vector<Request>& requests,
+                              const Claim& earlier, const Claim& later) {
+  const RequestTarget asked = requests[earlier.request].target;
+  if (asked != RequestTarget::model_input &&
+      asked != RequestTarget::model_output) {
+    return false;
+  }
+  if (earlier.aspect != Aspect::input || later.aspect != Aspect::input) {
+    return false;
+  }
+  const auto tensor_of = [&](const Claim& claim) {
+    return tensor_of_leaf(graph, graph.ops[claim.op].inputs[claim.slot]);
+  };
+  return tensor_of(earlier) == tensor_of(later);
 }
 
 // The latest request wins; within one request an output's claim is stronger
@@ -75,8 +95,9 @@ bool conflicts(const graph::OpGraph& graph,
       !is_leaf_level(requests[later.request])) {
     return false;
   }
-  return earlier.request == later.request ||
-         !is_same_leaf(graph, earlier.op, later.op);
+  if (earlier.request == later.request) return true;
+  return !is_same_leaf(graph, earlier.op, later.op) &&
+         !speak_of_one_model_input(graph, requests, earlier, later);
 }
 
 std::string describe_conflict(const graph::OpGraph& graph,
@@ -152,22 +173,33 @@ void decide(Resolution& resolution) {
 // Ops that a request reached and that are left without a supported kernel.
 std::vector<ReportLine> find_unsupported(const graph::OpGraph& graph,
                                          const config::Placement& placement,
+                                         const std::vector<Request>& requests,
                                          const Resolution& resolution) {
-  std::vector<bool> reached(resolution.precisions.size(), false);
-  for (const int quantizer : resolution.reached) reached[quantizer] = true;
+  std::vector<int> decided_by(resolution.precisions.size(), kNone);
+  for (const Verdict& verdict : resolution.verdicts) {
+    decided_by[verdict.quantizer] =
+        resolution.claims.standing[verdict.winner].request;
+  }
   std::vector<ReportLine> lines;
   for (UnsupportedOp& found :
        find_unsupported_ops(graph, placement, resolution.precisions)) {
-    const bool by_request = std::ranges::any_of(
-        found.quantizers, [&](int quantizer) { return reached[quantizer]; });
-    if (!by_request) continue;
+    std::set<int> by;
+    for (const int quantizer : found.quantizers) {
+      if (decided_by[quantizer] != kNone) by.insert(decided_by[quantizer]);
+    }
+    if (by.empty()) continue;
     const graph::Op& op = graph.ops[found.op];
     ReportLine line{kNone, op.name, std::move(found.problem)};
+    line.gist = line.detail;
+    line.detail += "; asked by " + join(by, [&](int request) {
+                     return describe_request(requests, request);
+                   });
     line.module = module_of_op(graph, found.op);
     line.kind = op.kind;
     line.facts = {{"reason", "no supported kernel"},
                   {"layer", op.name},
-                  {"module", line.module}};
+                  {"module", line.module},
+                  {"by", numbers_from_one({by.begin(), by.end()})}};
     lines.push_back(std::move(line));
   }
   return lines;
@@ -199,7 +231,7 @@ Resolution resolve_requests(const graph::OpGraph& graph,
   }
   decide(resolution);
   std::vector<ReportLine> unsupported =
-      find_unsupported(graph, placement, resolution);
+      find_unsupported(graph, placement, requests, resolution);
   if (strict && !unsupported.empty()) {
     raise_runtime_error("requests leave layers without a supported kernel:",
                         join_details(unsupported, requests));

@@ -10,7 +10,9 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "core/error.h"
@@ -262,6 +264,17 @@ inline bool has_line(const std::vector<ReportLine>& lines, int request,
     return line.request == request && line.subject == subject &&
            mentions(line.detail, part);
   });
+}
+
+// What a line says by name; a default where it says nothing of that kind.
+template <typename Kind>
+Kind fact_of(const ReportLine& line, std::string_view name) {
+  for (const auto& [key, fact] : line.facts) {
+    if (key == name && std::holds_alternative<Kind>(fact)) {
+      return std::get<Kind>(fact);
+    }
+  }
+  return {};
 }
 
 // conv1+relu1 -> conv2+relu2, conv3 -> + -> pool -> flat -> fc; conv+relu is a

@@ -106,6 +106,32 @@ TEST(ResolverKernels, WeightWithTheActivationItReads) {
                        "conv3: no supported kernel for int16 input "
                        "with int4 weight; supported: int8/int8, int16/int8"))
       << message;
+  EXPECT_TRUE(mentions(message, "asked by request 1 (conv3, demo.py:11)"))
+      << message;
+}
+
+TEST(ResolverKernels, NamesTheRequestsThatDecidedAndNoOther) {
+  Model model = residual();
+  model.placement.kernels_of_op[model.op("conv3")] = {{int_of(8), int_of(8)}};
+  const std::vector<Ask> requests = {
+      leaf("conv3", {"int4"}, {{"weight", "int4"}}),
+      leaf("conv3", {}, {{"weight", "int16"}}), leaf("fc", {"int16"}),
+      leaf("conv3", {"int16"})};
+  const std::string message = error_of(model, requests, ErrorKind::runtime);
+  EXPECT_TRUE(mentions(message,
+                       "asked by request 2 (conv3, demo.py:12), request 4 "
+                       "(conv3, demo.py:14)"))
+      << message;
+  for (const char* other : {"request 1 ", "request 3 "}) {
+    EXPECT_FALSE(mentions(message, other)) << message;
+  }
+  const Resolved resolution = resolve(model, requests, false);
+  const auto line =
+      std::ranges::find_if(resolution.overruled, [](const ReportLine& each) {
+        return mentions(each.detail, "no supported kernel");
+      });
+  ASSERT_NE(line, resolution.overruled.end());
+  EXPECT_EQ(fact_of<std::vector<int>>(*line, "by"), (std::vector<int>{2, 4}));
 }
 
 TEST(ResolverKernels, ASiblingIsCheckedToo) {
@@ -223,6 +249,25 @@ TEST(ResolutionReport, SiblingsAndTiedProducersThatSeeAChange) {
   EXPECT_TRUE(has_line(resolution.propagated, 0, "a, b, /cat_0",
                        "int16 is seen too by b, /cat_0, c, d"))
       << text_of(resolution);
+}
+
+TEST(ResolutionReport, FactsNameASharedQuantizerByItsFirstSite) {
+  const Resolved resolution =
+      resolve(two_inputs(), {leaf("d", {"int4"}), leaf("c", {"int16"})}, false);
+  const auto elsewhere = [](const ReportLine& line) {
+    return fact_of<std::string>(line, "what") == "decided elsewhere";
+  };
+  ASSERT_GT(std::ranges::count_if(resolution.propagated, elsewhere), 0);
+  for (const ReportLine& line : resolution.propagated) {
+    if (!elsewhere(line)) continue;
+    EXPECT_EQ(fact_of<Names>(line, "quantizers"), Names{"a"}) << line.subject;
+    EXPECT_TRUE(mentions(line.detail, "-> a, b, /cat_0")) << line.detail;
+  }
+  ASSERT_EQ(resolution.overruled.size(), 1U);
+  EXPECT_EQ(fact_of<std::string>(resolution.overruled[0], "quantizer"), "a");
+  EXPECT_TRUE(
+      mentions(resolution.overruled[0].detail, "a, b, /cat_0 is int16"));
+  EXPECT_EQ(fact_of<std::string>(resolution.realized[0], "quantizer"), "a");
 }
 
 TEST(ResolutionReport, UnchangedIsWhatNoRequestReached) {

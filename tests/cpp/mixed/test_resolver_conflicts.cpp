@@ -50,17 +50,44 @@ TEST(ResolverConflict, AListForOneTensorIsOneThroughATypeToo) {
   EXPECT_TRUE(mentions(message, "sum input 1")) << message;
 }
 
-TEST(ResolverConflict, ModelInputAndAReaderThatSharesIt) {
-  error_of(shared_input(), {model_input({"int16"}), leaf("q", {"int4"})},
-           ErrorKind::runtime);
+TEST(ResolverConflict, NotBetweenAModelInputAndItsReadersInEitherOrder) {
   const Model model = shared_input();
+  EXPECT_EQ(changed(model, resolve(model, {leaf("q", {"int4"}),
+                                           model_input({"int16"})})),
+            (std::map<std::string, std::string>{{"p.input.0", "int16"},
+                                                {"q", "int4"}}));
   const Resolved resolution =
-      resolve(model, {model_input({"int16"}), leaf("q", {"int4"})}, false);
+      resolve(model, {model_input({"int16"}), leaf("q", {"int4"})});
   EXPECT_EQ(changed(model, resolution),
             (std::map<std::string, std::string>{{"p.input.0", "int4"},
                                                 {"q", "int4"}}));
   EXPECT_TRUE(has_line(resolution.overruled, 0, "p input 0", "int16"))
       << text_of(resolution);
+}
+
+TEST(ResolverConflict, TwoReadersOfAModelInputStillAreOne) {
+  const Model model = shared_input();
+  const Ask input = model_input({"int16"});
+  const Ask p = leaf("p", {"int8"});
+  const Ask q = leaf("q", {"int4"});
+  error_of(model, {input, p, q}, ErrorKind::runtime);
+  error_of(model, {q, input, p, q}, ErrorKind::runtime);
+  EXPECT_NO_THROW(resolve(model, {p, q, input}));
+  EXPECT_NO_THROW(resolve(model, {p, input, q}));
+}
+
+TEST(ResolverConflict, ModelInputAndWhatReadsItBehindALayerInBothOrders) {
+  Model m;
+  GraphBuilder& b = m.builder;
+  const int x = b.input();
+  const int flat = b.leaf("flatten", "flat", {x});
+  b.output(b.leaf("linear", "near", {x}, with_weight()));
+  b.output(b.leaf("linear", "far", {flat}, with_weight()));
+  m.place();
+  error_of(m, {model_input({"int16"}), leaf("far", {"int4"})},
+           ErrorKind::runtime);
+  error_of(m, {leaf("far", {"int4"}), model_input({"int16"})},
+           ErrorKind::runtime);
 }
 
 TEST(ResolverConflict, NotBetweenTwoCallsOfOneModule) {
