@@ -72,7 +72,7 @@ class Explanation:
 
 def list_sites(sim: SiteMethods) -> list[Site]:
     """The sites of a simulation in graph order."""
-    graph, placement = sim.graph, sim.placement
+    graph = sim.graph
     standing = {
         slot.site: slot.get() for entry in sim._bank.entries for slot in entry.slots
     }
