@@ -63,7 +63,8 @@ std::vector<ReportLine> find_ineffective(const graph::OpGraph& graph,
         request.target == RequestTarget::model_input ||
         request.target == RequestTarget::model_output;
     if (!is_model_request && request.ops.empty()) {
-      add(index, "matches no layer that computes anything in the traced forward", {});
+      add(index,
+          "matches no layer that computes anything in the traced forward", {});
       continue;
     }
     for (int entry = 0; entry < static_cast<int>(request.activations.size());
