@@ -8,11 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from aimetpp.common.files import (
-    atomic_write,
-    empty_folders_removed,
-    make_writable_folder,
-)
+from aimetpp.common.files import empty_folders_removed, make_writable_folder
 
 
 def add_mmp(commands: Any) -> None:
@@ -81,7 +77,7 @@ def run_mmp(
     Args:
         model: names the function that makes the simulation, see `load_simulation`.
         requests: JSON file, see `MixedPrecisionConfigurator.load_requests`.
-        results_dir: made if missing.
+        results_dir: made if missing; gets all files, or stays as it was.
         profile: precision profile that is loaded first.
         config_file: where `model` returns no simulation.
         strict: as in `MixedPrecisionConfigurator.apply`.
@@ -94,6 +90,7 @@ def run_mmp(
         OSError: a file cannot be read or written.
     """
     from aimetpp.commands.user_code import load_simulation
+    from aimetpp.export.files import write_together
     from aimetpp.mixed_precision import MixedPrecisionConfigurator
 
     folder = Path(results_dir)
@@ -105,12 +102,17 @@ def run_mmp(
         configurator = MixedPrecisionConfigurator(sim)
         configurator.load_requests(requests)
         try:
-            report = configurator.apply(folder / "mmp_log.txt", strict=strict)
+            report = configurator.apply(None, strict=strict)
         except RuntimeError as error:
             raise ValueError(str(error)) from error
-    atomic_write(folder / "mmp_report.json", report.to_json() + "\n")
-    atomic_write(folder / "mmp_report.html", report.to_html())
-    sim.save_precision_profile(folder / "precision_profile.json")
+        write_together(
+            {
+                folder / "mmp_log.txt": str(report),
+                folder / "mmp_report.json": report.to_json() + "\n",
+                folder / "mmp_report.html": report.to_html(),
+                folder / "precision_profile.json": sim.precision_profile_text(),
+            }
+        )
     print(report)
     print(
         f"written to {folder}: mmp_log.txt, mmp_report.json, mmp_report.html, "

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,7 +62,8 @@ def call_function(name: str) -> Any:
     """What the function that `name` names returns, called without arguments.
 
     Raises:
-        ValueError: it needs arguments; and as `load_function`.
+        ValueError: it needs arguments, or raises a ValueError or an OSError, which the
+            message places; and as `load_function`.
         FileNotFoundError, ModuleNotFoundError: as `load_function`.
     """
     function = load_function(name)
@@ -68,11 +71,29 @@ def call_function(name: str) -> Any:
         signature = inspect.signature(function)
     except ValueError:  # a builtin without one
         return function()
+    code = getattr(inspect.unwrap(function), "__code__", None)
     try:
         signature.bind()
     except TypeError as error:
         raise ValueError(f"{name} must need no arguments: {error}") from None
-    return function()
+    with _located(name, code.co_filename if code else ""):
+        return function()
+
+
+@contextlib.contextmanager
+def _located(what: str, file: str) -> Iterator[None]:
+    """Errors that the command line prints as one sentence say where in `file` they
+    came from; the others have a traceback.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = [frame for frame in frames if frame.filename == file] or frames
+        raise ValueError(
+            f"{what} raised {type(error).__name__} at "
+            f"{place[-1].filename}:{place[-1].lineno}: {error}"
+        ) from error
 
 
 def load_simulation(
@@ -120,7 +141,8 @@ def _load_file(path: Path) -> ModuleType:
     _put_on_path(path.parent)
     sys.modules[path.stem] = module  # as for any import: dataclasses look there
     try:
-        spec.loader.exec_module(module)
+        with _located(path.name, str(path)):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[path.stem]
         raise

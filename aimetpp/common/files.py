@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import tempfile
@@ -27,12 +28,12 @@ def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
         OSError: the folder is missing or cannot be written, or the disk is full; a
             file that was at `path` is untouched, and no temporary file is left.
     """
-    target = Path(os.path.realpath(path))
     content = data.encode("utf-8") if isinstance(data, str) else data
-    if is_special(target):
-        with open(target, "wb", buffering=0) as special:
-            special.write(content)
+    # Before links are followed: that of an open pipe leads to no path.
+    if is_special(Path(path)):
+        _write_through(Path(path), content)
         return
+    target = replaceable(path)
     try:
         descriptor, name = tempfile.mkstemp(
             dir=target.parent, prefix=f".{target.name}."
@@ -49,11 +50,37 @@ def atomic_write(path: str | os.PathLike[str], data: str | bytes) -> None:
     except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
-        if isinstance(error, OSError) and error.errno and not error.filename:
-            # Of a full disk: names no file.
+        if (
+            isinstance(error, OSError)
+            and error.errno
+            and error.filename in (None, "", name)
+        ):  # of a full disk, which names no file, or names the temporary one
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
     _sync_folder(target.parent)
+
+
+def replaceable(path: str | os.PathLike[str]) -> Path:
+    """The file that `path` leads to, which need not exist yet.
+
+    Raises:
+        OSError: an empty path, or a folder.
+    """
+    if not os.fspath(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "")
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path)
+        )
+    return target
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with open(path, "wb", buffering=0) as special:
+        rest = memoryview(content)
+        while rest:  # a pipe may take a part
+            rest = rest[special.write(rest) or 0 :]
 
 
 def is_special(path: Path) -> bool:

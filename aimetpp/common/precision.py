@@ -96,10 +96,12 @@ def is_precision(value: Any) -> bool:
     """
     if isinstance(value, str | Precision):
         return True
-    return (
-        isinstance(value, tuple)
-        and len(value) == 2
-        and isinstance(value[1], QuantizationDataType)
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    # A number stands nowhere in a structure, so that the type may be a word here.
+    is_number = isinstance(value[0], int)
+    return isinstance(value[1], QuantizationDataType) or (
+        is_number and isinstance(value[1], str)
     )
 
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from aimetpp.common.files import atomic_write, is_special
+from aimetpp.common.files import atomic_write, is_special, replaceable
 
 
 def require_writable_folder(folder: Path) -> None:
@@ -41,7 +41,10 @@ def write_together(files: Mapping[Path, str | bytes]) -> None:
     Raises:
         OSError: a file cannot be written, or the disk is full.
     """
-    contents = {Path(os.path.realpath(path)): data for path, data in files.items()}
+    contents = {
+        path if is_special(path) else replaceable(path): data
+        for path, data in files.items()
+    }
     special = {path for path in contents if is_special(path)}
     suffix = f"{os.getpid()}"
     paths = [path for path in contents if path not in special]

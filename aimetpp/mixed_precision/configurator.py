@@ -88,12 +88,13 @@ class MixedPrecisionConfigurator:
                 None leaves all activations as they are. A list for an attention is
                 [query, key, value] and leaves what is inside as it is; for anything
                 else that covers several ops each of them must have that many inputs.
-            param: precision by parameter name ("weight").
+            param: precision by parameter name ("weight"); None leaves one as it is.
 
         Raises:
             TypeError: an argument of the wrong type.
             ValueError: an unknown name, a module that is not in `sim.model`, an
-                unknown precision, or a list that does not fit a layer's inputs.
+                unknown precision, a list that does not fit a layer's inputs, or None
+                for a parameter that no layer has.
         """
         target = self._names.find(arg)
         names = self._activations_of_leaves(activation, target)
@@ -102,9 +103,10 @@ class MixedPrecisionConfigurator:
             ports = AttentionPorts()
             for attention in target.attentions:
                 ports.add(self._sim, attention)
-        self._add(
-            target.kind, target.subject, target.ops, names, params_asked(param), ports
-        )
+        params = params_asked(param)
+        if param is not None and len(params) < len(param):
+            self._names.check_params(param, target)
+        self._add(target.kind, target.subject, target.ops, names, params, ports)
 
     def set_model_input_precision(self, activation: Any) -> None:
         """Asks for a precision of the model's inputs.

@@ -148,12 +148,15 @@ class Report:
         """What a user has to know of the ranges at the new precisions, and of
         quantizers that no request reaches.
         """
+        kept = [c.quantizer for c in self.changes if c.range == "as it was"]
         notes = []
-        for state, text in (
-            ("none", "Not calibrated (run sim.compute_encodings before the model)"),
-            ("as it was", "Set by hand, loaded or trained, so the range stays"),
+        for text, names in (
+            (
+                "Not calibrated (run sim.compute_encodings before the model)",
+                sim.uncalibrated(),
+            ),
+            ("Set by hand, loaded or trained, so the range stays", kept),
         ):
-            names = [c.quantizer for c in self.changes if c.range == state]
             if names:
                 count = counted(len(names), "quantizer")
                 notes.append(f"{text}: {count}: {shortened(names)}")

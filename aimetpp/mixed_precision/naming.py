@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +168,27 @@ class NameBook:
             raise ValueError(f"type {name!r} is the name of {problem}")
         return distinct[0]
 
+    def check_params(self, param: Mapping[str, Any], target: Target) -> None:
+        """Whether the names whose precision is None are parameters: no request says so
+        later.
+
+        Raises:
+            ValueError: one is a parameter of no layer that is covered.
+        """
+        covered = list(target.ops)
+        ops = self._sim.graph.ops
+        known = {each.name for op in covered for each in ops[op].params}
+        for op in covered:
+            module = self._modules.get(self.ops[op].module)
+            if module is not None:
+                known.update(module._parameters)  # a bias that it may have, too
+        unknown = [n for n, value in param.items() if value is None and n not in known]
+        if covered and unknown:
+            raise ValueError(
+                f"set_precision: {target.subject} has no parameter {unknown[0]!r}; "
+                + (f"there is {', '.join(sorted(known))}" if known else "it has none")
+            )
+
     def _covered(self, modules: Iterable[torch.nn.Module]) -> frozenset[int]:
         return frozenset().union(*(self._ops_of[id(m)] for m in modules))
 
@@ -218,11 +239,22 @@ class NameBook:
         op = self._sim.graph.op_of_site(site.id)
         return Target("leaf", site.name, [] if op < 0 else [op])
 
+    def _by_first_name(self, name: str) -> str:
+        """The name of a call by the first name of its module."""
+        for separator in ("/", ":"):
+            module, found, call = name.rpartition(separator)
+            if found and module in self._modules:
+                first = self._first_names[id(self._modules[module])]
+                return f"{first}{separator}{call}"
+        return name
+
     def _find_name(self, name: str) -> Target:
         if name in self._modules:
             return self._module_target(name)
         if name in self._op_by_name:
             return Target("leaf", name, [self._op_by_name[name]])
+        if self._by_first_name(name) in self._op_by_name:
+            return self.find(self._by_first_name(name))
         if is_glob(name):
             modules = self._module_matcher.matches(name)
             found = set(self._covered(self._modules[each] for each in modules))

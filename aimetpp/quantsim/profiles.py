@@ -25,6 +25,10 @@ class ProfileMethods(PrecisionMethods, PinningMethods):
         site, and which are pinned (`pin`), to carry a mixed-precision result to
         another simulation of the model.
         """
+        atomic_write(path, self.precision_profile_text())
+
+    def precision_profile_text(self) -> str:
+        """What `save_precision_profile` writes."""
         precisions = {
             entry.label: self._bank.precision(index)
             for index, entry in enumerate(self._bank.entries)
@@ -36,7 +40,7 @@ class ProfileMethods(PrecisionMethods, PinningMethods):
                 self._bank.entries[index].label for index in sorted(self._pinned)
             ],
         }
-        atomic_write(path, json.dumps(document, indent=1) + "\n")
+        return json.dumps(document, indent=1) + "\n"
 
     def load_precision_profile(self, path: str | os.PathLike[str]) -> None:
         """Applies a profile that `save_precision_profile` wrote: precisions and pins.

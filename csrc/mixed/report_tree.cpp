@@ -80,9 +80,9 @@ std::string ranges_of(const std::set<int>& numbers, int first_number,
 
 int number_of(const std::string& name) {
   const bool is_number =
-      name.size() < 9 && std::ranges::all_of(name, [](unsigned char c) {
-        return std::isdigit(c) != 0;
-      });
+      name.size() < 9 &&
+      std::ranges::all_of(
+          name, [](unsigned char c) { return std::isdigit(c) != 0; });
   return is_number && !name.empty() ? std::stoi(name) : kNone;
 }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +144,31 @@ def test_inference_puts_training_flags_back() -> None:
         raise KeyError
     assert model.training and model[0].training and not model[1].training
     assert torch.is_grad_enabled()
+
+
+def test_atomic_write_to_an_open_pipe_by_the_name_of_its_descriptor() -> None:
+    content = "line\n" * 50_000  # more than a pipe holds at a time
+    reader = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from aimetpp.common.files import atomic_write\n"
+            "atomic_write('/dev/stdout', 'line\\n' * 50_000)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert reader.stdout == content
+
+
+def test_atomic_write_names_the_path_that_it_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as of_folder:
+        atomic_write("folder", "new")
+    assert of_folder.value.filename == "folder"
+    with pytest.raises(FileNotFoundError) as of_nothing:
+        atomic_write("", "new")
+    assert of_nothing.value.filename == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -133,3 +133,30 @@ def test_a_profile_of_another_model_is_a_sentence(folder, capsys):
     arguments = ["mmp", "user_net.py:make_sim", "requests.json"]
     assert cli.main([*arguments, "--profile", "profile.json"]) == 1
     assert "not a profile of this model" in capsys.readouterr().err
+
+
+def test_no_file_changes_where_one_cannot_be_written(folder, capsys):
+    write(folder, {"layer": "last", "activation": "int16"})
+    out = folder / "out"
+    (out / "mmp_report.json").mkdir(parents=True)
+    (out / "mmp_log.txt").write_text("earlier")
+    command = ["mmp", "user_net.py:make_sim", "requests.json", "--results-dir", "out"]
+    assert cli.main(command) == 1
+    assert "mmp_report.json'" in capsys.readouterr().err
+    assert (out / "mmp_log.txt").read_text() == "earlier"
+    assert {path.name for path in out.iterdir()} == {"mmp_report.json", "mmp_log.txt"}
+
+
+@pytest.mark.parametrize(
+    "code, error, line",
+    [
+        ("def make():\n    raise ValueError('mine')\n", "make raised ValueError", 2),
+        ("\nraise OSError('mine')\n", "broken.py raised OSError", 2),
+    ],
+)
+def test_an_error_of_the_users_code_says_where(folder, capsys, code, error, line):
+    write(folder, {"layer": "last", "activation": "int16"})
+    (folder / "broken.py").write_text(code)
+    assert cli.main(["mmp", "broken.py:make", "requests.json"]) == 1
+    message = capsys.readouterr().err
+    assert f"{error} at " in message and f"broken.py:{line}: mine" in message

@@ -150,3 +150,64 @@ def test_a_matcher_finds_what_fnmatch_finds():
     for pattern in ("*", "a*", "a.*", "?", "a.b?", "*a", "a[./]*", "[!a]*", "z*", "a"):
         expected = sorted(n for n in names if fnmatch.fnmatchcase(n, pattern))
         assert matcher.matches(pattern) == expected, pattern
+
+
+class Twice(nn.Module):
+    """One block under two names, called twice; an Identity."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x) + x
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = self.Block()
+        self.two = self.one
+        self.same = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.same(self.two(self.one(x)))
+
+
+@pytest.mark.parametrize(
+    "name, alias", [("one/add_0", "two/add_0"), ("one.linear:1", "two.linear:1")]
+)
+def test_a_call_goes_by_any_name_of_its_module(name, alias):
+    sims = [make_sim(Twice(), torch.randn(2, 4)) for _ in range(2)]
+    for sim, each in zip(sims, (name, alias), strict=True):
+        apply_one(sim, each, "int16")
+    assert changed(sims[0]) == changed(sims[1]) != {}
+
+
+@pytest.mark.parametrize("arg", ["same", nn.Identity])
+def test_a_module_that_computes_nothing_is_no_layer(arg):
+    sim = make_sim(Twice(), torch.randn(2, 4))
+    with pytest.raises(ValueError, match="matches no layer that computes anything"):
+        apply_one(sim, arg, "int16")
+
+
+def test_a_name_of_no_parameter_is_an_error_without_a_precision_too():
+    mmp = MixedPrecisionConfigurator(make_sim())
+    with pytest.raises(ValueError, match=r"fc has no parameter 'wieght'; .*weight"):
+        mmp.set_precision("fc", None, {"wieght": None})
+    mmp.set_precision("fc", None, {"weight": None, "bias": None})
+    unbiased = make_sim(nn.Linear(4, 4, bias=False), torch.randn(2, 4))
+    MixedPrecisionConfigurator(unbiased).set_precision(
+        unbiased.model, "int4", {"bias": None}
+    )
+
+
+@pytest.mark.parametrize("pair", [(4, "int"), [4, "int"]])
+def test_a_pair_with_a_word_is_one_precision_wherever_it_stands(pair):
+    sims = [make_sim() for _ in range(2)]
+    for sim, precision in zip(sims, ("int4", pair), strict=True):
+        mmp = MixedPrecisionConfigurator(sim)
+        mmp.set_model_input_precision(precision)
+        mmp.set_model_output_precision([precision])
+        mmp.set_precision("conv3", precision, {"weight": precision})
+        mmp.apply(None, strict=False)
+    assert changed(sims[0]) == changed(sims[1]) != {}

@@ -240,3 +240,11 @@ def test_layers_that_take_turns_are_few_rows():
     assert "blocks.{0, 2, ... 38}.relu (20 x activation)" in page
     assert "All 80 lines" in page  # and, folded away, each of them
     assert str(report).count("\n") < 60
+
+
+def test_the_head_lists_every_quantizer_without_a_range():
+    sim = make_sim()
+    report = apply_one(sim, "fc", "int16")
+    missing = sim.uncalibrated()
+    assert len(missing) > len(report.changes)
+    assert f": {len(missing)} quantizers: {missing[0]}, " in report.summary[-1]

@@ -114,11 +114,8 @@ TEST(ConvertOps, NamesWhatATableLacks) {
   const auto int8 = Precision::integer(8);
   const auto int16 = Precision::integer(16);
   const auto message = [&](const ConvertTable& table) {
-    return error_of(
-        [&] {
-          convert_cost(points, {int8, int16}, table);
-        },
-        ErrorKind::value);
+    return error_of([&] { convert_cost(points, {int8, int16}, table); },
+                    ErrorKind::value);
   };
   EXPECT_NE(message({{{int16, int8}, 1}})
                 .find("(int8, int16) is required, for the output of conv1"),
