@@ -172,7 +172,9 @@ double Statistics::growth() const {
 
 // After the last of the updates that make the first range.
 void Statistics::limit_growth() {
-  if (first_updates_left_ == 0 || --first_updates_left_ > 0) return;
+  if (first_updates_left_ == 0) return;
+  --first_updates_left_;
+  if (first_updates_left_ > 0) return;
   for (PackedHistogram& packed : histograms_) {
     if (packed.empty()) continue;
     Histogram histogram = packed.unpacked(num_bins_);
