@@ -10,6 +10,9 @@ from typing import Any
 import torch
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+# The largest integer used here: 24 bits and zeros, so that the range's upper end is
+# exact in float64, and the step that the op finds from both ends is the step.
+_LARGEST = 2**31 - 128
 
 
 def bias_step(
@@ -37,14 +40,14 @@ def bias_step(
 def _arguments(step: torch.Tensor) -> tuple[Any, ...]:
     """What the ops take behind the bias: in float64, which counts 32 bits."""
     wide = step.double()
-    grid = torch.tensor([INT32_MIN, INT32_MAX], device=step.device)
+    grid = torch.tensor([INT32_MIN, _LARGEST], device=step.device)
     axis = 0 if step.numel() > 1 else None
-    return wide * INT32_MIN, wide * INT32_MAX, grid, True, axis
+    return wide * INT32_MIN, wide * _LARGEST, grid, False, axis
 
 
 def _fits(bias: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
     """Whether 32 bits hold all of the bias: a bool, 0-dim."""
-    return (bias.detach().abs().double() <= step.double() * INT32_MAX).all()
+    return (bias.detach().abs().double() <= step.double() * _LARGEST).all()
 
 
 def bias_integers(bias: torch.Tensor, step: torch.Tensor) -> torch.Tensor | None:

@@ -13,6 +13,7 @@ from test_onnx_biases import BETWEEN, FACTOR, LAYERS, Behind, random, stored
 from torch import nn
 
 from aimetpp.export.onnx import build_qdq_model
+from aimetpp.quantization.integer_bias import round_bias
 from aimetpp.quantsim import QuantizationSimModel
 
 
@@ -70,6 +71,16 @@ def test_layers_equal_the_exported_ones(name, bits):
     step = sim.model.output_quantizers[0].get_scale().item()
     off = np.abs(got - sim.model(x).detach().numpy())
     assert (off <= 0.01 * step).mean() >= 0.999
+
+
+# As runtimes multiply: an exact product, rounded once, where it lies between two floats
+# to the even one. Of integers of 10 bits one product in a thousand lies in the middle.
+def test_integers_times_steps_are_rounded_once():
+    generator = torch.Generator().manual_seed(0)
+    step = torch.rand(20_000, generator=generator) * 1e-4 + 1e-6
+    integers = torch.randint(-1024, 1024, step.shape, generator=generator)
+    expected = integers * step
+    assert torch.equal(round_bias(expected, step), expected)
 
 
 class Net(nn.Module):

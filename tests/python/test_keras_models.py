@@ -201,7 +201,11 @@ def test_a_config_that_does_not_describe_the_model(model: Any, message: str) -> 
 
 
 def test_an_embedding_reads_an_input_of_the_default_dtype() -> None:
-    layers = [L.Embedding(20, 8), L.GlobalAveragePooling1D(), L.Dense(3)]
+    layers = [
+        L.Embedding(20, 8, name="embedding"),
+        L.GlobalAveragePooling1D(),
+        L.Dense(3),
+    ]
     model = random_weights(keras.Sequential([keras.Input((6,)), *layers]))
     x = np.random.default_rng(0).integers(0, 20, (4, 6))
     assert fold_all_batch_norms(model)[0] == []

@@ -74,6 +74,7 @@ def test_bias_scale_is_input_scale_times_weight_scale(between, config):
     assert (off <= 0.51 * tensors["layer.bias_scale"]).all()
 
 
+torch.manual_seed(0)
 LAYERS = {
     "conv": (nn.Conv2d(4, 6, 3), (8, 4, 8, 8)),
     "depthwise": (nn.Conv2d(4, 4, 3, groups=4), (8, 4, 8, 8)),
