@@ -53,13 +53,17 @@ class MixedPrecisionConfigurator:
         TypeError: not a QuantizationSimModel.
     """
 
+    # What a simulation of this kind has, and others do not.
+    _required = ("model", "graph", "placement", "apply_precisions", "param_reads")
+
     def __init__(self, sim: QuantizationSimModel) -> None:
-        for attribute in ("model", "graph", "placement", "apply_precisions"):
-            if not hasattr(sim, attribute):
-                raise TypeError(
-                    "MixedPrecisionConfigurator: sim must be a QuantizationSimModel, "
-                    f"got {type(sim).__name__}"
-                )
+        if not all(hasattr(sim, attribute) for attribute in self._required):
+            kind = type(sim)
+            raise TypeError(
+                f"{type(self).__module__}.MixedPrecisionConfigurator: sim must be a "
+                f"QuantizationSimModel of its kind, got {kind.__module__}."
+                f"{kind.__name__}"
+            )
         self._sim = sim
         self._names = self._make_name_book(sim)
         self._requests: list[_C.Request] = []

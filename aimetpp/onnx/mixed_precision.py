@@ -99,6 +99,8 @@ class MixedPrecisionConfigurator(configurator.MixedPrecisionConfigurator):
         sim: an aimetpp.onnx.QuantizationSimModel; it may be calibrated or not.
     """
 
+    _required = ("model", "graph", "placement", "apply_precisions", "reading")
+
     def _make_name_book(self, sim: Any) -> NodeNameBook:
         return NodeNameBook(sim)
 

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from onnx_models import samples, small_network
 
+from aimetpp import mixed_precision, quantsim
 from aimetpp.onnx import QuantizationSimModel
 from aimetpp.onnx.mixed_precision import MixedPrecisionConfigurator
 from aimetpp.onnx.quantsim import load_encodings_to_sim
@@ -166,3 +168,13 @@ def test_ops_without_a_kernel_are_warned_of(tmp_path: Path) -> None:
         fresh(config_file=path)
     assert found[0].filename == __file__
     assert "default_activation_bw" in str(found[0].message)
+
+
+def test_each_front_has_a_configurator_of_its_own() -> None:
+    other = mixed_precision.MixedPrecisionConfigurator
+    with pytest.raises(TypeError, match=r"QuantizationSimModel of its kind, got aimet"):
+        other(fresh())  # type: ignore[arg-type]
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    sim = quantsim.QuantizationSimModel(model, torch.ones(1, 2))
+    with pytest.raises(TypeError, match=r"got aimetpp.quantsim.simulation"):
+        MixedPrecisionConfigurator(sim)
