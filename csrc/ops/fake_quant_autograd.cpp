@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The Autograd and ADInplaceOrView kernels of the ops, and the ops as C++
 // functions.
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/core/impl/TorchDispatchModeTLS.h>
@@ -11,6 +10,7 @@
 
 #include "ops/fake_quant.h"
 #include "ops/fake_quant_call.h"
+#include "ops/find_op.h"
 
 namespace aimetpp::ops {
 namespace {
@@ -39,53 +39,35 @@ using InPlaceInputGradient = void(const at::Tensor&, const at::Tensor&,
 // The dispatcher's handle of the forward op of a mode, and of its backward.
 template <QuantMode mode>
 const auto& forward_op() {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow((std::string("aimetpp::") + op_name(mode)).c_str(),
-                             "")
-          .template typed<Forward>();
+  static const auto op = find_op<Forward>(op_name(mode));
   return op;
 }
 
 template <QuantMode mode>
 const auto& backward_op() {
   static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow(
-              (std::string("aimetpp::") + op_name(mode) + "_backward").c_str(),
-              "")
-          .template typed<Backward>();
+      find_op<Backward>(std::string(op_name(mode)) + "_backward");
   return op;
 }
 
 const auto& inplace_op() {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("aimetpp::fake_quantize_", "")
-                             .typed<InPlace>();
+  static const auto op = find_op<InPlace>("fake_quantize_");
   return op;
 }
 
 const auto& inplace_backward_op() {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("aimetpp::fake_quantize_backward_", "")
-          .typed<InPlaceBackward>();
+  static const auto op = find_op<InPlaceBackward>("fake_quantize_backward_");
   return op;
 }
 
 const auto& input_gradient_op() {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("aimetpp::fake_quantize_input_gradient", "")
-          .typed<InputGradient>();
+  static const auto op = find_op<InputGradient>("fake_quantize_input_gradient");
   return op;
 }
 
 const auto& inplace_input_gradient_op() {
   static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("aimetpp::fake_quantize_input_gradient_", "")
-          .typed<InPlaceInputGradient>();
+      find_op<InPlaceInputGradient>("fake_quantize_input_gradient_");
   return op;
 }
 

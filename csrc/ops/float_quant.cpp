@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // float_quantize: schema, argument checks, and the CPU, Meta and Autograd
 // kernels.
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -11,6 +10,7 @@
 
 #include "ops/fake_quant.h"
 #include "ops/fake_quant_call.h"
+#include "ops/find_op.h"
 #include "ops/float_quant_call.h"
 #include "ops/parallel.h"
 #include "ops/slabs.h"
@@ -90,17 +90,12 @@ using Backward = at::Tensor(const at::Tensor&, const at::Tensor&, std::int64_t,
                             OptionalAxis);
 
 const auto& forward_op() {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("aimetpp::float_quantize", "")
-                             .typed<Forward>();
+  static const auto op = find_op<Forward>("float_quantize");
   return op;
 }
 
 const auto& backward_op() {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("aimetpp::float_quantize_backward", "")
-          .typed<Backward>();
+  static const auto op = find_op<Backward>("float_quantize_backward");
   return op;
 }
 

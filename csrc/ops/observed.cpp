@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // fake_quantize with the extremes of x in the same read of it, for ranges that
 // follow a moving average: schema and the CPU, CUDA, Meta and Autograd kernels.
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/amax.h>
 #include <ATen/ops/amin.h>
 #include <ATen/ops/empty.h>
@@ -17,6 +16,7 @@
 
 #include "ops/fake_quant.h"
 #include "ops/fake_quant_call.h"
+#include "ops/find_op.h"
 #include "ops/parallel.h"
 
 namespace aimetpp::ops {
@@ -32,18 +32,12 @@ using InputGradient = at::Tensor(const at::Tensor&, const at::Tensor&,
                                  std::optional<std::int64_t>);
 
 const auto& forward_op() {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("aimetpp::fake_quantize_observed", "")
-          .typed<Forward>();
+  static const auto op = find_op<Forward>("fake_quantize_observed");
   return op;
 }
 
 const auto& input_gradient_op() {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("aimetpp::fake_quantize_input_gradient", "")
-          .typed<InputGradient>();
+  static const auto op = find_op<InputGradient>("fake_quantize_input_gradient");
   return op;
 }
 

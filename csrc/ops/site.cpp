@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/alias.h>
 #include <torch/library.h>
 
 #include "ops/fake_quant.h"
+#include "ops/find_op.h"
 
 namespace aimetpp::ops {
 namespace {
@@ -24,9 +24,7 @@ TORCH_LIBRARY_IMPL(aimetpp, CompositeImplicitAutograd, m) {
 
 at::Tensor site(const at::Tensor& x, std::int64_t id) {
   static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("aimetpp::site", "")
-          .typed<at::Tensor(const at::Tensor&, std::int64_t)>();
+      find_op<at::Tensor(const at::Tensor&, std::int64_t)>("site");
   return op.call(x, id);
 }
 
