@@ -113,7 +113,7 @@ def correct_biases(
         The names of the layers that were corrected.
     """
     warn_of_functional_weights(sim, "correct_bias")
-    read = ReadModel(model, sim.graph, {})
+    read = ReadModel(model, sim.graph, {}, sim.dummy_input)
     layers = [
         layer
         for layer in quantized_layers(sim)

@@ -65,7 +65,7 @@ class QuantizedLayer:
 
 def quantized_layers(sim: QuantizationSimModel) -> list[QuantizedLayer]:
     """Every such layer, in the order in which the forward runs them."""
-    read = ReadModel(sim.model, sim.graph, {})
+    read = ReadModel(sim.model, sim.graph, {}, sim.dummy_input)
     found: dict[str, QuantizedLayer] = {}
     for op, node in enumerate(sim.graph.ops):
         if node.call < 0 or sim.graph.calls[node.call].functional:

@@ -186,12 +186,14 @@ void bind_folds(py::module_& m) {
   m.def(
       "equalizable_chains",
       [](const graph::OpGraph& graph, bool replace_relu6,
-         const std::vector<int>& transparent) {
+         const std::vector<int>& transparent,
+         const std::vector<int>& excluded) {
         return fold::equalizable_chains(
             graph, replace_relu6 ? fold::Relu6::replaced : fold::Relu6::stops,
-            transparent);
+            transparent, excluded);
       },
-      py::arg("graph"), py::arg("replace_relu6"), py::arg("transparent"));
+      py::arg("graph"), py::arg("replace_relu6"), py::arg("transparent"),
+      py::arg("excluded"));
 }
 
 void bind_config(py::module_& m) {
