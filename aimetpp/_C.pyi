@@ -331,6 +331,26 @@ def quantizer_of_input(
 ) -> int: ...
 def quantizer_covering(graph: OpGraph, placement: Placement, site: int) -> int: ...
 def content_hash(tensor: torch.Tensor) -> int: ...
+
+# The ops without the way through torch.ops; None where that has to be taken.
+def fake_quantize(
+    x: torch.Tensor,
+    min: torch.Tensor,
+    max: torch.Tensor,
+    grid: torch.Tensor,
+    symmetric: bool,
+    channel_axis: int | None,
+    /,
+) -> torch.Tensor | None: ...
+def fake_quantize_(
+    x: torch.Tensor,
+    min: torch.Tensor,
+    max: torch.Tensor,
+    grid: torch.Tensor,
+    symmetric: bool,
+    channel_axis: int | None,
+    /,
+) -> torch.Tensor | None: ...
 def integer_biases(graph: OpGraph, placement: Placement) -> list[IntegerBias]: ...
 def find_grid_steps(matrix: torch.Tensor, bitwidth: int) -> torch.Tensor: ...
 def ranges_from_statistics(

@@ -24,6 +24,7 @@
 #include "graph/op_traits.h"
 #include "io/config_json.h"
 #include "python/convert.h"
+#include "python/eager_ops.h"
 #include "python/masks.h"
 #include "python/onnx.h"
 #include "python/quantized_call.h"
@@ -331,6 +332,7 @@ PYBIND11_MODULE(_C, m) {
   aimetpp::python::bind_groups(m);
   aimetpp::python::bind_search(m);
   aimetpp::python::bind_requests(m);
+  aimetpp::python::bind_eager_ops(m);
   aimetpp::python::bind_quantized_call(m);
   aimetpp::python::bind_replay(m);
 }
