@@ -52,6 +52,11 @@ class Leaf:
     offset: tuple[int, ...] = ()
     signed: bool = False
 
+    @property
+    def bitwidth(self) -> int:
+        """Bits of the precision."""
+        return int(self.precision.lstrip("bfint"))
+
     def offset_from(self, lowest: int) -> tuple[int, ...]:
         """Offsets of a grid that starts at 0, where the quantizer's starts at `lowest`
         if it is signed.

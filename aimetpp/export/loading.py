@@ -4,31 +4,76 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aimetpp.export.keys import activation_keys, param_key
 from aimetpp.export.leaves import EncodingsFile, Leaf, read_encodings
-from aimetpp.quantization import QuantizeDequantize
+from aimetpp.quantization import QuantizeDequantize, QuantizerBase
 
 if TYPE_CHECKING:
     from aimetpp.quantsim import QuantizationSimModel
 
 
-def _quantizers_by_key(sim: QuantizationSimModel) -> dict[str, set[int]]:
-    """Indices in the placement by key; none where the site has no quantizer.
+class Targets:
+    """The quantizers that encodings can be given to, by number: those of the placement
+    by their index in it, and behind them those that a user put where it has none.
+
+    Attributes:
+        of_site: the number by site; none where no quantizer stands and the placement
+            has none.
+        own: the quantizers behind the placement's.
+    """
+
+    def __init__(self, sim: Any) -> None:
+        self._bank = sim._bank
+        of_site = sim.placement.quantizer_of_site
+        self.of_site = {site: i for site, i in enumerate(of_site) if i >= 0}
+        numbers = {
+            id(current): index
+            for index, entry in enumerate(self._bank.entries)
+            if (current := entry.current()) is not None
+        }
+        self.own: list[QuantizerBase] = []
+        for site, quantizer in self._bank.unplaced().items():
+            if id(quantizer) not in numbers:
+                numbers[id(quantizer)] = len(self._bank.entries) + len(self.own)
+                self.own.append(quantizer)
+            self.of_site[site] = numbers[id(quantizer)]
+
+    def own_at(self, number: int) -> QuantizerBase | None:
+        """The user's quantizer of that number; None for one of the placement."""
+        behind = number - len(self._bank.entries)
+        return self.own[behind] if behind >= 0 else None
+
+    def quantizer(self, number: int) -> QuantizerBase:
+        """What takes an integer encoding of that number; a user's may be another."""
+        own = self.own_at(number)
+        return self._bank.entries[number].integer if own is None else own
+
+    def remove_own(self, kept: Collection[int]) -> None:
+        """Takes the users' quantizers out of their slots, but for those in `kept`."""
+        for slot in self._bank.unplaced_slots():
+            if self.of_site[slot.site] not in kept:
+                slot.set(None)
+
+
+def _quantizers_by_key(
+    sim: QuantizationSimModel, targets: Targets
+) -> dict[str, set[int]]:
+    """Numbers of quantizers by key; none where the site has no quantizer.
 
     A parameter that is read in several calls has a site in each.
     """
-    indices: dict[str, set[int]] = {}
+    numbers: dict[str, set[int]] = {}
     for site in sim.graph.sites:
         if site.kind == "param":
             key = param_key(sim.graph, site)
         else:
             key = ".".join(activation_keys(sim.graph, site))
-        index = sim.placement.quantizer_of_site[site.id]
-        indices.setdefault(key, set()).update([index] if index >= 0 else [])
-    return indices
+        found = targets.of_site.get(site.id)
+        numbers.setdefault(key, set()).update([] if found is None else [found])
+    return numbers
 
 
 def load_encodings(
@@ -98,12 +143,13 @@ def _known(
     strict: bool,
     onnx_export_args: Mapping[str, Any],
 ) -> tuple[dict[str, Leaf], dict[str, set[int]]]:
-    """The file's entries that count, and indices in the placement by their names."""
+    """The file's entries that count, and numbers of quantizers by their names."""
     leaves = dict(file.leaves)
-    quantizers = _quantizers_by_key(sim)
+    targets = Targets(sim)
+    quantizers = _quantizers_by_key(sim, targets)
     derived: set[str] = set()
     if file.by_tensor:
-        found, derived = _quantizers_by_tensor(sim, leaves, onnx_export_args)
+        found, derived = _quantizers_by_tensor(sim, targets, leaves, onnx_export_args)
         quantizers = {**found, **quantizers}
     for name, leaf in file.leaves.items():
         is_bias = leaf.precision == "int32" and not quantizers.get(name)
@@ -124,18 +170,19 @@ def _known(
 
 def _quantizers_by_tensor(
     sim: QuantizationSimModel,
+    targets: Targets,
     names: Mapping[str, Leaf],
     onnx_export_args: Mapping[str, Any],
 ) -> tuple[dict[str, set[int]], set[str]]:
-    """Indices in the placement by the name of a tensor of the ONNX file, and names
-    whose encodings follow from others.
+    """Numbers of quantizers by the name of a tensor of the ONNX file, and names whose
+    encodings follow from others.
     """
     from aimetpp.export.tensor_names import sites_by_tensor
 
     sites, derived = sites_by_tensor(sim, names, onnx_export_args)
-    of_site = sim.placement.quantizer_of_site
+    of_site = targets.of_site
     return {
-        name: {of_site[site] for site in found if of_site[site] >= 0}
+        name: {of_site[site] for site in found if site in of_site}
         for name, found in sites.items()
     }, derived
 
@@ -153,27 +200,31 @@ def apply_leaves(
     Args:
         sim: a simulation, of any front.
         leaves: encodings by name.
-        quantizers: indices in the placement by name.
+        quantizers: numbers of quantizers (`Targets`) by name.
         partial: as in `load_encodings`.
         requires_grad: as in `load_encodings`.
         allow_overwrite: as in `load_encodings`.
 
     Raises:
         RuntimeError: a wrong number of channels.
-        ValueError: two entries that disagree on one quantizer.
+        ValueError: two entries that disagree on one quantizer; a format that the
+            quantizer which a user put there does not have.
     """
     chosen: dict[int, tuple[str, Leaf]] = {}
     for key, leaf in leaves.items():
-        for index in quantizers[key]:
-            other = chosen.setdefault(index, (key, leaf))
+        for number in quantizers[key]:
+            other = chosen.setdefault(number, (key, leaf))
             if other[1] != leaf:
                 raise ValueError(
                     f"load_encodings: {other[0]} and {key} share one quantizer, but "
                     "their encodings differ"
                 )
     sim._bank.adopt_standing()
-    for index, (key, leaf) in chosen.items():
-        _check_channels(sim._bank.entries[index].integer, key, leaf)
+    targets = Targets(sim)
+    for number, (key, leaf) in chosen.items():
+        if (own := targets.own_at(number)) is not None:
+            _check_format(own, key, leaf)
+        _check_channels(targets.quantizer(number), key, leaf)
     precisions = sim.precisions()
     for index in range(len(precisions)):
         if index in chosen:
@@ -181,9 +232,12 @@ def apply_leaves(
         elif not partial:
             precisions[index] = "fp32"
     sim.apply_precisions(precisions)
-    for index, (_, leaf) in chosen.items():
-        if leaf.scale:
-            quantizer = sim._bank.entries[index].integer
+    if not partial:
+        targets.remove_own(chosen)
+    for number, (_, leaf) in chosen.items():
+        quantizer = targets.quantizer(number)
+        if isinstance(quantizer, QuantizeDequantize) and leaf.scale:
+            quantizer.bitwidth = leaf.bitwidth
             offset = leaf.offset_from(int(quantizer.grid[0]))
             quantizer.set_encoding(leaf.scale, offset, leaf.symmetric)
             quantizer.allow_overwrite(allow_overwrite)
@@ -192,9 +246,23 @@ def apply_leaves(
                 quantizer.max.requires_grad_(requires_grad)
 
 
-def _check_channels(quantizer: QuantizeDequantize, key: str, leaf: Leaf) -> None:
+def _check_format(own: QuantizerBase, key: str, leaf: Leaf) -> None:
+    if isinstance(own, QuantizeDequantize):
+        fits = bool(leaf.scale)
+    else:
+        fits = own.precision == leaf.precision
+    if not fits:
+        raise ValueError(
+            f"load_encodings: {key} is {leaf.precision} in the file, but a "
+            f"{type(own).__name__} ({own.precision}) was put there by hand"
+        )
+
+
+def _check_channels(quantizer: QuantizerBase, key: str, leaf: Leaf) -> None:
+    if not leaf.scale or not isinstance(quantizer, QuantizeDequantize):
+        return
     channels = quantizer.min.numel()
-    if leaf.scale and len(leaf.scale) != channels:
+    if len(leaf.scale) != channels:
         raise RuntimeError(
             f"load_encodings: {key} has {channels} channels, the file has "
             f"{len(leaf.scale)}"

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +43,7 @@ from aimetpp.export.qdq import (
     QdqResult,
     insert_qdq,
 )
+from aimetpp.export.symbolics import missing_ops, registered, unknown_ops_explained
 
 if TYPE_CHECKING:
     from aimetpp.quantsim import QuantizationSimModel
@@ -226,24 +226,15 @@ def _chosen_names(what: str, given: list[str] | None, default: list[str]) -> lis
     return list(given)
 
 
-@contextmanager
-def _marker_symbolic(opset: int) -> Iterator[None]:
-    """Within the context the exporter writes the site op as a marker node."""
-
-    def symbolic(g: Any, x: Any, site: Any) -> Any:
-        output = g.op(
-            f"{MARKER_DOMAIN}::{MARKER_OP}",
-            x,
-            id_i=symbolic_helper._maybe_get_const(site, "i"),
-            dtype_s=x.type().scalarType(),
-        )
-        return output.setType(x.type())
-
-    torch.onnx.register_custom_op_symbolic("aimetpp::site", symbolic, opset)
-    try:
-        yield
-    finally:
-        torch.onnx.unregister_custom_op_symbolic("aimetpp::site", opset)
+def _marker(g: Any, x: Any, site: Any) -> Any:
+    """What the exporter writes for the site op."""
+    output = g.op(
+        f"{MARKER_DOMAIN}::{MARKER_OP}",
+        x,
+        id_i=symbolic_helper._maybe_get_const(site, "i"),
+        dtype_s=x.type().scalarType(),
+    )
+    return output.setType(x.type())
 
 
 def _run_exporter(
@@ -256,7 +247,9 @@ def _run_exporter(
         eval_mode(sim.model),
         sim.marker_mode(off_too),
         flat_forward(sim.model, signature.args, signature.kwargs) as tensors,
-        _marker_symbolic(opset),
+        registered("aimetpp::site", _marker, opset),
+        missing_ops(opset),
+        unknown_ops_explained(sim.graph),
     ):
         warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
         warnings.simplefilter("ignore", category=DeprecationWarning)
