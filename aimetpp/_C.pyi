@@ -386,6 +386,7 @@ def greedy_search(
     progress: Callable[[str, int, int], None] | None = None,
     known: Callable[[str, list[int]], float | None] | None = None,
     prepare: Callable[[str, list[list[int]]], None] | None = None,
+    metrics: dict[str, str] = ...,
 ) -> SearchResult: ...
 def narrowing_search(
     problem: SearchProblem,
@@ -396,6 +397,7 @@ def narrowing_search(
     progress: Callable[[str, int, int], None] | None = None,
     known: Callable[[str, list[int]], float | None] | None = None,
     prepare: Callable[[str, list[list[int]]], None] | None = None,
+    metrics: dict[str, str] = ...,
 ) -> SearchResult: ...
 def count_evaluations(
     problem: SearchProblem, options: SearchOptions
