@@ -9,6 +9,7 @@ from bokeh.models import ColumnDataSource, FactorRange, HoverTool
 from bokeh.plotting import figure
 
 from aimetpp.amp.report_data import Document, finite
+from aimetpp.amp.report_page import TALLEST
 from aimetpp.common.text import distinct_numbers
 
 _COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf")
@@ -120,7 +121,7 @@ def draw_sensitivity(document: Document) -> Any | None:
         x_axis_label="phase-1 score with the group quantized alone",
         x_axis_location="above",
         y_range=FactorRange(factors=[labels[name] for name in names]),
-        height=max(220, (24 if few else 14) * len(names) + 110),
+        height=min(TALLEST, max(220, (24 if few else 14) * len(names) + 110)),
         sizing_mode="stretch_width",
         tools=_TOOLS,
         active_scroll=None,

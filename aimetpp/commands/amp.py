@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,8 @@ def _drop(text: str) -> float:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from aimetpp.amp.results import format_pareto_table
+    from aimetpp.amp.results import format_alpha_table, format_pareto_table
+    from aimetpp.common.shared_work import process_group_size
 
     sim, algo = _load(arguments)
     folder = Path(arguments.results_dir)
@@ -129,16 +130,19 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.estimate:
             print(algo.estimate(*question))
             return 0
-        print(format_pareto_table(algo.run(*question)))
+        result = algo.run(*question)
     except RuntimeError as error:  # a score that is NaN, a folder in use
         raise ValueError(str(error)) from error
     except KeyboardInterrupt:
-        print(
-            f"aimetpp: stopped; the same command goes on with the scores in {folder}"
-            + (", without --clean-start" if arguments.clean_start else ""),
-            file=sys.stderr,
-        )
-        return 130  # as a shell says it
+        raise KeyboardInterrupt(
+            f"stopped; the same command goes on with the scores in {folder}"
+            + (", without --clean-start" if arguments.clean_start else "")
+        ) from None
+    if process_group_size() > 1 and os.environ.get("RANK", "0") != "0":
+        return 0  # all ranks have the same result
+    print(format_pareto_table(result))
+    if result.alphas:
+        print(format_alpha_table(result))
     sim.save_precision_profile(folder / "precision_profile.json")
     print(f"written to {folder}: report.html, precision_profile.json and others")
     return 0

@@ -174,6 +174,13 @@ def test_a_drop_is_no_negative_number(
     assert f"must be a number from 0, got '{drop}'" in capsys.readouterr().err
 
 
+def test_convert_ops_are_in_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--convert-ops", "--allowed-drop", "0.1", "--algorithm", "BruteForce")
+    assert cli.main(command("evaluate", *CALIBRATE, *options)) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"\n +alpha +score +convert cost +bit-ops\n", out)
+
+
 def test_candidates_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main([*command(), "--candidates", "8"])

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from amp_models import choose, make_sim
+from amp_models import A8W8, FLOAT, choose, make_sim
+from bokeh.models import HoverTool
 
 from aimetpp import cli
 from aimetpp.amp.report import PAGES
@@ -60,6 +61,29 @@ def test_layers_show_where_the_search_began_and_ended(found: Found) -> None:
     assert shown["conv2"]["weight"] == ["int16", now["conv2.weight"]]
     assert shown["fc"]["output"] == ["int16", now["fc"]]
     assert {layer["name"] for layer in document["layers"]} >= {"relu", "/add_0"}
+
+
+def test_layers_that_begin_in_floating_point_are_shown(tmp_path: Path) -> None:
+    sim = make_sim()
+    candidates = [((32, FLOAT), (32, FLOAT)), A8W8]
+    choose(sim, tmp_path, candidates=candidates, exclude="conv1", pages=True)
+    document = json.loads((tmp_path / "report.json").read_text())
+    shown = {layer["name"]: layer["precisions"] for layer in document["layers"]}
+    assert shown["conv2"]["weight"] == ["fp32", "int8"]
+    assert shown["conv1"]["weight"] == ["int16", "int16"]
+    assert "fp32 → int8" in (tmp_path / "report.html").read_text()
+
+
+def test_hovering_shows_digits_that_differ() -> None:
+    rows = [
+        {"group": "a", "candidate": "A8 W8", "score": score, "saved": 0.1}
+        for score in (0.99997, 0.99995, "-inf")
+    ]
+    plot = draw_sensitivity({"sensitivities": rows})
+    (dots,) = plot.renderers
+    assert dots.data_source.data["score_text"] == ["0.999970", "0.999950"]
+    (hover,) = plot.select(HoverTool)
+    assert ("score", "@score_text") in hover.tooltips
 
 
 def test_convert_ops_are_counted_before_and_after(found: Found) -> None:
