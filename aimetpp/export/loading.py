@@ -7,6 +7,8 @@ import os
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from aimetpp.export.keys import activation_keys, param_key
 from aimetpp.export.leaves import EncodingsFile, Leaf, read_encodings
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
@@ -207,8 +209,8 @@ def apply_leaves(
 
     Raises:
         RuntimeError: a wrong number of channels.
-        ValueError: two entries that disagree on one quantizer; a format that the
-            quantizer which a user put there does not have.
+        ValueError: two entries that disagree on one quantizer; a format or a scale that
+            the quantizer cannot have; another axis.
     """
     chosen: dict[int, tuple[str, Leaf]] = {}
     for key, leaf in leaves.items():
@@ -231,19 +233,35 @@ def apply_leaves(
             precisions[index] = chosen[index][1].precision
         elif not partial:
             precisions[index] = "fp32"
-    sim.apply_precisions(precisions)
-    if not partial:
-        targets.remove_own(chosen)
+    with sim.undone_on_error():
+        sim.apply_precisions(precisions)
+        if not partial:
+            targets.remove_own(chosen)
+        for number, (key, leaf) in chosen.items():
+            _set_encoding(targets.quantizer(number), key, leaf)
     for number, (_, leaf) in chosen.items():
         quantizer = targets.quantizer(number)
         if isinstance(quantizer, QuantizeDequantize) and leaf.scale:
-            quantizer.bitwidth = leaf.bitwidth
-            offset = leaf.offset_from(int(quantizer.grid[0]))
-            quantizer.set_encoding(leaf.scale, offset, leaf.symmetric)
             quantizer.allow_overwrite(allow_overwrite)
             if requires_grad is not None:
                 quantizer.min.requires_grad_(requires_grad)
                 quantizer.max.requires_grad_(requires_grad)
+
+
+def _set_encoding(quantizer: QuantizerBase, key: str, leaf: Leaf) -> None:
+    if not isinstance(quantizer, QuantizeDequantize) or not leaf.scale:
+        return
+    quantizer.bitwidth = int(leaf.precision.removeprefix("int"))
+    offset = leaf.offset_from(int(quantizer.grid[0]))
+    quantizer.set_encoding(leaf.scale, offset, leaf.symmetric)
+    scale = quantizer.get_scale()
+    assert scale is not None
+    got = scale.detach().flatten().cpu()
+    if not torch.equal(got, torch.tensor(leaf.scale)):
+        raise ValueError(
+            f"load_encodings: {key}: the scale {min(leaf.scale):g} is smaller than any "
+            f"that a quantizer of {leaf.precision} has"
+        )
 
 
 def _check_format(own: QuantizerBase, key: str, leaf: Leaf) -> None:
@@ -266,4 +284,10 @@ def _check_channels(quantizer: QuantizerBase, key: str, leaf: Leaf) -> None:
         raise RuntimeError(
             f"load_encodings: {key} has {channels} channels, the file has "
             f"{len(leaf.scale)}"
+        )
+    axis = quantizer.channel_axis
+    if channels > 1 and leaf.axis not in (None, axis):
+        raise ValueError(
+            f"load_encodings: {key} has its channels along axis {axis}, in the file "
+            f"along axis {leaf.axis}"
         )

@@ -264,8 +264,11 @@ class QuantizerBank:
         back.
         """
         self.adopt_standing()
-        slots = [(slot, slot.get()) for entry in self.entries for slot in entry.slots]
-        states = [(entry.integer, entry.integer.state()) for entry in self.entries]
+        places = [slot for entry in self.entries for slot in entry.slots]
+        slots = [(slot, slot.get()) for slot in [*places, *self.unplaced_slots()]]
+        integers = {id(q): q for _, q in slots if isinstance(q, QuantizeDequantize)}
+        integers |= {id(entry.integer): entry.integer for entry in self.entries}
+        states = [(integer, integer.state()) for integer in integers.values()]
 
         def restore() -> None:
             for slot, quantizer in slots:
