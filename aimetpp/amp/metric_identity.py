@@ -148,8 +148,8 @@ class _Digest:
             )
         elif isinstance(value, functools.partial):
             yield value.func
-            given = {**dict(enumerate(value.args)), **value.keywords}
-            for name, item in given.items():
+            given = [*enumerate(value.args), *value.keywords.items()]
+            for name, item in given:
                 self._add_read(str(name), f"partial({plain_name(value)})", item, True)
         elif isinstance(value, DataLoader):
             yield from (value.batch_size, value.dataset)

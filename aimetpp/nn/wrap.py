@@ -24,7 +24,7 @@ from aimetpp.nn.computed import (
     hide_weight_hooks,
     restore_weight_hooks,
 )
-from aimetpp.nn.integer_bias import IntegerBias
+from aimetpp.nn.integer_bias import IntegerBias, what_quantizes
 from aimetpp.nn.off_path import called_alone, report_untraced
 from aimetpp.nn.runtime import (
     STATE,
@@ -109,15 +109,6 @@ def is_leaf(module: torch.nn.Module, name: str) -> bool:
     if name == "" and not type(module).__module__.startswith("torch.nn."):
         return False
     return all(child == PARAMETRIZATIONS for child in module._modules)
-
-
-def what_quantizes(leaf: torch.nn.Module, name: str) -> torch.nn.Module | None:
-    """What a parameter of a quantized leaf goes through when its forward reads it."""
-    modules = leaf._modules
-    quantizer = modules["param_quantizers"]._modules.get(name)  # type: ignore[union-attr]
-    if quantizer is None and (rounding := modules.get("bias_rounding")) is not None:
-        quantizer = rounding._modules.get(name)
-    return quantizer
 
 
 def _param_property(name: str, original: Any) -> property:
