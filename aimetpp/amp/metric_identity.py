@@ -148,9 +148,10 @@ class _Digest:
             )
         elif isinstance(value, functools.partial):
             yield value.func
-            given = [*enumerate(value.args), *value.keywords.items()]
-            for name, item in given:
-                self._add_read(str(name), f"partial({plain_name(value)})", item, True)
+            given: list[tuple[int | str, Any]] = [*enumerate(value.args)]
+            given += value.keywords.items()
+            for key, item in given:
+                self._add_read(str(key), f"partial({plain_name(value)})", item, True)
         elif isinstance(value, DataLoader):
             yield from (value.batch_size, value.dataset)
             yield value.batch_sampler or value.sampler
