@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +140,26 @@ class Layer:
         grouped = grouped * self._along(output_factors, inputs=False)
         axes = (2, 3) if inputs == self.transposed else (1, 3)
         return grouped.amax(axes).flatten()
+
+
+@contextlib.contextmanager
+def parameters_replaced(
+    module: torch.nn.Module, values: Mapping[str, torch.Tensor]
+) -> Iterator[None]:
+    """Within the context a module has these tensors as parameters, by name; also where
+    it has None.
+    """
+    saved: list[tuple[dict[str, Any], str, Any]] = []
+    for path, value in values.items():
+        holder, _, name = path.rpartition(".")
+        parameters: dict[str, Any] = module.get_submodule(holder)._parameters
+        saved.append((parameters, name, parameters.get(name)))
+        parameters[name] = value
+    try:
+        yield
+    finally:
+        for parameters, name, parameter in saved:
+            parameters[name] = parameter
 
 
 def is_layer(kind: str) -> bool:

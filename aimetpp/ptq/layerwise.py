@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 from aimetpp.common.text import shortened
 from aimetpp.nn.computed import weight_of
-from aimetpp.ptq.layers import Layer, find_layer, is_layer
+from aimetpp.ptq.layers import Layer, find_layer, is_layer, parameters_replaced
 from aimetpp.ptq.reading import ReadModel
 from aimetpp.ptq.samples import Samples
 from aimetpp.quantization import QuantizeDequantize
@@ -51,11 +51,19 @@ class QuantizedLayer:
 
     def output(self, inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """What the layer, unquantized, makes of an input with this weight."""
-        return torch.func.functional_call(
-            self.module.get_original_module(),
-            {self.layer.weight_name: weight},
-            (inputs,),
-        )
+        with self.computing_with(weight) as compute:
+            return compute(inputs)
+
+    @contextlib.contextmanager
+    def computing_with(
+        self, weight: torch.Tensor
+    ) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+        """Within the context the layer has this weight; gives what it computes,
+        unquantized.
+        """
+        module = self.module.get_original_module()
+        with parameters_replaced(module, {self.layer.weight_name: weight}):
+            yield module
 
     def channel_mean(self, outputs: torch.Tensor) -> torch.Tensor:
         """Mean of each output channel, float64."""

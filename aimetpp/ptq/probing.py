@@ -7,15 +7,14 @@ taken at their word.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from aimetpp.common.inference import inference
 from aimetpp.nn.wrap import BaseQuantizationMixin
-from aimetpp.ptq.layers import Layer
+from aimetpp.ptq.layers import Layer, parameters_replaced
 
 # Random values differ by more, rounding by less, also that of TF32.
 _TOLERANCE = 1e-2
@@ -173,24 +172,6 @@ def _run(
     values = {layer.weight_name: weight.detach()}
     if bias is not None:
         values[layer.bias_name] = bias.detach()
-    with inference(module), _in_place_of_parameters(module, values):
+    with inference(module), parameters_replaced(module, values):
         result: torch.Tensor = module.forward(x)
     return result
-
-
-@contextlib.contextmanager
-def _in_place_of_parameters(
-    module: torch.nn.Module, values: dict[str, torch.Tensor]
-) -> Iterator[None]:
-    """Within the context these are the module's parameters."""
-    saved: list[tuple[dict[str, Any], str, Any]] = []
-    for path, value in values.items():
-        holder, _, name = path.rpartition(".")
-        parameters: dict[str, Any] = module.get_submodule(holder)._parameters
-        saved.append((parameters, name, parameters.get(name)))
-        parameters[name] = value
-    try:
-        yield
-    finally:
-        for parameters, name, parameter in saved:
-            parameters[name] = parameter
