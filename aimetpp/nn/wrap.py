@@ -38,6 +38,8 @@ from aimetpp.nn.runtime import (
 _ITERATED = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)
 _LEAF_CLASSES: dict[type, type] = {}
 _FRAME_CLASSES: dict[type, Any] = {}
+# Forwards that only clamp: C++ runs them together with the quantizer behind them.
+_CLAMPS = {torch.nn.ReLU.forward: "relu", torch.nn.Hardtanh.forward: "hardtanh"}
 
 
 class BaseQuantizationMixin(torch.nn.Module):
@@ -265,6 +267,7 @@ def _leaf_class(cls: Any) -> Any:
             {
                 "forward": _quantized_leaf_forward,
                 "_aimetpp_original_forward": cls.forward,
+                "_aimetpp_clamps": _CLAMPS.get(cls.forward),
                 "__module__": __name__,
                 "__reduce_ex__": BaseQuantizationMixin.__reduce_ex__,
             },
