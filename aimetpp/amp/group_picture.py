@@ -21,6 +21,10 @@ _NO_GROUP = "#dddddd"
 _PIXELS_PER_LAYER = 46
 _LARGEST_MARK = 17
 _LARGEST_LETTER = 11
+_LETTER_WIDTH = 6
+_SHORTEST = 4  # letters that are of use
+_USUAL_WIDTH = 900  # pixels of the plot
+_ASIDE = 0.3  # distances of marks
 
 
 def write_group_picture(sim: Simulation, path: str | os.PathLike[str]) -> None:
@@ -63,20 +67,22 @@ def group_picture(sim: Simulation) -> Any:
 
 def draw_groups(data: dict[str, Any]) -> Any:
     """The figure of what `picture_data` returned."""
-    nodes = ColumnDataSource(data["nodes"])
     lowest = max([-y for y in data["nodes"]["y"]] + [0])
     pixels = min(_PIXELS_PER_LAYER, TALLEST / (1 + lowest))
-    mark = min(_LARGEST_MARK, 0.8 * pixels)
+    mark = min(_LARGEST_MARK, 0.6 * pixels)
     rightmost = max([*data["nodes"]["x"], 0])
     leftmost = min([*data["nodes"]["x"], 0])
+    # Room for the names right of the marks.
+    ends = leftmost - 1, max(rightmost + 2.5, leftmost + 6)
+    labels = _labels(data["nodes"], _USUAL_WIDTH / (ends[1] - ends[0]))
+    nodes = ColumnDataSource({**data["nodes"], "label": labels})
     plot = figure(
         title=f"{data['groups']} quantizer groups",
         height=int(120 + pixels * (1 + lowest)),
         sizing_mode="stretch_width",
         # As far as the marks reach, however many there are.
         y_range=Range1d(start=-lowest - 1, end=1),
-        # Room for the names right of the marks.
-        x_range=Range1d(start=leftmost - 1, end=max(rightmost + 2.5, leftmost + 6)),
+        x_range=Range1d(*ends),
         tools="pan,wheel_zoom,box_zoom,reset,save",
         active_scroll=None,
     )
@@ -96,7 +102,7 @@ def draw_groups(data: dict[str, Any]) -> Any:
     plot.text(
         "x",
         "y",
-        text="name",
+        text="label",
         source=nodes,
         x_offset=14,
         text_baseline="middle",
@@ -109,15 +115,33 @@ def draw_groups(data: dict[str, Any]) -> Any:
     return plot
 
 
+def _labels(nodes: dict[str, list[Any]], pixels: float) -> list[str]:
+    """The names as far as there is room for them before the next mark of the layer; a
+    distance of 1 is so many pixels.
+    """
+    layers: dict[float, list[float]] = {}
+    for x, y in zip(nodes["x"], nodes["y"], strict=True):
+        layers.setdefault(y, []).append(x)
+    labels = []
+    for x, y, name in zip(nodes["x"], nodes["y"], nodes["name"], strict=True):
+        room = min((other - x for other in layers[y] if other > x), default=0)
+        most = int((room * pixels - 2 * _LARGEST_MARK) / _LETTER_WIDTH)
+        if not room or len(name) <= most:
+            labels.append(name)
+        else:
+            labels.append(f"…{name[1 - most :]}" if most > _SHORTEST else "")
+    return labels
+
+
 def _places(graph: _C.OpGraph, shown: Sequence[int]) -> dict[int, tuple[float, float]]:
-    """(x, y) by op: a layer lower than all it reads, near below what it reads."""
+    """(x, y) by op: a layer lower than all it reads, near below what it reads first."""
     layer: dict[int, int] = {}
     x: dict[int, float] = {}
     taken: dict[int, list[float]] = {}
     for index in shown:  # topological order
         sources = [s for s in _sources(graph, index) if s in layer]
         layer[index] = 1 + max((layer[s] for s in sources), default=-1)
-        wanted = sum(x[s] for s in sources) / len(sources) if sources else 0.0
+        wanted = x[sources[0]] if sources else 0.0
         used = taken.setdefault(layer[index], [])
         free = (wanted + step * sign for step in range(len(shown)) for sign in (1, -1))
         x[index] = next(at for at in free if all(abs(at - u) >= 1 for u in used))
@@ -188,10 +212,21 @@ def _lines(
             if quantizer < 0:
                 quantizer = _carried(graph, quantizer_of, tensor)
             start = places.get(record.producer, (x, y + 0.6))
-            data["xs"].append([start[0], x])
-            data["ys"].append([start[1], y])
+            xs, ys = _path(start, (x, y))
+            data["xs"].append(xs)
+            data["ys"].append(ys)
             data["color"].append(_color(group_of.get(quantizer)))
     return data
+
+
+def _path(
+    start: tuple[float, float], end: tuple[float, float]
+) -> tuple[list[float], list[float]]:
+    """Straight, but around the marks where it skips layers right below the start."""
+    (x, y), (end_x, end_y) = start, end
+    if x != end_x or y - end_y <= 1:
+        return [x, end_x], [y, end_y]
+    return [x, x - _ASIDE, x - _ASIDE, x], [y, y - 0.5, end_y + 0.5, end_y]
 
 
 def _carried(graph: _C.OpGraph, quantizer_of: Sequence[int], tensor: int) -> int:

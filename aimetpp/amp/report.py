@@ -84,7 +84,10 @@ def _write(folder: Path, document: Document) -> None:
         *_curve(),
         _points(document),
         *_skipped(document),
-        heading("Sensitivity", "each group quantized alone, the most sensitive first"),
+        heading(
+            "Sensitivity",
+            "each group quantized alone; first those whose best score is lowest",
+        ),
         *_sensitivity(document, plots),
         *_sensitivity_table(document),
         heading("Layers", "precision at the baseline → at the chosen point"),

@@ -51,7 +51,7 @@ _DARK = """
   for (const doc of Bokeh.documents) for (const model of doc.all_models) {
     const type = model.type, looks = {};
     if (type == "Figure") Object.assign(looks, {background_fill_color: paper,
-      border_fill_color: paper, outline_line_color: line});
+      border_fill_color: paper, border_line_color: paper, outline_line_color: line});
     else if (type.endsWith("Axis")) Object.assign(looks, {axis_label_text_color: ink,
       major_label_text_color: ink, axis_line_color: line, major_tick_line_color: line,
       minor_tick_line_color: line});

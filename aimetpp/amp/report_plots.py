@@ -106,8 +106,8 @@ def _line(plot: Any, points: list[Document], **looks: Any) -> None:
 
 
 def draw_sensitivity(document: Document) -> Any | None:
-    """The phase-1 score of every group, one mark for each candidate, the most
-    sensitive group on top; None where there is nothing to draw.
+    """The phase-1 score of every group, one mark for each candidate; on top the group
+    whose best score is lowest. None where there is nothing to draw.
 
     The axis follows the scores, which may be negative.
     """
@@ -179,3 +179,4 @@ def _plain_legend(plot: Any) -> None:
     plot.legend.orientation = "horizontal"
     plot.legend.border_line_color = None
     plot.legend.padding = 2
+    plot.legend.spacing = 16

@@ -40,7 +40,7 @@ def distinct_numbers(values: Sequence[float], digits: int = 6) -> list[str]:
 
 def _significant(value: float, digits: int) -> str:
     """Of several in a column the decimals stand where they are, zeros included."""
-    return format(value, f"#.{digits}g").rstrip(".")
+    return format(value + 0.0, f"#.{digits}g").rstrip(".")  # 0 for -0
 
 
 def json_number(value: float) -> float | str:

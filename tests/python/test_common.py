@@ -138,6 +138,7 @@ def test_numbers_that_json_does_not_have_are_strings() -> None:
         # Not neighbours: they need not be told apart.
         ([0.12345678, 2.0, 0.12345679], ["0.123457", "2.00000", "0.123457"]),
         ([123456.0, 7654321.0], ["123456", "7.65432e+06"]),
+        ([-0.0, 0.0], ["0.00000", "0.00000"]),
         ([], []),
     ],
 )

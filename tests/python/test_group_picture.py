@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from amp_models import Closeness, choose, images, make_sim
 
-from aimetpp.amp.group_picture import draw_groups, group_picture, write_group_picture
+from aimetpp.amp.group_picture import (
+    _labels,
+    draw_groups,
+    group_picture,
+    picture_data,
+    write_group_picture,
+)
 
 
 def test_every_op_and_group_is_drawn(tmp_path: Path) -> None:
@@ -60,6 +66,29 @@ def test_colors_are_those_of_the_groups() -> None:
     assert data["y"][row["conv1"]] > data["y"][row["relu"]] > data["y"][row["conv2"]]
     places = list(zip(data["x"], data["y"], strict=True))
     assert len(set(places)) == len(places)
+
+
+def test_names_end_before_the_next_mark() -> None:
+    nodes = {
+        "x": [0.0, 1.0, 0.0, 0.0, 0.1],
+        "y": [0.0, 0.0, -1.0, -2.0, -2.0],
+        "name": ["a.long.name.of.a.layer", "a.long.name.too", "x" * 40, "abcdef", "b"],
+    }
+    # (100 - 34) / 6 letters fit before the second mark.
+    expected = ["…of.a.layer", "a.long.name.too", "x" * 40, "", "b"]
+    assert _labels(nodes, 100.0) == expected
+
+
+def test_a_line_that_skips_layers_goes_around_their_marks() -> None:
+    data = picture_data(make_sim())
+    places = list(zip(data["nodes"]["x"], data["nodes"]["y"], strict=True))
+    place = dict(zip(data["nodes"]["name"], places, strict=True))
+    lines = list(zip(data["lines"]["xs"], data["lines"]["ys"], strict=True))
+    (relu_x, relu_y), (add_x, add_y) = place["relu"], place["/add_0"]
+    assert relu_x == add_x == place["conv2"][0] and relu_y - add_y == 2
+    aside = ([relu_x, relu_x - 0.3, relu_x - 0.3, relu_x],)
+    assert (*aside, [relu_y, relu_y - 0.5, add_y + 0.5, add_y]) in lines
+    assert ([relu_x, add_x], [relu_y, relu_y - 1]) in lines  # to conv2
 
 
 def test_the_report_holds_the_picture(tmp_path: Path) -> None:
