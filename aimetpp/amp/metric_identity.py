@@ -148,10 +148,10 @@ class _Digest:
             )
         elif isinstance(value, functools.partial):
             yield value.func
-            given: list[tuple[int | str, Any]] = [*enumerate(value.args)]
-            given += value.keywords.items()
-            for key, item in given:
-                self._add_read(str(key), f"partial({plain_name(value)})", item, True)
+            owner = f"partial({plain_name(value)})"
+            given: list[tuple[Any, Any]] = [*enumerate(value.args)]
+            for key, item in given + sorted(value.keywords.items()):
+                self._add_read(str(key), owner, item, given=True)
         elif isinstance(value, DataLoader):
             yield from (value.batch_size, value.dataset)
             yield value.batch_sampler or value.sampler
