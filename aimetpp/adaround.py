@@ -16,7 +16,7 @@ from aimetpp.common.defs import QuantScheme
 from aimetpp.common.files import atomic_write, make_writable_folder
 from aimetpp.ptq.layerwise import QuantizedLayer, quantized_layers
 from aimetpp.ptq.rounding import RoundingPlan, round_weights
-from aimetpp.ptq.samples import Samples
+from aimetpp.ptq.samples import Samples, require_count
 from aimetpp.quantsim import QuantizationSimModel
 
 __all__ = ["Adaround", "AdaroundParameters"]
@@ -41,6 +41,7 @@ class AdaroundParameters:
         forward_fn: called as `forward_fn(model, batch)`.
 
     Raises:
+        TypeError: a count that is no int.
         ValueError: a value out of range.
     """
 
@@ -53,16 +54,24 @@ class AdaroundParameters:
     forward_fn: Callable[[torch.nn.Module, Any], Any] | None = None
 
     def __post_init__(self) -> None:
-        steps = self.default_num_iterations
-        if steps is not None and steps < 1:
+        who = "AdaroundParameters"
+        require_count(who, "num_batches", self.num_batches)
+        require_count(who, "default_num_iterations", self.default_num_iterations)
+        beta = self.default_beta_range
+        if not (isinstance(beta, tuple | list) and len(beta) == 2 and min(beta) > 0):
             raise ValueError(
-                "AdaroundParameters: default_num_iterations must be 1 or more, got "
-                f"{steps}"
+                f"{who}: default_beta_range must be two positive exponents, the first "
+                f"and the last, got {beta!r}"
+            )
+        if not self.default_reg_param >= 0:
+            raise ValueError(
+                f"{who}: default_reg_param must be 0 or more, got "
+                f"{self.default_reg_param}"
             )
         if not 0 <= self.default_warm_start < 1:
             raise ValueError(
-                "AdaroundParameters: default_warm_start must be at least 0 and below "
-                f"1, got {self.default_warm_start}"
+                f"{who}: default_warm_start must be at least 0 and below 1, got "
+                f"{self.default_warm_start}"
             )
 
     def plan(self, param_bw: int) -> RoundingPlan:
@@ -203,11 +212,22 @@ def _override(
     layers: dict[str, QuantizedLayer] = {
         layer.name: layer for layer in quantized_layers(sim)
     }
-    for module, bits in overrides:
+    for override in overrides:
+        if not isinstance(override, tuple | list) or len(override) != 2:
+            raise TypeError(
+                "apply_adaround: param_bw_override_list must hold pairs (module, bits),"
+                f" got {type(override).__name__}"
+            )
+        module, bits = override
         name = _name_of(model, module, "param_bw_override_list")
         if name not in layers:
             raise ValueError(
                 f"apply_adaround: param_bw_override_list names {name!r}, whose weight "
                 "is not rounded"
             )
-        layers[name].quantizer.bitwidth = bits
+        try:
+            layers[name].quantizer.bitwidth = bits
+        except ValueError as error:
+            raise ValueError(
+                f"apply_adaround: param_bw_override_list, {name!r}: {error}"
+            ) from error

@@ -11,7 +11,7 @@ import torch
 
 from aimetpp.ptq.ranges import INPUT_SYMMETRIES, OUTPUT_LOSSES, search_ranges
 from aimetpp.ptq.reading import names_of
-from aimetpp.ptq.samples import Samples
+from aimetpp.ptq.samples import Samples, require_count
 from aimetpp.quantsim import QuantizationSimModel
 
 __all__ = ["SeqMseParams", "SequentialMse", "apply_seq_mse"]
@@ -43,11 +43,8 @@ class SeqMseParams:
     forward_fn: ForwardFn | None = None
 
     def __post_init__(self) -> None:
-        if self.num_candidates < 1:
-            raise ValueError(
-                f"SeqMseParams: num_candidates must be 1 or more, got "
-                f"{self.num_candidates}"
-            )
+        require_count("SeqMseParams", "num_batches", self.num_batches)
+        require_count("SeqMseParams", "num_candidates", self.num_candidates)
         for name, known in (
             ("inp_symmetry", INPUT_SYMMETRIES),
             ("loss_fn", OUTPUT_LOSSES),
@@ -87,6 +84,7 @@ def apply_seq_mse(
     Raises:
         TypeError: an argument of the wrong type.
         ValueError: a value out of range; no data; a module that is not in the model.
+            After an error on the way all ranges are as they were.
     """
     params = SeqMseParams(None, num_candidates, forward_fn=forward_fn)
     return _apply(sim, data_loader, params, modules_to_exclude)

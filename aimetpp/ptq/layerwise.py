@@ -153,7 +153,8 @@ def gather(
         what: "inputs" or "outputs".
 
     Raises:
-        ValueError: batches of which the layer makes tensors of different shapes.
+        ValueError: batches of which the layer makes tensors of different shapes, or
+            that give NaN or infinite ones.
     """
     seen: list[torch.Tensor] = []
 
@@ -167,7 +168,12 @@ def gather(
             f"{target.name}: all batches must give {what} of one shape, got "
             f"{sorted(shapes)}"
         )
-    return torch.cat(seen)
+    together = torch.cat(seen)
+    if not bool(together.isfinite().all()):
+        raise ValueError(
+            f"{target.name}: with this data its {what} are not all finite numbers"
+        )
+    return together
 
 
 class _ChannelMeans:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 
 import torch
 from tqdm import tqdm
@@ -67,9 +67,10 @@ def search_ranges(
     ]
     searched = {id(layer.quantizer) for layer in layers}
     float_of_float, float_of_quantized = INPUT_SYMMETRIES[inp_symmetry]
-    with sim._bank.swapped(
+    swapped = sim._bank.swapped(
         lambda slot, quantizer: quantizer if id(quantizer) in searched else None
-    ):
+    )
+    with _ranges_restored_on_error(layers), swapped:
         for layer in tqdm(layers, desc="SeqMSE", unit="layer", disable=None):
             seen: dict[bool, torch.Tensor] = {}
             for is_float in {float_of_float, float_of_quantized}:
@@ -81,8 +82,27 @@ def search_ranges(
                 num_candidates,
                 OUTPUT_LOSSES[loss_fn],
             )
-            _freeze(layer, factors)
+            quantizer = layer.quantizer
+            quantizer.set_range(
+                quantizer.min.detach() * factors, quantizer.max.detach() * factors
+            )
+    for layer in layers:
+        layer.quantizer.allow_overwrite(False)
+        for end in (layer.quantizer.min, layer.quantizer.max):
+            end.requires_grad_(False)
     return [layer.name for layer in layers]
+
+
+@contextlib.contextmanager
+def _ranges_restored_on_error(layers: list[QuantizedLayer]) -> Iterator[None]:
+    quantizers = [layer.quantizer for layer in layers]
+    saved = [(each, each.min.clone(), each.max.clone()) for each in quantizers]
+    try:
+        yield
+    except BaseException:
+        for quantizer, low, high in saved:
+            quantizer.set_range(low, high)
+        raise
 
 
 def _inputs(
@@ -138,13 +158,3 @@ def _by_range(layer: QuantizedLayer, losses: torch.Tensor) -> torch.Tensor:
     shape, axis = layer.quantizer.min.shape, _channel_axis(layer)
     ranges = shape[axis] if len(shape) > axis else 1
     return losses.reshape(-1, ranges).sum(0)
-
-
-def _freeze(layer: QuantizedLayer, factors: torch.Tensor) -> None:
-    quantizer = layer.quantizer
-    quantizer.set_range(
-        quantizer.min.detach() * factors, quantizer.max.detach() * factors
-    )
-    quantizer.allow_overwrite(False)
-    for end in (quantizer.min, quantizer.max):
-        end.requires_grad_(False)

@@ -78,7 +78,8 @@ def read_model(
         dummy_input: a tensor, a tuple or list (positional) or a dict (keywords).
 
     Raises:
-        TypeError: `model` is not a module, or the input holds no tensor.
+        TypeError: `model` is not a module, the shapes are none, or the input holds no
+            tensor.
         ValueError: neither shapes nor an input.
         RuntimeError: a quantized model, or one that cannot be traced.
     """
@@ -114,16 +115,30 @@ def _require_values(who: str, model: torch.nn.Module) -> None:
 def _random_input(
     who: str, model: torch.nn.Module, input_shapes: Sequence[Any] | None
 ) -> tuple[torch.Tensor, ...]:
-    if not input_shapes:
+    if input_shapes is None:
         raise ValueError(f"{who}: input_shapes or dummy_input is required, got neither")
-    one = all(isinstance(size, int) for size in input_shapes)
+    one = _is_shape(input_shapes)
     shapes = [input_shapes] if one else input_shapes
+    listed = isinstance(shapes, tuple | list) and len(shapes) > 0
+    if not listed or not all(map(_is_shape, shapes)):
+        raise TypeError(
+            f"{who}: input_shapes must be a shape such as (1, 3, 224, 224), or a list "
+            f"of shapes, one per input, got {input_shapes!r}"
+        )
     like = next(
         (p for p in model.parameters() if p.is_floating_point()), torch.empty(0)
     )
     return tuple(
         torch.rand(tuple(shape), device=like.device, dtype=like.dtype)
         for shape in shapes
+    )
+
+
+def _is_shape(value: Any) -> bool:
+    return (
+        isinstance(value, tuple | list)
+        and len(value) > 0
+        and all(isinstance(size, int) for size in value)
     )
 
 

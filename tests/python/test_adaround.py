@@ -163,6 +163,24 @@ def test_ignored_modules_and_wrong_arguments(tmp_path):
         Adaround.apply_adaround(model, x, None, tmp_path, "a")
     with pytest.raises(ValueError, match="default_warm_start must be"):
         AdaroundParameters([x], 1, default_warm_start=1.0)
+    with pytest.raises(ValueError, match="must be two positive exponents"):
+        AdaroundParameters([x], 1, default_beta_range=(20, -2))
+    with pytest.raises(ValueError, match="default_reg_param must be 0 or more"):
+        AdaroundParameters([x], 1, default_reg_param=-0.1)
+    with pytest.raises(TypeError, match="default_num_iterations must be an int"):
+        AdaroundParameters([x], 1, default_num_iterations="5")
+    with pytest.raises(ValueError, match="'0': bitwidth must be between 2 and 32"):
+        overrides = [(model[0], 99)]
+        Adaround.apply_adaround(
+            model, x, params, tmp_path, "a", param_bw_override_list=overrides
+        )
+    with pytest.raises(TypeError, match="must hold pairs .* got Linear"):
+        Adaround.apply_adaround(
+            model, x, params, tmp_path, "a", param_bw_override_list=[model[0]]
+        )
+    with pytest.raises(ValueError, match="^0: .* its inputs are not all finite"):
+        data = AdaroundParameters([x * float("nan")], 1)
+        Adaround.apply_adaround(model, x, data, tmp_path, "a")
     with pytest.raises(ValueError, match="all batches must give inputs of one shape"):
         small, large = torch.ones(1, 1, 4, 4), torch.ones(1, 1, 5, 5)
         both = AdaroundParameters([small, large], 2)

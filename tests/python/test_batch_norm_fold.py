@@ -297,6 +297,9 @@ def test_wrong_arguments():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     with pytest.raises(ValueError, match="input_shapes or dummy_input is required"):
         fold_all_batch_norms(model)
+    for shapes in (5, "abc", [(1, 3), "x"], []):
+        with pytest.raises(TypeError, match="input_shapes must be a shape such as"):
+            fold_all_batch_norms(model, shapes)
     with pytest.raises(TypeError, match="model must be a torch.nn.Module, got str"):
         fold_all_batch_norms("model", (1, 3, 8, 8))
     with pytest.raises(RuntimeError, match="^fold_all_batch_norms: the model"):

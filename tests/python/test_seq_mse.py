@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SeqMSE: ranges of weights chosen by the layer's output."""
 
+import itertools
 import tempfile
 
 import pytest
@@ -103,10 +104,37 @@ def test_excluded_modules_and_wrong_arguments():
         apply_seq_mse(sim, batches, modules_to_exclude=[model.fc])
     with pytest.raises(TypeError, match="sim must be a QuantizationSimModel"):
         apply_seq_mse(model, batches)
-    with pytest.raises(ValueError, match="num_candidates must be 1 or more"):
+    with pytest.raises(ValueError, match="num_candidates must be at least 1, got 0"):
         apply_seq_mse(sim, batches, 0)
+    with pytest.raises(TypeError, match="num_candidates must be an int, got str"):
+        apply_seq_mse(sim, batches, "20")
     with pytest.raises(ValueError, match="loss_fn must be one of 'mse', 'l1'"):
         SeqMseParams(1, loss_fn="huber")
+
+
+def test_an_error_on_the_way_leaves_all_ranges():
+    torch.manual_seed(0)
+    model, x = (
+        nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)),
+        torch.rand(8, 4),
+    )
+    sim = QuantizationSimModel(model, x, default_param_bw=3)
+    sim.compute_encodings(lambda m: m(x))
+    before = {name: q.get_encodings() for name, q in sim.named_quantizers()}
+    calls = itertools.count()
+
+    def fail_late(model, batch):
+        if next(calls) == 1:  # at the second layer
+            batch = batch * float("nan")
+        return model(batch)
+
+    with pytest.raises(ValueError, match="^2: .* its inputs are not all finite"):
+        apply_seq_mse(sim, [x], forward_fn=fail_late)
+    assert {name: q.get_encodings() for name, q in sim.named_quantizers()} == before
+    weight = sim.model[0].param_quantizers["weight"]
+    assert weight.min.requires_grad
+    assert apply_seq_mse(sim, [x]) == ["0", "2"]
+    assert not weight.min.requires_grad
 
 
 def test_block_wise_ranges_of_a_channel_shrink_together():
