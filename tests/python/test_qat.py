@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from qat_models import LEARNING, Net, batches, make_optimizer, make_sim, train
@@ -173,3 +175,19 @@ def test_ends_that_were_trained_past_each_other_are_exchanged(learns, tmp_path):
     assert output.get_min() < output.get_max()
     sim.save_encodings_to_json(tmp_path, "ordered")
     assert output.min.requires_grad
+
+
+@pytest.mark.parametrize("learns", LEARNING)
+def test_copies_and_averages_of_a_simulation_in_training(learns):
+    sim, data = make_sim(learns), batches(2)
+    average = torch.optim.swa_utils.AveragedModel(sim.model)
+    train(sim.model, make_optimizer(sim), data)
+    average.update_parameters(sim.model)
+    x, _ = data[0]
+    copied, before = copy.deepcopy(sim), sim.model(x)
+    assert torch.equal(copied.model(x), before)
+    train(copied.model, make_optimizer(copied), data)
+    assert not torch.equal(copied.model(x), before)
+    assert torch.equal(sim.model(x), before)
+    sim.model.load_state_dict(average.module.state_dict())
+    assert torch.equal(sim.model.eval()(x), average.eval()(x))
