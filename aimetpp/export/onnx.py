@@ -242,7 +242,7 @@ def _chosen_names(what: str, given: list[str] | None, default: list[str]) -> lis
 
 
 def _marker(g: Any, x: Any, site: Any) -> Any:
-    """What the exporter writes for the site op."""
+    """What the exporter writes for the site ops."""
     output = g.op(
         f"{MARKER_DOMAIN}::{MARKER_OP}",
         x,
@@ -263,6 +263,7 @@ def _run_exporter(
         sim.marker_mode(off_too),
         flat_forward(sim.model, signature.args, signature.kwargs) as tensors,
         registered("aimetpp::site", _marker, opset),
+        registered("aimetpp::constant_site", _marker, opset),
         missing_ops(opset),
         unknown_ops_explained(sim.graph),
     ):

@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +118,7 @@ def trace_simulation(
         warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
         _ignore_deprecation()
         expected = run_example(sim.model, args, kwargs)
-        with mode, named_forward(sim.model, kwargs):
+        with mode, named_forward(sim.model, kwargs), _kinds_explained(expected):
             traced = torch.jit.trace(
                 sim.model,
                 example_inputs=args if not kwargs else None,
@@ -130,6 +131,33 @@ def trace_simulation(
         _require_aten_only(traced)
     _require_equal(got, expected, portable)
     return traced
+
+
+@contextlib.contextmanager
+def _kinds_explained(result: Any) -> Iterator[None]:
+    """Says of a result that TorchScript has no type for what it consists of; the
+    tracer prints its numbers.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "cannot infer type" not in str(error):
+            raise
+        raise RuntimeError(
+            "export_torchscript: lists and dicts of a TorchScript file hold entries of "
+            f"one kind; this model returns {_structure(result)}: wrap it in a module "
+            "that returns a tuple"
+        ) from None
+
+
+def _structure(result: Any) -> str:
+    if isinstance(result, dict):
+        entries = (f"{key}: {_structure(value)}" for key, value in result.items())
+        return f"{{{', '.join(entries)}}}"
+    if isinstance(result, tuple | list):
+        entries = (_structure(value) for value in result)
+        return f"{type(result).__name__}({', '.join(entries)})"
+    return type(result).__name__
 
 
 def _ignore_deprecation() -> None:

@@ -27,7 +27,7 @@ from aimetpp.nn.wrap import (
 )
 from aimetpp.quantization import QuantizerBase
 from aimetpp.quantization.base import keep_masked
-from aimetpp.quantsim import tracing, wrapping
+from aimetpp.quantsim import constant_sites, tracing, wrapping
 from aimetpp.quantsim.artifacts import ArtifactMethods
 from aimetpp.quantsim.bank import ModuleBank, Slot
 from aimetpp.quantsim.exclusion import ExclusionMethods
@@ -240,7 +240,12 @@ class QuantizationSimModel(
         Args:
             off_too: sites whose quantizers are off do so too.
         """
-        with self._bank.swapped(_Marker, off_too):
+        constants = constant_sites.find(self.graph)
+
+        def mark(slot: Slot, quantizer: QuantizerBase) -> torch.nn.Module:
+            return _Marker(slot.site, quantizer, slot.site in constants)
+
+        with self._bank.swapped(mark, off_too):
             yield
 
     # -- taking apart -------------------------------------------------------
@@ -288,11 +293,15 @@ def _store_quantized(module: QuantizationMixin) -> None:
 class _Marker(torch.nn.Module):
     """Stands in a slot while a model is exported."""
 
-    def __init__(self, slot: Slot, quantizer: QuantizerBase) -> None:
+    def __init__(self, site: int, quantizer: QuantizerBase, constant: bool) -> None:
         super().__init__()
-        self.site = slot.site
+        self.site = site
         self.masked_below = quantizer.masked_below
+        self.constant = constant
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        marked = torch.ops.aimetpp.site(x, self.site)
+        if self.constant:
+            marked = constant_sites.mark(x, self.site)
+        else:
+            marked = torch.ops.aimetpp.site(x, self.site)
         return keep_masked(x, marked, self.masked_below)

@@ -344,6 +344,11 @@ TORCH_LIBRARY(aimetpp, m) {
     m.def(schema.c_str(), {at::Tag::pt2_compliant_tag});
   };
   define("site(Tensor(a) x, int id) -> Tensor(a)");
+  // TorchScript takes it for an effect: of a constant its passes would leave
+  // the value and no marker.
+  m.def(torch::schema("constant_site(Tensor x, int id) -> Tensor",
+                      c10::AliasAnalysisKind::CONSERVATIVE),
+        {at::Tag::pt2_compliant_tag});
   const std::string range =
       "Tensor min, Tensor max, Tensor grid, bool symmetric, "
       "int? channel_axis=None";

@@ -18,6 +18,7 @@ at::Tensor alias_as_site(const at::Tensor& x, std::int64_t /*id*/) {
 
 TORCH_LIBRARY_IMPL(aimetpp, CompositeImplicitAutograd, m) {
   m.impl("site", &alias_as_site);
+  m.impl("constant_site", &alias_as_site);
 }
 
 }  // namespace

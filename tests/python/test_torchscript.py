@@ -250,3 +250,22 @@ def test_aten_fake_quantize_by_hand(dtype):
     assert got.tolist() == [[-1.0, 0.0, 1.0], [0.0, 0.25, 0.75]]
     per_tensor = aten_fake_quantize(x[0], scale[:1], offset[:1], 0, 7, None)
     assert per_tensor.tolist() == [-1.0, 0.0, 1.0]
+
+
+class Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return {"sum": self.fc(x), "pair": (x, x + 1)}
+
+
+def test_a_result_without_a_type_in_torchscript_is_an_error(tmp_path):
+    x = torch.randn(2, 4)
+    sim = QuantizationSimModel(Mixed().eval(), x)
+    sim.compute_encodings(lambda model: model(x))
+    words = r"returns {sum: Tensor, pair: tuple\(Tensor, Tensor\)}: wrap it"
+    with pytest.raises(RuntimeError, match=words):
+        sim.export_torchscript(tmp_path / "net.pt")
+    assert not list(tmp_path.iterdir())
