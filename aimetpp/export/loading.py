@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from aimetpp.export.float8_loading import check_float8, load_float8
 from aimetpp.export.keys import activation_keys, param_key
 from aimetpp.export.leaves import EncodingsFile, Leaf, read_encodings
 from aimetpp.quantization import QuantizeDequantize
@@ -67,7 +68,9 @@ def load_encodings(
     """
     file = read_encodings(source)
     leaves, quantizers = _known(sim, file, strict, onnx_export_args or {})
+    check_float8(sim, leaves, quantizers)
     apply_leaves(sim, leaves, quantizers, partial, requires_grad, allow_overwrite)
+    load_float8(sim, leaves, quantizers, allow_overwrite)
 
 
 def load_param_encodings(
@@ -89,7 +92,9 @@ def load_param_encodings(
     leaves = {name: leaf for name, leaf in file.leaves.items() if name in params}
     only_params = EncodingsFile(leaves, params, by_tensor=False)
     known, quantizers = _known(sim, only_params, True, {})
+    check_float8(sim, known, quantizers)
     apply_leaves(sim, known, quantizers, True, False, allow_overwrite=False)
+    load_float8(sim, known, quantizers, allow_overwrite=False)
 
 
 def _known(

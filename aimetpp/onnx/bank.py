@@ -77,6 +77,14 @@ class OnnxBank(QuantizerBank):
         tensor = self._param_of_site.get(site)
         return [_TensorSlot(site, self.container, str(site), tensor=tensor)]
 
+    def _check_float(self, index: int, precision: str) -> None:
+        if precision not in MODES:
+            raise ValueError(
+                f"the precision of {self.entries[index].label!r} cannot be "
+                f"{precision}: simulations of ONNX models have integers, fp16, bf16 "
+                "and fp32"
+            )
+
     def is_off(self) -> bool:
         """True where no quantizer is on."""
         return all(entry.current() is None for entry in self.entries)

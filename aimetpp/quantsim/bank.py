@@ -19,7 +19,7 @@ from aimetpp.quantization import (
     QuantizeDequantize,
     QuantizerBase,
 )
-from aimetpp.quantization.float import FLOAT_DTYPES
+from aimetpp.quantization.float import FLOAT8_DTYPES, FLOAT_DTYPES
 from aimetpp.quantization.parameter_reference import ParameterReference
 from aimetpp.quantsim.param_read import ParamRead
 from aimetpp.quantsim.tracing import Tracer, functional_key
@@ -66,6 +66,30 @@ class _Entry:
             if isinstance(quantizer, QuantizerBase):
                 return quantizer
         return None
+
+    def float_of(self, precision: str) -> FloatQuantizeDequantize:
+        """The entry's quantizer of a narrow float, with the scale that calibration
+        yields now, or a user's own.
+        """
+        made = self.floats.get(precision)
+        if precision in FLOAT8_DTYPES:
+            if made is None or made.calibrated not in (None, self.integer):
+                dtype = FLOAT_DTYPES[precision]
+                made = FloatQuantizeDequantize.scaled_by(self.integer, dtype)
+                made = made.to(self.integer.min.device)
+            elif made.calibrated is not None:
+                made.renew_scale()
+        elif made is None:
+            made = FloatQuantizeDequantize(FLOAT_DTYPES[precision])
+        made.label = made.label or self.label
+        made.masked_below = self.integer.masked_below
+        self.floats[precision] = made
+        return made
+
+    def is_observing(self) -> bool:
+        """Whether calibration reaches the integer quantizer where the entry stands."""
+        current = self.current()
+        return self.integer in (current, getattr(current, "calibrated", None))
 
     def adopt(self) -> None:
         """Makes the quantizer that a user put into the slots the entry's own."""
@@ -169,12 +193,8 @@ class QuantizerBank:
         precision = _C.parse_precision(precision)
         quantizer: QuantizerBase | None = None
         if precision in FLOAT_DTYPES:
-            if precision not in entry.floats:
-                dtype = FLOAT_DTYPES[precision]
-                entry.floats[precision] = FloatQuantizeDequantize(dtype)
-                entry.floats[precision].label = entry.label
-                entry.floats[precision].masked_below = entry.integer.masked_below
-            quantizer = entry.floats[precision]
+            self._check_float(index, precision)
+            quantizer = entry.float_of(precision)
         elif precision != "fp32":
             quantizer = entry.integer
             if quantizer.precision != precision:
@@ -183,6 +203,15 @@ class QuantizerBank:
                 quantizer.renew_range()
         for slot in entry.slots:
             slot.set(quantizer)
+
+    def _check_float(self, index: int, precision: str) -> None:
+        """Raises ValueError where an entry cannot have a narrow float precision."""
+        entry = self.entries[index]
+        if precision in FLOAT8_DTYPES and entry.integer.blocks:
+            raise ValueError(
+                f"the precision of {entry.label!r} cannot be {precision}, which has a "
+                "scale per tensor or per channel: it has ranges per block"
+            )
 
     def adopt_standing(self) -> None:
         """Makes quantizers that a user put into slots those of their entries."""
@@ -211,6 +240,8 @@ class QuantizerBank:
                     )
             if self.precision(index) == precisions[index]:
                 continue
+            if precisions[index] in FLOAT_DTYPES:
+                self._check_float(index, precisions[index])
             for module in found.values():
                 if not isinstance(module, QuantizeDequantize | FloatQuantizeDequantize):
                     raise ValueError(
@@ -247,12 +278,16 @@ class QuantizerBank:
         self.adopt_standing()
         slots = [(slot, slot.get()) for entry in self.entries for slot in entry.slots]
         states = [(entry.integer, entry.integer.state()) for entry in self.entries]
+        floats = [made for entry in self.entries for made in entry.floats.values()]
+        scales = [(made, made.scale) for made in floats]
 
         def restore() -> None:
             for slot, quantizer in slots:
                 slot.set(quantizer)
             for integer, state in states:
                 integer.set_state(state)
+            for made, scale in scales:
+                made.scale = scale
 
         return restore
 
@@ -290,7 +325,7 @@ class QuantizerBank:
         self.adopt_standing()
         for entry in self.entries:
             integer = entry.integer
-            if entry.current() is integer or not integer.has_statistics():
+            if entry.is_observing() or not integer.has_statistics():
                 continue
             if integer.follows_statistics():
                 integer.reset()
