@@ -433,6 +433,12 @@ class WeightCache:
         self, name: str, quantizer: torch.nn.Module, parameter: torch.Tensor
     ) -> torch.Tensor: ...
     def note_result(self, result: Any) -> None: ...
+    def find_made(
+        self,
+        name: str,
+        parameter: torch.Tensor,
+        *quantizers: torch.nn.Module | None,
+    ) -> torch.Tensor | None: ...
     def get_made(
         self,
         name: str,

@@ -152,7 +152,9 @@ def train(
     """One epoch, with a progress bar."""
     model.train()
     total = -(-len(data[0]) // BATCH_SIZE)
-    with tqdm(total=total, desc=f"{what} epoch {epoch + 1}", leave=False) as bar:
+    with tqdm(
+        total=total, desc=f"{what} epoch {epoch + 1}", leave=False, disable=None
+    ) as bar:
         for images, labels in shuffled(data, seed=epoch):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(images), labels)

@@ -106,9 +106,7 @@ def _simulate(data: Digits, seed: int) -> QuantizationSimModel:
     )
     _say("Quantization simulation, calibrated on training images")
     images = data.train_images[:_NUM_CALIBRATION]
-    sim = QuantizationSimModel(
-        model, images[:1], config_file="default_per_tensor", int32_bias=True
-    )
+    sim = QuantizationSimModel(model, images[:1], config_file="default_per_tensor")
     sim.compute_encodings(lambda quantized: quantized(images))
     print(sim)
     return sim

@@ -125,6 +125,7 @@ def fine_tune(
     data: Digits,
     seed: int,
     epochs: int | None = None,
+    rate: float = _FINE_TUNE_RATE,
 ) -> None:
     """QAT: trains a simulation's model, weights and ranges, in place.
 
@@ -138,11 +139,12 @@ def fine_tune(
         data: images.
         seed: of the order of the images.
         epochs: None: FINE_TUNE_EPOCHS.
+        rate: of learning, at the start.
     """
     epochs = FINE_TUNE_EPOCHS if epochs is None else epochs
     soft_targets = F.log_softmax(teacher / _TEMPERATURE, dim=1)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=_FINE_TUNE_RATE)
+    optimizer = torch.optim.Adam(parameters, lr=rate)
     steps = epochs * -(-NUM_TRAIN // _BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -34,15 +35,24 @@ class BiasSource:
     weight: Callable[[], QuantizerBase | None]
     factor: float = 1.0
 
-    def quantizers(self) -> tuple[QuantizeDequantize, QuantizeDequantize] | None:
-        """The two that are on; None where the bias has no integer grid."""
-        source, weight = _on_grid(self.input()), _on_grid(self.weight())
-        return None if source is None or weight is None else (source, weight)
+
+def _round(
+    bias: torch.Tensor,
+    first: QuantizeDequantize,
+    second: QuantizeDequantize,
+    factor: float,
+) -> torch.Tensor:
+    """`bias`, [channels], in steps of the two quantizers' scales times `factor`."""
+    with torch.no_grad():
+        input_scale, weight_scale = first.get_scale(), second.get_scale()
+        assert input_scale is not None and weight_scale is not None
+        step = bias_step(input_scale.double() * factor, weight_scale, bias.numel())
+    return bias if step is None else round_bias(bias, step)
 
 
 class IntegerBias(torch.nn.Module):
-    """Stands in the slot of a bias, rounding it to 32-bit integers in steps of input
-    scale x weight scale. It has no state of its own: the scales are those of the
+    """Stands in for the quantizer of a bias, rounding it to 32-bit integers in steps of
+    input scale x weight scale. It has no state of its own: the scales are those of the
     quantizers of input and weight; where one of them is off, calibrating or no integer
     grid, the bias stays as it is.
 
@@ -55,6 +65,7 @@ class IntegerBias(torch.nn.Module):
         super().__init__()
         self._module = module
         self._calls = list(calls)
+        self._keys = [str(call) for call in range(len(self._calls))]
         self._constants: list[torch.Tensor] | None = None
         self.kept = _C.WeightCache()
 
@@ -78,24 +89,22 @@ class IntegerBias(torch.nn.Module):
 
     def _rounded(self, bias: torch.Tensor, call: int) -> torch.Tensor:
         source = self._calls[call]
-        quantizers = None if source is None else source.quantizers()
-        if source is None or quantizers is None:
+        if source is None:
             return bias
-        first, second = quantizers
-        factor = source.factor
-
-        def make() -> torch.Tensor:
-            with torch.no_grad():
-                input_scale, weight_scale = first.get_scale(), second.get_scale()
-                assert input_scale is not None and weight_scale is not None
-                input_scale = input_scale.double() * factor
-                step = bias_step(input_scale, weight_scale, bias.numel())
-            return bias if step is None else round_bias(bias, step)
-
+        both = source.input(), source.weight()
+        key = self._keys[call]
+        if is_eager():
+            kept: torch.Tensor | None = self.kept.find_made(key, bias, *both)
+            if kept is not None:
+                return kept
+        first, second = (_on_grid(quantizer) for quantizer in both)
+        if first is None or second is None:
+            return bias
+        make = functools.partial(_round, bias, first, second, source.factor)
         if not is_eager():
             return make()
-        ranges = [t for q in quantizers for t in (*q.ends(), q.grid)]
-        return self.kept.get_made(str(call), [bias, *ranges], make)
+        ranges = [t for q in (first, second) for t in (*q.ends(), q.grid)]
+        return self.kept.get_made(key, [bias, *ranges], make)
 
     @contextlib.contextmanager
     def constant(self, bias: torch.Tensor) -> Iterator[None]:

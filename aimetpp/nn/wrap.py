@@ -78,6 +78,7 @@ QUANTIZER_CONTAINERS = frozenset(
         "output_quantizers",
         "param_quantizers",
         "functional_quantizers",
+        "bias_rounding",
     )
 )
 
@@ -88,6 +89,8 @@ class QuantizationMixin(BaseQuantizationMixin):
     input_quantizers: torch.nn.ModuleList
     output_quantizers: torch.nn.ModuleList
     param_quantizers: torch.nn.ModuleDict
+    # Where there are any: IntegerBias by parameter, for those without a quantizer.
+    bias_rounding: torch.nn.ModuleDict
 
 
 def _rebuild(original_class: Any, kind: str, params: tuple[str, ...]) -> Any:
@@ -106,6 +109,15 @@ def is_leaf(module: torch.nn.Module, name: str) -> bool:
     if name == "" and not type(module).__module__.startswith("torch.nn."):
         return False
     return all(child == PARAMETRIZATIONS for child in module._modules)
+
+
+def what_quantizes(leaf: torch.nn.Module, name: str) -> torch.nn.Module | None:
+    """What a parameter of a quantized leaf goes through when its forward reads it."""
+    modules = leaf._modules
+    quantizer = modules["param_quantizers"]._modules.get(name)  # type: ignore[union-attr]
+    if quantizer is None and (rounding := modules.get("bias_rounding")) is not None:
+        quantizer = rounding._modules.get(name)
+    return quantizer
 
 
 def _param_property(name: str, original: Any) -> property:
@@ -130,7 +142,7 @@ def _param_property(name: str, original: Any) -> property:
             return parameter
         if STATE.tracer is not None:
             return STATE.tracer.param(self, name, parameter)
-        quantizer = self._modules["param_quantizers"]._modules.get(name)
+        quantizer = what_quantizes(self, name)
         if quantizer is None:
             return parameter
         if is_eager() and name in self._parameters:

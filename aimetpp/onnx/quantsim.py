@@ -102,7 +102,7 @@ class QuantizationSimModel(IntegerBiasMethods, SiteMethods, ProfileMethods):
         param_type: Any = None,
         activation_type: Any = None,
         providers: Sequence[Any] | None = None,
-        int32_bias: bool = False,
+        int32_bias: bool = True,
     ) -> None:
         if rounding_mode != "nearest":
             raise ValueError(

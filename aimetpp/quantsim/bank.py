@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -52,6 +53,17 @@ class Slot:
         return ParameterReference(self.owner, self.read.value)
 
 
+def _standing(
+    places: Iterable[tuple[torch.nn.Module, str]],
+) -> QuantizerBase | None:
+    """The quantizer in the first place, a container and a key, that has one."""
+    for container, key in places:
+        quantizer = container._modules.get(key)
+        if isinstance(quantizer, QuantizerBase):
+            return quantizer
+    return None
+
+
 @dataclass
 class _Entry:
     label: str
@@ -61,11 +73,13 @@ class _Entry:
     floats: dict[str, FloatQuantizeDequantize] = field(default_factory=dict)
 
     def current(self) -> QuantizerBase | None:
-        for slot in self.slots:
-            quantizer = slot.get()
-            if isinstance(quantizer, QuantizerBase):
-                return quantizer
-        return None
+        return self.lookup()()
+
+    def lookup(self) -> Callable[[], QuantizerBase | None]:
+        """`current`, without holding more of the model than what the slots are in."""
+        return functools.partial(
+            _standing, [(slot.container, slot.key) for slot in self.slots]
+        )
 
     def float_of(self, precision: str) -> FloatQuantizeDequantize:
         """The entry's quantizer of a narrow float, with the scale that calibration

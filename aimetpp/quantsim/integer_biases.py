@@ -4,15 +4,30 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+import torch
 
 from aimetpp import _C
 from aimetpp.nn.integer_bias import BiasSource, IntegerBias
 
 if TYPE_CHECKING:
     from aimetpp.quantsim.bank import QuantizerBank, Slot
+
+
+def _rounding_slot(slot: Slot) -> Slot:
+    """Where a bias is rounded: of a layer beside its quantizers, so that whoever looks
+    through those finds quantizers alone; of a functional op in the quantizer's slot.
+    """
+    leaf = slot.owner
+    if leaf is None or slot.container is not getattr(leaf, "param_quantizers", None):
+        return slot
+    container = leaf._modules.setdefault("bias_rounding", torch.nn.ModuleDict())
+    assert container is not None
+    return dataclasses.replace(slot, container=container)
 
 
 class IntegerBiasMethods:
@@ -44,21 +59,23 @@ class IntegerBiasMethods:
         for slot in self._bias_slots.values():
             if isinstance(slot.get(), IntegerBias):
                 slot.set(None)
+            if slot.owner is not None:
+                slot.owner._modules.pop("bias_rounding", None)
         self._int32_bias = rounded
         self._bias_slots = self._place_integer_biases() if rounded else {}
 
     def _place_integer_biases(self) -> dict[int, Slot]:
-        """A module in every slot that a bias is read through, for all calls."""
+        """A module for every bias, for all calls that read it."""
         slots: dict[int, Slot] = {}
         sources: dict[tuple[int, str], dict[int, BiasSource]] = {}
         entries = self._bank.entries
         for bias in _C.integer_biases(self.graph, self.placement):
             (slot,) = self._bank.slots_of(bias.site)
-            if slot.get() is not None:  # another quantizer, put there by hand
+            if slot.get() is not None:  # a quantizer, put there by hand
                 continue
-            slots[bias.site] = slot
+            slots[bias.site] = slot = _rounding_slot(slot)
             source = BiasSource(
-                entries[bias.input].current, entries[bias.weight].current, bias.factor
+                entries[bias.input].lookup(), entries[bias.weight].lookup(), bias.factor
             )
             call = self.graph.calls[self.graph.sites[bias.site].call]
             of_slot = sources.setdefault((id(slot.container), slot.key), {})

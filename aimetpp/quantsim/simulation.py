@@ -23,6 +23,7 @@ from aimetpp.nn.wrap import (
     BaseQuantizationMixin,
     QuantizationMixin,
     unwrap_all,
+    what_quantizes,
 )
 from aimetpp.quantization import QuantizerBase
 from aimetpp.quantization.base import keep_masked
@@ -85,7 +86,8 @@ class QuantizationSimModel(
         in_place: quantize `model` itself instead of a deep copy.
         config_file: path or shipped name; None: "default" (per-channel weights).
         default_data_type: QuantizationDataType.int, or .float with 16 bits.
-        int32_bias: round biases as integer hardware does: see the property.
+        int32_bias: round biases as integer hardware and exported files do: see the
+                property.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -106,7 +108,7 @@ class QuantizationSimModel(
         in_place: bool = False,
         config_file: str | os.PathLike[str] | None = None,
         default_data_type: QuantizationDataType = QuantizationDataType.int,
-        int32_bias: bool = False,
+        int32_bias: bool = True,
     ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise TypeError(
@@ -261,14 +263,7 @@ class QuantizationSimModel(
             with torch.no_grad():
                 for module in original.modules():
                     if isinstance(module, QuantizationMixin):
-                        for name, quantizer in module.param_quantizers.items():
-                            if quantizer is not None:
-                                parameter = module._parameters.get(name)
-                                if parameter is None:
-                                    raise ValueError(
-                                        _NOT_STORED.format(quantizer.label)
-                                    )
-                                parameter.copy_(quantizer(parameter))
+                        _store_quantized(module)
         QuantizationSimModel._unwrap_all(original)
         return original
 
@@ -276,6 +271,18 @@ class QuantizationSimModel(
     def _unwrap_all(model: torch.nn.Module) -> None:
         unwrap_all(model)
         model.__dict__.pop("_aimetpp_sim", None)
+
+
+def _store_quantized(module: QuantizationMixin) -> None:
+    """Leaves a leaf's parameters with the values that its forward computes with."""
+    for name in (*module._parameters, *module._aimetpp.computed):
+        quantizer = what_quantizes(module, name)
+        if quantizer is None:
+            continue
+        parameter = module._parameters.get(name)
+        if parameter is None:
+            raise ValueError(_NOT_STORED.format(quantizer.label))
+        parameter.copy_(quantizer(parameter))
 
 
 class _Marker(torch.nn.Module):

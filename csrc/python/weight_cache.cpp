@@ -170,6 +170,28 @@ void WeightCache::set_keep(const std::string& keep) {
       "kept_weights must be \"auto\", \"all\" or \"none\", got \"", keep, "\"");
 }
 
+std::optional<at::Tensor> WeightCache::find_made(
+    const std::string& name, const at::Tensor& parameter,
+    const std::vector<py::handle>& quantizers) const {
+  const auto entry = entries_.find(name);
+  if (entry == entries_.end() || !entry->second.is_untouched() ||
+      !nobody_watches() || !can_be_kept(parameter)) {
+    return std::nullopt;
+  }
+  std::vector<std::uint64_t> content{hash_of(parameter)};
+  content.reserve(1 + 3 * quantizers.size());
+  for (const py::handle quantizer : quantizers) {
+    const auto view = view_of(quantizer);
+    if (!view) return std::nullopt;
+    for (const at::Tensor* part : {&view->min, &view->max, &view->grid}) {
+      if (!can_be_kept(*part)) return std::nullopt;
+      content.push_back(hash_of(*part));
+    }
+  }
+  if (content != entry->second.encoding) return std::nullopt;
+  return entry->second.quantized;
+}
+
 py::object WeightCache::get_made(const std::string& name,
                                  const std::vector<at::Tensor>& sources,
                                  const py::function& make) {
@@ -208,6 +230,14 @@ void bind_weight_cache(py::module_& m) {
       .def(py::init<>())
       .def("get", &WeightCache::get, py::arg("name"), py::arg("quantizer"),
            py::arg("parameter"))
+      .def(
+          "find_made",
+          [](const WeightCache& cache, const std::string& name,
+             const at::Tensor& parameter, const py::args& quantizers) {
+            return cache.find_made(
+                name, parameter, {quantizers.begin(), quantizers.end()});
+          },
+          py::arg("name"), py::arg("parameter"))
       .def("get_made", &WeightCache::get_made, py::arg("name"),
            py::arg("sources"), py::arg("make"))
       .def("note_result", &WeightCache::note_result, py::arg("result"))

@@ -48,6 +48,13 @@ class WeightCache {
                       const std::vector<at::Tensor>& sources,
                       const py::function& make);
 
+  // What get_made has kept for [parameter, and min, max and grid of each of
+  // `quantizers`], found without a call into Python; nullopt where it is to be
+  // made, or only Python knows these quantizers' ranges.
+  [[nodiscard]] std::optional<at::Tensor> find_made(
+      const std::string& name, const at::Tensor& parameter,
+      const std::vector<py::handle>& quantizers) const;
+
   // Bytes of the tensors that are kept.
   [[nodiscard]] std::int64_t bytes() const;
   void clear() { entries_.clear(); }

@@ -48,7 +48,7 @@ def sim():
     [
         ("conv.input.0", "quantized, int8, asymmetric", "(model input 0): on"),
         ("conv.weight", "quantized, int8, symmetric, per-channel axis 0", "axis 0"),
-        ("conv.bias", "not quantized", "params: bias.is_quantized: off"),
+        ("conv.bias", "rounded, int32", "params: bias.is_quantized: off"),
         ("conv", "not quantized", "[Conv, Relu]: off: the result of the chain is at"),
         ("bn.weight", "not quantized", "bn folds into conv: off: part of conv"),
         ("relu.input.0", "not quantized", "the result of the chain is at relu"),

@@ -32,7 +32,7 @@ def on_grid(bias, step):
 def bias_in_use(sim, layer):
     """What the layer's forward reads as its bias."""
     seen = []
-    quantizer = layer.param_quantizers["bias"]
+    quantizer = layer.bias_rounding["bias"]
     handle = quantizer.register_forward_hook(lambda _, __, y: seen.append(y))
     with torch.no_grad():
         sim.model(sim.dummy_input)
@@ -126,14 +126,19 @@ def test_whole_nets_equal_the_exported_ones(net):
     assert share_off(False) >= 0.01
 
 
-def test_it_is_off_by_default_and_can_be_turned_on_and_off(net):
+def test_it_is_on_by_default_and_can_be_turned_off_and_on(net):
     plain = QuantizationSimModel(net.eval(), IMAGES, default_param_bw=4)
     plain.compute_encodings(lambda m: m(IMAGES))
-    assert plain.int32_bias is False
+    assert plain.int32_bias is True
+    rounded = plain.model(IMAGES)
+    plain.int32_bias = False
     before = plain.model(IMAGES)
-    assert plain.model.fc.param_quantizers["bias"] is None
+    assert "int32" not in str(plain.model.fc)
     plain.int32_bias = True
-    assert "int32" in str(plain.model.fc.param_quantizers["bias"])
+    assert torch.equal(plain.model(IMAGES), rounded)
+    # Whoever looks through the quantizers finds quantizers alone.
+    assert plain.model.fc.param_quantizers["bias"] is None
+    assert "int32" in str(plain.model.fc)
     assert "rounded, int32" in str(plain.explain("fc.bias"))
     assert not torch.equal(plain.model(IMAGES), before)
     plain.int32_bias = False
@@ -208,7 +213,7 @@ def test_each_call_of_a_layer_has_its_own_step():
         assert torch.allclose(bias, on_grid(sim.model.fc.bias, step).detach())
     assert not torch.equal(*used)
     # A layer alone does not know which call this is.
-    assert torch.equal(sim.model.fc.param_quantizers["bias"](used[0]), used[0])
+    assert torch.equal(sim.model.fc.bias_rounding["bias"](used[0]), used[0])
 
 
 def test_functional_layers_and_attention_too():
@@ -260,7 +265,7 @@ def test_gradients_pass_straight_through(net):
     fc = sim.model.fc
     assert fc.bias.grad.abs().sum() > 0
     bias = fc.bias.detach().clone().requires_grad_()
-    (fc.param_quantizers["bias"](bias) * torch.arange(10.0)).sum().backward()
+    (fc.bias_rounding["bias"](bias) * torch.arange(10.0)).sum().backward()
     assert torch.equal(bias.grad, torch.arange(10.0))
 
 
@@ -292,18 +297,22 @@ def test_copies_are_independent(net):
     for model in (copied.model, alone, loaded):
         assert torch.equal(model(IMAGES), want)
     copied.int32_bias = False
-    assert copied.model.fc.param_quantizers["bias"] is None
-    assert sim.model.fc.param_quantizers["bias"] is not None
+    assert "bias_rounding" not in dict(copied.model.fc.named_children())
+    assert sim.model.fc.bias_rounding["bias"] is not None
 
 
 def test_excluded_layers_and_quantizers_of_ones_own_stay(net):
     sim = simulate(net, IMAGES)
     sim.exclude_layers_from_quantization([sim.model.fc])
-    assert sim.model.fc.param_quantizers["bias"] is None
+    assert sim.model.fc.bias_rounding["bias"] is None
     own = copy.deepcopy(sim.model.conv1.param_quantizers["weight"])
-    sim.int32_bias = False
+    rounded = sim.model(IMAGES)
     sim.model.conv1.param_quantizers["bias"] = own
+    assert "quantized by hand" in str(sim.explain("conv1.bias"))
+    by_hand = sim.model(IMAGES)
+    assert not torch.equal(by_hand, rounded)
+    sim.int32_bias = False
     sim.int32_bias = True
-    assert sim.model.conv1.param_quantizers["bias"] is own
+    assert torch.equal(sim.model(IMAGES), by_hand)
     original = sim.get_original_model(sim.model)
     assert torch.equal(original(IMAGES), net(IMAGES))

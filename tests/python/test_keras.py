@@ -307,7 +307,7 @@ def test_the_whole_way_on_digits(tmp_path: Path) -> None:
     assert accuracy(loaded, test) > 0.7
     assert accuracy(sim.model, test) == trained  # saving changes nothing
 
-    sim.export(str(tmp_path), "trained", export_int32_bias=False)
+    sim.export(str(tmp_path), "trained")
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(tmp_path / "trained.onnx")
     feeds = {session.get_inputs()[0].name: test[0][:1]}

@@ -35,7 +35,7 @@ def test_several_inputs_and_outputs_are_exported(tmp_path: Path) -> None:
     sim = QuantizationSimModel(model, "min_max")
     x = [images(4, 8), images(4, 6)]
     sim.compute_encodings(lambda m: m.predict(x, verbose=0))
-    sim.export(tmp_path, "model", export_int32_bias=False)
+    sim.export(tmp_path, "model")
     one = [part[:1] for part in x]
     exported = onnx.load(tmp_path / "model.onnx")
     names = [value.name for value in exported.graph.input]
@@ -230,7 +230,7 @@ def test_an_exported_model_has_the_inputs_names_and_any_batch(tmp_path: Path) ->
     sim = QuantizationSimModel(model, "min_max")
     x = [images(6, 8, 8, 3), images(6, 4)]
     sim.compute_encodings(lambda m: m.predict(x, verbose=0))
-    sim.export(tmp_path, "model", export_int32_bias=False)
+    sim.export(tmp_path, "model")
     exported = onnx.load(tmp_path / "model.onnx")
     for size in (1, 6):
         feeds = {"img": x[0][:size], "vec": x[1][:size]}

@@ -226,7 +226,7 @@ def test_simulated_and_exported(
     grouped = {site for group in sim.quantizer_groups() for site in group.sites}
     assert grouped == {s.id for s in sim.sites() if s.quantizer is not None}
 
-    sim.export(tmp_path, "model", export_int32_bias=False)
+    sim.export(tmp_path, "model")
     exported = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(exported, full_check=True)
     for one, other in zip(simulated, run(exported, feeds), strict=True):
@@ -322,7 +322,7 @@ def test_outputs_without_shapes_are_exported(tmp_path: Path) -> None:
     with pytest.raises(onnx.checker.ValidationError):
         onnx.checker.check_model(model)
     sim = calibrated(model, {"x": samples()})
-    sim.export(tmp_path, "model", export_int32_bias=False)
+    sim.export(tmp_path, "model")
     (got,) = run(str(tmp_path / "model.onnx"), {"x": samples()})
     np.testing.assert_array_equal(got, sim.session.run(None, {"x": samples()})[0])
 

@@ -86,10 +86,10 @@ def test_biases_follow_the_scales_and_stay_float_where_there_is_no_grid() -> Non
 def test_the_option_is_checked_and_part_of_the_fingerprint() -> None:
     sim = simulate(small_network())
     before = sim.fingerprint()
-    assert sim.int32_bias is False
+    assert sim.int32_bias is True
     with pytest.raises(TypeError, match="int32_bias must be True or False"):
         sim.int32_bias = 1  # type: ignore[assignment]
-    sim.int32_bias = True
-    assert sim.int32_bias is True and sim.fingerprint() != before
     sim.int32_bias = False
+    assert sim.int32_bias is False and sim.fingerprint() != before
+    sim.int32_bias = True
     assert sim.fingerprint() == before

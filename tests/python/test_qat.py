@@ -143,7 +143,9 @@ def test_digits_at_four_bits_win_back_what_was_lost():
     quantized = digits.accuracy(sim.model.eval(), data)
     with torch.no_grad():
         teacher = model(data.train_images)
-    digits.fine_tune(sim.model, teacher, data, digits.DEFAULT_SEED, epochs=16)
+    digits.fine_tune(
+        sim.model, teacher, data, digits.DEFAULT_SEED, epochs=24, rate=2e-3
+    )
     trained = digits.accuracy(sim.model, data)
     assert floating - quantized > 0.1  # there is something to win back
     assert trained - quantized >= 0.8 * (floating - quantized)

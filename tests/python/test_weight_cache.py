@@ -20,7 +20,9 @@ def data():
 def sim():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
-    simulation = QuantizationSimModel(model, data(), default_param_bw=3)
+    simulation = QuantizationSimModel(
+        model, data(), default_param_bw=3, int32_bias=False
+    )
     simulation.kept_weights = "all"
     simulation.compute_encodings(lambda m: m(data()))
     with torch.no_grad():
