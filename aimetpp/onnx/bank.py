@@ -20,7 +20,8 @@ from aimetpp.onnx.quantized_graph import (
     grid_names,
 )
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
-from aimetpp.quantsim.bank import QuantizerBank, Slot
+from aimetpp.quantsim.bank import QuantizerBank
+from aimetpp.quantsim.entries import Slot
 
 _FIRST_WIDE_BITWIDTH = 22  # csrc/core/quant_math.h, needs_double
 _GRID_TYPES: dict[str, type[np.floating[Any]]] = {INTEGER: np.float32, WIDE: np.float64}
