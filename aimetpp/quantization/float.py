@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,32 @@ if TYPE_CHECKING:
 # range for most tensors without a scale.
 FLOAT8_DTYPES = {"fp8_e4m3": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
 FLOAT_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, **FLOAT8_DTYPES}
-_FORMATS = {FLOAT_DTYPES[form.name]: form for form in _C.narrow_floats()}
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A row of the table of them, which tracers and deepcopy can look into."""
+
+    name: str
+    bitwidth: int
+    exponent_bits: int
+    mantissa_bits: int
+    # What is beyond the largest becomes the largest, not infinity.
+    saturates: bool
+    largest: float
+
+
+_FORMATS = {
+    FLOAT_DTYPES[row.name]: _Format(
+        row.name,
+        row.bitwidth,
+        row.exponent_bits,
+        row.mantissa_bits,
+        row.saturates,
+        row.largest,
+    )
+    for row in _C.narrow_floats()
+}
 # By exponent and mantissa bits.
 _DTYPES: dict[tuple[int | None, int | None], torch.dtype] = {
     (f.exponent_bits, f.mantissa_bits): dtype for dtype, f in _FORMATS.items()
