@@ -29,7 +29,7 @@ def test_ops_beside_a_copy():
         assert what in text
     for what in ("per channel", "every second", "observed", "e4m3", "learned range "):
         lines = [line for line in text.splitlines() if what in line]
-        assert len(lines) == 2
+        assert len(lines) >= 2
         assert all(float(line.split()[-4]) > 0 for line in lines)
 
 

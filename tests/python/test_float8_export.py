@@ -73,10 +73,9 @@ def test_nodes_compute_the_format(precision):
     model = graph_of([marker("x", "y", 3)], [("x", 1)], [("y", 1)], opset=19)
     insert_qdq(model, {3: encoding}, {3: "site"}, [])
     onnx.checker.check_model(model)
-    assert [n.op_type for n in model.graph.node] == [
-        "QuantizeLinear",
-        "DequantizeLinear",
-    ]
+    # What stands around them keeps onnxruntime from fusing them with others.
+    nodes = [n.op_type for n in model.graph.node]
+    assert nodes == ["Min", "QuantizeLinear", "DequantizeLinear", "Max"]
     x = every_number_and_tie(DTYPES[precision], 0.25)
     exponent, mantissa = (4, 3) if precision == "fp8_e4m3" else (5, 2)
     expected = torch.ops.aimetpp.float_quantize(
@@ -165,6 +164,44 @@ def test_mixed_with_integers_and_biases(tmp_path):
     (y,) = run(str(path), {model.graph.input[0].name: x.numpy()})
     expected = sim.model(x).detach().numpy()
     np.testing.assert_allclose(y, expected, rtol=0, atol=0.02 * np.abs(expected).max())
+
+
+class Everything(nn.Module):
+    """Ops with which onnxruntime fuses quantizing nodes, or passes them through."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, padding=1)
+        self.up = nn.ConvTranspose2d(6, 6, 2, 2)
+        self.proj = nn.Linear(6, 6)
+        self.out = nn.Linear(6, 4, bias=False)
+
+    def forward(self, x):
+        y = nn.functional.leaky_relu(self.conv(x)).relu()
+        y = nn.functional.max_pool2d(self.up(y), 2)
+        y = nn.functional.avg_pool2d(torch.cat([y, y * y], 1), 2)[:, :6]
+        y = y.flatten(2).transpose(1, 2)  # [N, 16, 6]: a MatMul, not a Gemm
+        z = self.proj(y)
+        scores = (z @ y.transpose(1, 2)).softmax(-1)
+        return self.out(torch.sigmoid(scores @ y) + z.clamp(-1, 1)).mean(1)
+
+
+@pytest.mark.parametrize("opset", [19, 20])
+def test_onnxruntime_optimizes_it_without_harm(tmp_path, opset):
+    torch.manual_seed(0)
+    model, x = Everything().eval(), torch.randn(2, 3, 8, 8)
+    sim = QuantizationSimModel(model, x)
+    sim.compute_encodings(lambda m: m(x))
+    sim.apply_precisions(["fp8_e4m3"] * len(sim.precisions()))
+    path = tmp_path / "model.onnx"
+    sim.onnx.export((x,), str(path), opset_version=opset)
+    expected = sim.model(x).detach().numpy()
+    for optimized in (False, True):
+        (y,) = run(
+            str(path), {onnx.load(path).graph.input[0].name: x.numpy()}, optimized
+        )
+        # Sums in another order tip over a rounding here and there.
+        np.testing.assert_allclose(y, expected, atol=0.07 * np.abs(expected).max())
 
 
 def test_torchscript(tmp_path):
