@@ -326,7 +326,10 @@ def forward_foldable_batch_norms(graph: OpGraph) -> list[tuple[int, int]]: ...
 def following_activation(graph: OpGraph, op: int) -> Activation: ...
 def normalized_inputs(graph: OpGraph) -> list[NormalizedInput]: ...
 def equalizable_chains(
-    graph: OpGraph, replace_relu6: bool, transparent: Sequence[int]
+    graph: OpGraph,
+    replace_relu6: bool,
+    transparent: Sequence[int],
+    excluded: Sequence[int],
 ) -> list[EqualizableChain]: ...
 def parse_quant_config(text: str, origin: str) -> QuantConfig: ...
 def place_quantizers(
@@ -337,6 +340,26 @@ def quantizer_of_input(
 ) -> int: ...
 def quantizer_covering(graph: OpGraph, placement: Placement, site: int) -> int: ...
 def content_hash(tensor: torch.Tensor) -> int: ...
+
+# The ops without the way through torch.ops; None where that has to be taken.
+def fake_quantize(
+    x: torch.Tensor,
+    min: torch.Tensor,
+    max: torch.Tensor,
+    grid: torch.Tensor,
+    symmetric: bool,
+    channel_axis: int | None,
+    /,
+) -> torch.Tensor | None: ...
+def fake_quantize_(
+    x: torch.Tensor,
+    min: torch.Tensor,
+    max: torch.Tensor,
+    grid: torch.Tensor,
+    symmetric: bool,
+    channel_axis: int | None,
+    /,
+) -> torch.Tensor | None: ...
 def integer_biases(graph: OpGraph, placement: Placement) -> list[IntegerBias]: ...
 def find_grid_steps(matrix: torch.Tensor, bitwidth: int) -> torch.Tensor: ...
 def ranges_from_statistics(
@@ -372,6 +395,7 @@ def greedy_search(
     progress: Callable[[str, int, int], None] | None = None,
     known: Callable[[str, list[int]], float | None] | None = None,
     prepare: Callable[[str, list[list[int]]], None] | None = None,
+    metrics: dict[str, str] = ...,
 ) -> SearchResult: ...
 def narrowing_search(
     problem: SearchProblem,
@@ -382,6 +406,7 @@ def narrowing_search(
     progress: Callable[[str, int, int], None] | None = None,
     known: Callable[[str, list[int]], float | None] | None = None,
     prepare: Callable[[str, list[list[int]]], None] | None = None,
+    metrics: dict[str, str] = ...,
 ) -> SearchResult: ...
 def count_evaluations(
     problem: SearchProblem, options: SearchOptions

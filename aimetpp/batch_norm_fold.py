@@ -27,7 +27,10 @@ def fold_all_batch_norms(
     layer whose result it alone reads; else into the convolution or linear layer that
     alone reads its result, where that does not pad with zeros. One that would change
     what the model computes is left: where the layer's result is also read elsewhere or
-    returned by the model, where a module is shared, or without kept statistics. An
+    returned by the model, where a module or its memory is shared, where code of the
+    model reads the batch norm otherwise, where it has hooks, or without kept
+    statistics. Modules of classes other than PyTorch's are run once to see whether
+    they compute as their base class does. An
     Identity takes the place of a batch-norm module; a functional batch norm gets
     parameters with which it does nothing in eval mode. Where it is told to, by the
     `training` flag of the module that calls it, it still takes the statistics of the
@@ -46,7 +49,8 @@ def fold_all_batch_norms(
     Raises:
         TypeError: `model` is not a module, or the input holds no tensor.
         ValueError: neither input_shapes nor dummy_input.
-        RuntimeError: a quantized model, or one that cannot be traced.
+        RuntimeError: a quantized model, one that cannot be traced, or lazy modules
+            without parameters yet. The model is as it was after any error.
     """
     read = read_model("fold_all_batch_norms", model, input_shapes, dummy_input)
     return [

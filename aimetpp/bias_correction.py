@@ -13,7 +13,7 @@ from aimetpp.ptq.batch_norms import find_batch_norm
 from aimetpp.ptq.biases import ActivationType, ConvBnInfoType, correct_biases
 from aimetpp.ptq.layers import find_layer
 from aimetpp.ptq.reading import names_of, read_model
-from aimetpp.ptq.samples import Samples
+from aimetpp.ptq.samples import Samples, require_count
 from aimetpp.quantsim import QuantizationSimModel, QuantParams
 
 __all__ = [
@@ -97,13 +97,20 @@ def correct_bias(
     Raises:
         TypeError: an argument of the wrong type.
         ValueError: no data; no conv_bn_dict where it is needed.
-        RuntimeError: a quantized model, or one that cannot be traced.
+        RuntimeError: a quantized model, or one that cannot be traced. The model is as
+            it was after any error.
     """
     if not isinstance(quant_params, QuantParams):
         raise TypeError(
             "correct_bias: quant_params must be QuantParams, got "
             f"{type(quant_params).__name__}"
         )
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            f"correct_bias: model must be a torch.nn.Module, got {type(model).__name__}"
+        )
+    require_count("correct_bias", "num_quant_samples", num_quant_samples)
+    require_count("correct_bias", "num_bias_correct_samples", num_bias_correct_samples)
     if not perform_only_empirical_bias_corr and not conv_bn_dict:
         raise ValueError(
             "correct_bias: perform_only_empirical_bias_corr=False requires "
@@ -116,14 +123,11 @@ def correct_bias(
         name: info.input_mean()
         for name, info in zip(known_names, known.values(), strict=True)
     }
-    calibration = Samples("correct_bias", data_loader, num_samples=num_quant_samples)
-    sim = _calibrated(model, quant_params, calibration)
-    samples = Samples(
-        "correct_bias",
-        data_loader,
-        calibration.example,
-        num_samples=num_bias_correct_samples,
-    )
+    # Read once: a generator has no second time.
+    most = max(num_quant_samples, num_bias_correct_samples)
+    samples = Samples("correct_bias", data_loader, num_samples=most)
+    sim = _calibrated(model, quant_params, samples.first(num_quant_samples))
+    samples = samples.first(num_bias_correct_samples)
     return correct_biases(model, sim, samples, inputs, ignored)
 
 

@@ -65,6 +65,11 @@ def reestimate_bn_stats(
         TypeError: an argument of the wrong type.
         ValueError: no batch norm with kept statistics, or no data.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            "reestimate_bn_stats: model must be a torch.nn.Module, got "
+            f"{type(model).__name__}"
+        )
     batch_norms = [
         module
         for module in model.modules()
@@ -75,7 +80,12 @@ def reestimate_bn_stats(
             "reestimate_bn_stats: the model has no batch norm with kept statistics"
         )
     samples = Samples(
-        "reestimate_bn_stats", dataloader, None, num_batches, forward_fn=forward_fn
+        "reestimate_bn_stats",
+        dataloader,
+        None,
+        num_batches,
+        forward_fn=forward_fn,
+        kept=False,
     )
     handle = Handle(batch_norms)
     momenta = [module.momentum for module in batch_norms]

@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status. What a user can put right (a folder, an argument, a missing
-        package) is one sentence on stderr and status 1.
+        package) is one sentence on stderr and status 1; Ctrl-C is one, and 130.
     """
     arguments = make_parser().parse_args(argv)
     try:
@@ -106,3 +106,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, ModuleNotFoundError) as error:
         print(f"aimetpp: error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt as stop:
+        print(f"aimetpp: {str(stop) or 'stopped'}", file=sys.stderr)
+        return 130  # as a shell says it

@@ -16,7 +16,7 @@ from aimetpp.ptq.equalization import (
     fold_high_biases,
     replace_relu6_modules,
 )
-from aimetpp.ptq.reading import ReadModel, read_model
+from aimetpp.ptq.reading import ReadModel, read_model, unchanged_on_error
 
 __all__ = ["equalize_bn_folded_model", "equalize_model"]
 
@@ -41,8 +41,9 @@ def equalize_model(
         model: changed in place.
         input_shapes: shape of the input, or a list of shapes, one per input.
         dummy_input: an example input instead, as for `fold_all_batch_norms`.
-        replace_relu6: put a ReLU in the place of each ReLU6 module between two layers
-            that can be equalized then; otherwise a ReLU6 keeps them apart.
+        replace_relu6: put a ReLU in the place of each ReLU6 module that stands, in all
+            of its calls, between two layers that can be equalized then; any other
+            ReLU6 keeps them apart.
         fold_high_bias: move high biases of layers that had a batch norm on.
 
     Returns:
@@ -53,11 +54,12 @@ def equalize_model(
     """
     read = read_model("equalize_model", model, input_shapes, dummy_input)
     by_weight: dict[int, Moments] = {}
-    for fold in fold_into_layers(read):
-        if not fold.forward:
-            by_weight[id(fold.layer.weight)] = fold.moments
-    read = read_model("equalize_model", model, input_shapes, dummy_input)
-    return _equalize(read, by_weight, replace_relu6, fold_high_bias)
+    with unchanged_on_error(model):
+        for fold in fold_into_layers(read):
+            if not fold.forward:
+                by_weight[id(fold.layer.weight)] = fold.moments
+        read = read_model("equalize_model", model, input_shapes, dummy_input)
+        return _equalize(read, by_weight, replace_relu6, fold_high_bias)
 
 
 def equalize_bn_folded_model(
@@ -92,7 +94,8 @@ def equalize_bn_folded_model(
         weight = getattr(layer, "weight", None)
         if batch_norm is not None and weight is not None:
             by_weight[id(weight)] = batch_norm.moments()
-    return _equalize(read, by_weight, replace_relu6, fold_high_bias)
+    with unchanged_on_error(model):
+        return _equalize(read, by_weight, replace_relu6, fold_high_bias)
 
 
 def _equalize(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The library's torch ops with types and documentation.
 
-Each function is one call of `torch.ops.aimetpp.<name>`, which is what TorchScript,
-`torch.export` and C++ programs see. With a grid of integers qmin..qmax of
+Each function is one call of the op `torch.ops.aimetpp.<name>`, which is what
+TorchScript, `torch.export` and C++ programs see. With a grid of integers qmin..qmax of
 N = qmax - qmin steps and a range [min, max]:
 
     scale  = (max - min) / N, at least min(2**-23, 0.01 / N) in magnitude
@@ -24,6 +24,7 @@ There are no second derivatives: asking for one raises.
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from aimetpp import _C
 
@@ -77,6 +78,10 @@ def fake_quantize(
             CPU; on CUDA it is not read) the grid does not have qmin < qmax.
         IndexError: `x` has no axis `channel_axis`.
     """
+    if not torch.jit.is_scripting() and not is_compiling():
+        y = _C.fake_quantize(x, min, max, grid, symmetric, channel_axis)
+        if y is not None:
+            return y
     return torch.ops.aimetpp.fake_quantize(x, min, max, grid, symmetric, channel_axis)
 
 
@@ -98,6 +103,10 @@ def fake_quantize_(
     Raises:
         RuntimeError: A gradient to `x`, `min` or `max` is asked for.
     """
+    if not torch.jit.is_scripting() and not is_compiling():
+        y = _C.fake_quantize_(x, min, max, grid, symmetric, channel_axis)
+        if y is not None:
+            return y
     torch.ops.aimetpp.fake_quantize_(x, min, max, grid, symmetric, channel_axis)
     return x
 

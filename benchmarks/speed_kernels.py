@@ -32,6 +32,13 @@ def kernel_rows(table: Table) -> None:
     strided_row(table)
 
 
+def times_of(table: Table, numel: int) -> int:
+    """How often a contestant runs in its turn: a processor that has run narrow
+    instructions for a while takes some 200 us until wide ones are at full speed.
+    """
+    return 1 if table.options.quick else max(1, (1 << 24) // numel)
+
+
 def peer_contestants(
     options: argparse.Namespace, x: torch.Tensor, channels: bool, backward: bool
 ) -> Contestants:
@@ -54,7 +61,7 @@ def forward_rows(table: Table, numel: int, label: str) -> None:
     target, work = torch.empty_like(x), x.clone()
     low, high = torch.tensor(LOW), torch.tensor(HIGH)
     grid = ops.integer_grid(BITS, False)
-    times = max(1, (1 << 21) // numel)
+    times = times_of(table, numel)
     copying = {"copy": repeated(lambda: target.copy_(x), times)}
     clone = {"clone": repeated(x.clone, times)}
     op = repeated(lambda: ops.fake_quantize(x, low, high, grid, False), times)
@@ -123,7 +130,7 @@ def backward_row(table: Table, numel: int, label: str, target: float) -> None:
 
         return step
 
-    times = max(1, (1 << 20) // numel)
+    times = times_of(table, numel)
     peers = {
         name: repeated(with_backward(run), times)
         for name, run in peer_contestants(table.options, x, False, True).items()
@@ -154,7 +161,7 @@ def frozen_row(table: Table, numel: int, label: str) -> None:
         ).backward(upstream)
         x.grad = None
 
-    times = max(1, (1 << 20) // numel)
+    times = times_of(table, numel)
     table.row(
         f"forward + backward, frozen range, {label}",
         {"two copies": repeated(two_copies, times)},
@@ -166,7 +173,7 @@ def float_rows(table: Table, numel: int, label: str) -> None:
     """Narrow floating-point formats; a cast there and back beside them."""
     x = torch.randn(numel)
     target = torch.empty_like(x)
-    times = max(1, (1 << 21) // numel)
+    times = times_of(table, numel)
     for name, dtype, bits in (
         ("float16", torch.float16, (5, 10)),
         ("float8 e4m3", torch.float8_e4m3fn, (4, 3)),

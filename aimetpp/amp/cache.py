@@ -21,7 +21,9 @@ from typing import Any
 from aimetpp.common.files import atomic_write, one_writer_at_a_time
 from aimetpp.common.text import json_number
 
-_VERSION = 1
+_VERSION = 2
+# The part of a fingerprint that holds the plain values that metrics read, by place.
+READ_VALUES = "values that metrics read"
 # Seconds of work that a failure of the machine may cost: where evaluations are quick,
 # to wait for the disk after each takes longer than they do.
 _MOST_UNSYNCED = 1.0
@@ -64,9 +66,14 @@ class EvaluationCache:
             values. Another fingerprint in the file means that its scores are of no
             use.
         clean_start: forget what is there.
-        opened_at: None: open the journal. Else another process of the same search has,
-            when it had this many bytes, and may be writing to it since: what it had
-            then is read.
+        opened: None: open the journal. Else another process of the same search has:
+            its name, and how many bytes the journal had then. What it had is read.
+        rank_values: of this process, see `rank_values`.
+
+    Attributes:
+        opener: the name of the process that has opened the journal; "" for this one.
+        differing: which values that tell ranks apart the metrics read in this process
+            and in that one, as text; empty for none.
 
     Raises:
         RuntimeError: the fingerprint is another one than that of the process that has
@@ -78,19 +85,25 @@ class EvaluationCache:
         folder: Path | None,
         fingerprint: dict[str, Any],
         clean_start: bool,
-        opened_at: int | None = None,
+        opened: tuple[str, int] | None = None,
+        rank_values: Sequence[str] = (),
     ) -> None:
+        self.opener, self.differing = "", ""
         self._scores: dict[Key, float] = {}
         self._in_memory = folder is None
         self._synced = time.monotonic()
         if folder is None:
             return
         self.path = folder / "evaluations.jsonl"
-        self._header = {"version": _VERSION, "fingerprint": fingerprint}
+        self._header = {
+            "version": _VERSION,
+            "fingerprint": fingerprint,
+            "rank values": rank_values,
+        }
         # As it reads back from a file: lists for tuples, strings for keys.
         self._header = json.loads(json.dumps(self._header))
-        if opened_at is not None:
-            self._join(opened_at)
+        if opened is not None:
+            self._join(*opened)
             return
         folder.mkdir(parents=True, exist_ok=True)
         rewrite = True
@@ -108,11 +121,17 @@ class EvaluationCache:
         self.remember(phase, assignment, score)
         if self._in_memory:
             return
+        try:
+            self._append(_line(_record(phase, assignment, score)))
+        except OSError as error:  # of a full disk, which names no file
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+    def _append(self, line: str) -> None:
         with (
             open(self.path, "a", encoding="utf-8") as file,
             one_writer_at_a_time(file),
         ):
-            file.write(_line(_record(phase, assignment, score)))
+            file.write(line)
             file.flush()
             if time.monotonic() - self._synced > _MOST_UNSYNCED:
                 os.fsync(file.fileno())
@@ -143,16 +162,20 @@ class EvaluationCache:
         records = [_record(p, list(a), score) for (p, a), score in self._scores.items()]
         atomic_write(self.path, "".join(map(_line, [self._header, *records])))
 
-    def _join(self, opened_at: int) -> None:
+    def _join(self, opener: str, opened_at: int) -> None:
+        self.opener = opener
         with open(self.path, "rb") as file:
             lines = _lines(file.read(opened_at))
-        changed = _difference(_parse(lines[0]), self._header)
+        theirs = _parse(lines[0])
+        changed = _difference(theirs, self._header)
         if changed:
             raise RuntimeError(
-                f"{self.path}: every rank must search with the same model and "
+                f"{self.path}: every rank must search with the same model, data and "
                 f"arguments; this one has other {', '.join(changed)} than the rank "
-                "that began"
+                f"that began{_values(theirs, self._header, changed)}. Give all ranks "
+                "the same, or search with distributed=False"
             )
+        self.differing = _values(theirs, self._header)
         for line in lines[1:]:
             self.remember(*_fields(_parse(line)))
 
@@ -223,6 +246,36 @@ def _difference(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     old, new = found.get("fingerprint"), expected["fingerprint"]
     if not isinstance(old, dict):
         return ["fingerprint"]
-    return sorted(
-        key for key in old.keys() | new.keys() if old.get(key) != new.get(key)
+    changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+    if READ_VALUES in changed:
+        changed.remove(READ_VALUES)
+        own = set(zip(found["rank values"], expected["rank values"], strict=False))
+        pairs = _differing_values(found, expected)
+        changed |= {place for place, pair in pairs.items() if pair not in own}
+    return sorted(changed)
+
+
+def _differing_values(
+    found: dict[str, Any], expected: dict[str, Any]
+) -> dict[str, tuple[str, str]]:
+    """(found, expected) of the values that metrics read, by place."""
+    old, new = (
+        header["fingerprint"].get(READ_VALUES, {}) for header in (found, expected)
     )
+    pairs = {
+        place: (old.get(place, "missing"), new.get(place, "missing"))
+        for place in sorted(old.keys() | new.keys())
+    }
+    return {place: pair for place, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _values(
+    theirs: dict[str, Any], mine: dict[str, Any], places: Sequence[str] | None = None
+) -> str:
+    """How values differ between two ranks, at these places or at all; "" for none."""
+    texts = [
+        f"{place} is {here} here and {there} there"
+        for place, (there, here) in _differing_values(theirs, mine).items()
+        if places is None or place in places
+    ]
+    return f" ({'; '.join(texts)})" if texts else ""

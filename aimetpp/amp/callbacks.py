@@ -11,6 +11,10 @@ from aimetpp.amp.metric_identity import plain_name
 from aimetpp.common.inference import inference
 
 
+class NotANumberError(TypeError, ValueError):
+    """A callback returned something that is no score."""
+
+
 def check_callback(callback: Any, argument: str) -> Callable[[Any], Any]:
     """A callable of the model.
 
@@ -29,14 +33,15 @@ def score_of(callback: Callable[[Any], Any], model: Any, argument: str) -> float
     """What a callback says of the model.
 
     Raises:
-        TypeError: it returned something that is not a number.
+        NotANumberError: it returned something that is not a number.
     """
     with inference(model):
         result = callback(model)
     if not isinstance(result, str | bytes):
         with contextlib.suppress(TypeError, ValueError, RuntimeError):
             return float(result)
-    raise TypeError(
-        f"{argument} ({plain_name(callback)}) must return a number, got "
-        f"{type(result).__name__}"
+    kind = "None" if result is None else type(result).__name__
+    text = f" {result!r:.60}" if isinstance(result, str | bytes) else ""
+    raise NotANumberError(
+        f"{argument} ({plain_name(callback)}) must return a number, got {kind}{text}"
     )

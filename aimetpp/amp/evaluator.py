@@ -16,6 +16,7 @@ import torch
 from aimetpp.amp.cache import EvaluationCache
 from aimetpp.amp.callbacks import score_of
 from aimetpp.amp.evaluation import Metric
+from aimetpp.amp.metric_identity import plain_name
 from aimetpp.amp.progress import Progress
 from aimetpp.amp.quantizer_groups import GroupMembers
 from aimetpp.amp.simulation import Replay, Simulation
@@ -124,6 +125,8 @@ class SimEvaluator:
         self._cache = cache
         self._work = work
         self._progress = progress
+        # Phases in which this rank has yet to show that it scores like the others.
+        self._unproven = {"sensitivity", "front"} if cache.differing else set()
         self._finished = dict.fromkeys(PHASES, 0)
         self.evaluations = dict.fromkeys(PHASES, 0)
         self.seconds = dict.fromkeys(PHASES, 0.0)
@@ -214,6 +217,11 @@ class SimEvaluator:
         """Of the model."""
         return device_of(self._sim.model)
 
+    @property
+    def metric_names(self) -> dict[str, str]:
+        """By phase, what errors call the callback."""
+        return {phase: plain_name(func) for phase, func in self._callbacks.items()}
+
     def count_known(self, phase: str) -> int:
         """Scores of a phase in the cache."""
         return self._cache.count(phase)
@@ -278,7 +286,9 @@ class SimEvaluator:
             for assignment in assignments:
                 yield self._take(phase, self._measure(phase, assignment))
             return
-        keys = [f"{phase} {assignment}" for assignment in assignments]
+        if phase in self._unproven and assignments:
+            self._prove(phase, assignments[0])
+        keys = [_key(phase, assignment) for assignment in assignments]
         for index, text in self._work.obtain_all(
             keys, lambda index: json.dumps(self._measure(phase, assignments[index]))
         ):
@@ -287,6 +297,35 @@ class SimEvaluator:
             if not math.isnan(score):
                 self._cache.remember(phase, assignments[index], score)
             yield score
+
+    def _prove(self, phase: str, assignment: list[int]) -> None:
+        """Scores what another rank has scored, before this one's scores count.
+
+        Raises:
+            RuntimeError: the scores differ.
+        """
+        assert self._work is not None
+        callback = self._callbacks[phase]
+        self._unproven -= {p for p in PHASES if self._callbacks[p] is callback}
+        key, own = _key(phase, assignment), []
+
+        def measure() -> str:
+            own.append(self._measure(phase, assignment))
+            return json.dumps(own[0])
+
+        self._work.await_other(key, self._cache.opener)
+        theirs = float(json.loads(self._work.obtain(key, measure))["score"])
+        if own:  # nobody else is left; those who come later compare with this
+            return
+        score, _ = self._call(phase, assignment)
+        if score != theirs and not (math.isnan(score) and math.isnan(theirs)):
+            raise RuntimeError(
+                f"{PHASES[phase]} ({plain_name(callback)}) gives {score} in rank "
+                f"{self._work.rank} where another rank gets {theirs}, and it reads "
+                f"other values there{self._cache.differing}: every rank must score "
+                "the same samples, all of them; search with distributed=False where "
+                "each scores its share"
+            )
 
     def _take(self, phase: str, measured: dict[str, float]) -> float:
         self._finished[phase] += 1
@@ -321,3 +360,8 @@ class SimEvaluator:
     def finish(self, assignment: list[int]) -> None:
         """Leaves the simulation at an assignment."""
         self._state.apply(self.precisions("front", assignment))
+
+
+def _key(phase: str, assignment: list[int]) -> str:
+    """Of a piece of work."""
+    return f"{phase} {assignment}"

@@ -7,19 +7,20 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from bokeh.embed import file_html
 from bokeh.models import ColumnDataSource, HoverTool, Range1d
 from bokeh.palettes import Category20
 from bokeh.plotting import figure
-from bokeh.resources import INLINE
 
 from aimetpp import _C
 from aimetpp.amp.quantizer_groups import GroupMembers, build_members
+from aimetpp.amp.report_page import TALLEST, page
 from aimetpp.amp.simulation import Simulation
 from aimetpp.common.files import atomic_write
 
 _NO_GROUP = "#dddddd"
 _PIXELS_PER_LAYER = 46
+_LARGEST_MARK = 17
+_LARGEST_LETTER = 11
 
 
 def write_group_picture(sim: Simulation, path: str | os.PathLike[str]) -> None:
@@ -37,8 +38,8 @@ def write_group_picture(sim: Simulation, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    page = file_html(group_picture(sim), INLINE, "Quantizer groups")
-    atomic_write(path, page)
+    plots = {"groups": group_picture(sim)}
+    atomic_write(path, page("Quantizer groups", ["{{plot groups}}"], plots))
 
 
 def picture_data(sim: Simulation) -> dict[str, Any]:
@@ -64,11 +65,13 @@ def draw_groups(data: dict[str, Any]) -> Any:
     """The figure of what `picture_data` returned."""
     nodes = ColumnDataSource(data["nodes"])
     lowest = max([-y for y in data["nodes"]["y"]] + [0])
+    pixels = min(_PIXELS_PER_LAYER, TALLEST / (1 + lowest))
+    mark = min(_LARGEST_MARK, 0.8 * pixels)
     rightmost = max([*data["nodes"]["x"], 0])
     leftmost = min([*data["nodes"]["x"], 0])
     plot = figure(
         title=f"{data['groups']} quantizer groups",
-        height=int(120 + _PIXELS_PER_LAYER * (1 + lowest)),
+        height=int(120 + pixels * (1 + lowest)),
         sizing_mode="stretch_width",
         # As far as the marks reach, however many there are.
         y_range=Range1d(start=-lowest - 1, end=1),
@@ -85,10 +88,10 @@ def draw_groups(data: dict[str, Any]) -> Any:
         "x",
         "y",
         source=nodes,
-        size=17,
+        size=mark,
         fill_color="fill",
         line_color="rim",
-        line_width=4,
+        line_width=mark / 4,
     )
     plot.text(
         "x",
@@ -97,7 +100,7 @@ def draw_groups(data: dict[str, Any]) -> Any:
         source=nodes,
         x_offset=14,
         text_baseline="middle",
-        text_font_size="11px",
+        text_font_size=f"{min(_LARGEST_LETTER, pixels):.0f}px",
     )
     names = ("name", "op", "output group", "parameter group", "precisions")
     plot.add_tools(

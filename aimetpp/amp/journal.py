@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aimetpp.amp.cache import EvaluationCache
+from aimetpp.amp.rank_values import rank_values
 from aimetpp.common.files import CrewLock, sole_user
 from aimetpp.common.shared_work import SharedWork
 
@@ -34,12 +35,14 @@ def open_journal(
         RuntimeError: another run uses the folder; ranks have different folders, models
             or arguments.
     """
+    texts = rank_values(0 if work is None else work.rank)
     folder = results / ".cache"
     folder.mkdir(exist_ok=True)
     what = f"results_dir {str(results)!r}"
     if work is None:
         with sole_user(folder / "lock", what):
-            with _synced(EvaluationCache(folder, fingerprint, clean_start)) as cache:
+            cache = EvaluationCache(folder, fingerprint, clean_start, None, texts)
+            with _synced(cache):
                 yield cache
         return
     with work.taking_part(), CrewLock(folder / "lock", what) as lock:
@@ -47,13 +50,14 @@ def open_journal(
 
         def open_first() -> str:
             lock.take_first(work.name)
-            mine.append(EvaluationCache(folder, fingerprint, clean_start))
+            mine.append(EvaluationCache(folder, fingerprint, clean_start, None, texts))
             return json.dumps([work.name, mine[0].size()])
 
-        crew, opened_at = json.loads(work.obtain("journal", open_first))
+        crew, size = json.loads(work.obtain("journal", open_first))
         if not mine:
             lock.join(crew)
-            mine.append(EvaluationCache(folder, fingerprint, False, opened_at))
+            opened = (crew, size)
+            mine.append(EvaluationCache(folder, fingerprint, False, opened, texts))
         with _synced(mine[0]) as cache:
             yield cache
 

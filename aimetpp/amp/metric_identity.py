@@ -9,29 +9,55 @@ import functools
 import hashlib
 import types
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from aimetpp.common.defs import CallbackFunc
 
 _MAX_DEPTH = 8
+_LONGEST_TEXT = 60
+_FEW = 20  # entries of an argument that are told apart by name
 _PLAIN = str | bytes | int | float | complex
 _DATA = torch.Tensor | np.ndarray
 
 
-def metric_name(callback: Any) -> str:
-    """A name that changes with what the callback measures.
+@dataclass(frozen=True)
+class MetricIdentity:
+    """What changes with what a callback measures.
 
     It covers code, plain values, tensors, arrays, data sets and data loaders that the
     callback reaches through its arguments, closures, globals and attributes. Not seen
     are the content of files, and plain values in what a callback may change itself:
     attributes that its methods assign, and lists and dicts that it does not get as
     arguments.
+
+    Attributes:
+        name: of the callback, with a hash of all but `values`.
+        values: the plain values, as text, by where they are: "`rank` in evaluate".
     """
-    return f"{plain_name(callback)} {_Digest().of(callback)}"
+
+    name: str
+    values: dict[str, str]
+
+
+def metric_identity(callback: Any) -> MetricIdentity:
+    """The identity of a callback; reads the data that it reaches."""
+    digest = _Digest()
+    name = f"{plain_name(callback)} {digest.of(callback)}"
+    return MetricIdentity(name, digest.values)
+
+
+def merged(first: dict[str, str], second: dict[str, str]) -> dict[str, str]:
+    """The values of both, each of them where they differ."""
+    both = {**second, **first}
+    for place in first.keys() & second.keys():
+        if first[place] != second[place]:
+            both[place] = f"{first[place]}, {second[place]}"
+    return both
 
 
 def plain_name(callback: Any) -> str:
@@ -50,6 +76,7 @@ class _Digest:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._functions: set[int] = set()
+        self.values: dict[str, str] = {}
 
     def of(self, value: Any) -> str:
         self._add(value, 0)
@@ -72,6 +99,28 @@ class _Digest:
             for part in self._parts(value):
                 self._add(part, depth + 1)
 
+    def _add_read(self, name: str, owner: str, value: Any, given: bool = False) -> None:
+        """Feeds in what `owner` reads by a name, or is given as an argument."""
+        several = given and isinstance(value, Mapping | list | tuple)
+        if several and len(value) <= _FEW and name.count("[") < _MAX_DEPTH:
+            pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+            for key, item in sorted(pairs, key=lambda pair: str(pair[0])):
+                self._add_read(f"{name}[{key!r}]", owner, item, given)
+            return
+        if not isinstance(value, _PLAIN):
+            self._hash.update(name.encode())
+            if given:
+                self._add_data(value, 0, given=True)
+            else:
+                self._add(value, 1)
+            return
+        place, text = f"`{name}` in {owner}", repr(value)
+        if len(text) > _LONGEST_TEXT:
+            digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+            text = f"{text[: _LONGEST_TEXT // 2]}... {digest}"
+        # There may be another function of that name.
+        self.values = merged(self.values, {place: text})
+
     def _parts(self, value: Any) -> Iterator[Any]:
         identity = getattr(value, "metric_identity", None)
         if callable(identity) and not isinstance(value, type):
@@ -82,34 +131,59 @@ class _Digest:
             if id(value) in self._functions:  # it calls itself
                 return
             self._functions.add(id(value))
-            yield from (value.__code__, value.__defaults__)
-            yield from _closed_over(value)
-            yield from _globals_read(value)
+            yield value.__code__
+            for name, item in (
+                *_defaults(value),
+                *_closed_over(value),
+                *_globals_read(value),
+            ):
+                self._add_read(name, value.__qualname__, item)
         elif isinstance(value, types.MethodType):
             yield value.__func__
             self._add_attributes(value.__self__)
         elif isinstance(value, CallbackFunc):
             yield value.func
-            self._add_data(value.args, 0, given=True)
+            self._add_read(
+                "args", f"CallbackFunc({plain_name(value)})", value.args, True
+            )
         elif isinstance(value, functools.partial):
             yield value.func
-            self._add_data((value.args, value.keywords), 0, given=True)
+            given: list[tuple[int | str, Any]] = [*enumerate(value.args)]
+            given += value.keywords.items()
+            for key, item in given:
+                self._add_read(str(key), f"partial({plain_name(value)})", item, True)
         elif isinstance(value, DataLoader):
             yield from (value.batch_size, value.dataset)
+            yield value.batch_sampler or value.sampler
+        elif isinstance(value, Sampler):
+            yield from self._sampler_parts(value)
         elif isinstance(value, Dataset):
             yield from _content(value)
         elif callable(value) and not isinstance(value, type | torch.nn.Module):
             yield type(value).__call__
             self._add_attributes(value)
 
+    def _sampler_parts(self, sampler: Any) -> Iterator[Any]:
+        """What tells which samples it takes, but for the data set."""
+        assigned = _assigned_attributes(type(sampler))
+        for name, value in sorted(vars(sampler).items()):
+            if isinstance(value, _PLAIN) and name not in assigned:
+                self._add_read(name, type(sampler).__name__, value)
+            elif isinstance(value, list) and all(isinstance(i, _PLAIN) for i in value):
+                yield tuple(value)
+            elif isinstance(value, _DATA | tuple | Sampler):
+                yield value
+
     def _add_attributes(self, instance: Any) -> None:
         if isinstance(instance, type | torch.nn.Module | types.ModuleType):
             return
         assigned = _assigned_attributes(type(instance))
         for name, value in sorted(getattr(instance, "__dict__", {}).items()):
-            fixed = isinstance(value, _PLAIN) and name not in assigned
-            self._hash.update(name.encode())
-            self._add_data(value, 0, given=fixed)
+            if isinstance(value, _PLAIN) and name not in assigned:
+                self._add_read(name, type(instance).__qualname__, value)
+            else:
+                self._hash.update(name.encode())
+                self._add_data(value, 0)
 
     def _add_data(self, value: Any, depth: int, given: bool = False) -> None:
         """Feeds in the tensors, arrays and loaders of something that may change.
@@ -156,7 +230,16 @@ def _content(dataset: Any) -> Iterator[Any]:
             yield from (name, tuple(value) if plain else value)
 
 
-def _closed_over(function: types.FunctionType) -> Iterator[Any]:
+def _defaults(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """Arguments that a function need not get."""
+    values = function.__defaults__ or ()
+    count = function.__code__.co_argcount
+    names = function.__code__.co_varnames[count - len(values) : count]
+    yield from zip(names, values, strict=True)
+    yield from sorted((function.__kwdefaults__ or {}).items())
+
+
+def _closed_over(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """What a function closes over and does not assign itself."""
     assigned = _names(function.__code__, "STORE_DEREF", "DELETE_DEREF")
     for name, cell in zip(
@@ -164,7 +247,7 @@ def _closed_over(function: types.FunctionType) -> Iterator[Any]:
     ):
         with contextlib.suppress(ValueError):  # a cell without a value yet
             if name not in assigned:
-                yield cell.cell_contents
+                yield name, cell.cell_contents
 
 
 def _assigned_attributes(cls: type) -> set[str]:
@@ -178,7 +261,7 @@ def _assigned_attributes(cls: type) -> set[str]:
     }
 
 
-def _globals_read(function: types.FunctionType) -> Iterator[Any]:
+def _globals_read(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """Data, plain values and functions of its own module that a function names."""
     assigned = _names(function.__code__, "STORE_GLOBAL", "DELETE_GLOBAL")
     for name in sorted(_names(function.__code__, "LOAD_GLOBAL") - assigned):
@@ -188,7 +271,7 @@ def _globals_read(function: types.FunctionType) -> Iterator[Any]:
         if isinstance(value, _PLAIN | _DATA | DataLoader | Dataset | list | dict) or (
             has_identity or (isinstance(value, types.FunctionType) and own)
         ):
-            yield from (name, value)
+            yield name, value
 
 
 def _names(code: types.CodeType, *opnames: str) -> set[str]:

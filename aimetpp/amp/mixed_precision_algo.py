@@ -23,7 +23,7 @@ from aimetpp.amp.arguments import (
     prepare_folder,
     warn_of_infinity,
 )
-from aimetpp.amp.cache import EvaluationCache
+from aimetpp.amp.cache import READ_VALUES, EvaluationCache
 from aimetpp.amp.callbacks import check_callback
 from aimetpp.amp.candidates import as_candidate, parse_candidates
 from aimetpp.amp.collect import collect_result
@@ -40,7 +40,7 @@ from aimetpp.amp.estimate import SearchEstimate, estimate_search
 from aimetpp.amp.evaluation import EvalCallbackFactory
 from aimetpp.amp.evaluator import PHASES, SimEvaluator, SimState
 from aimetpp.amp.journal import open_journal
-from aimetpp.amp.metric_identity import metric_name
+from aimetpp.amp.metric_identity import merged, metric_identity
 from aimetpp.amp.progress import Progress, progress_reporter
 from aimetpp.amp.quantizer_groups import build_members
 from aimetpp.amp.result_files import write_results
@@ -326,6 +326,7 @@ class GreedyMixedPrecisionAlgo:
             session.progress,
             session.evaluator.known,
             session.evaluator.prepare,
+            session.evaluator.metric_names,
         )
 
     def _search_groups(self) -> list[dict[str, Any]]:
@@ -340,12 +341,16 @@ class GreedyMixedPrecisionAlgo:
         ]
 
     def _fingerprint(self, state: SimState) -> dict[str, Any]:
+        first, second = map(
+            metric_identity, (self._callbacks["sensitivity"], self._callbacks["front"])
+        )
         return {
             "model, weights, config or calibration": self._sim.fingerprint(),
             "candidates": self._candidates,
             "supported candidates": self._supported,
-            "phase-1 metric": metric_name(self._callbacks["sensitivity"]),
-            "phase-2 metric": metric_name(self._callbacks["front"]),
+            "phase-1 metric": first.name,
+            "phase-2 metric": second.name,
+            READ_VALUES: merged(first.values, second.values),
             "quantizer groups": [group.to_list() for group in self.groups],
             "precisions outside the groups": {
                 str(index): precision

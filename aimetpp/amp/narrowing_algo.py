@@ -67,4 +67,5 @@ class NarrowingAlgo(GreedyMixedPrecisionAlgo):
             session.progress,
             session.evaluator.known,
             session.evaluator.prepare,
+            session.evaluator.metric_names,
         )

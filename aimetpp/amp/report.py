@@ -25,6 +25,7 @@ from aimetpp.amp.report_plots import draw_curve, draw_sensitivity
 from aimetpp.amp.results import ParetoList
 from aimetpp.amp.simulation import Simulation
 from aimetpp.common.files import atomic_write
+from aimetpp.common.text import distinct_numbers
 
 PAGES = ("pareto_curve.html", "quantizer_group_sensitivity.html", "report.html")
 # Longer tables are in a box that scrolls.
@@ -108,25 +109,24 @@ def _plots(**plots: Any) -> dict[str, Any]:
     return {name: plot for name, plot in plots.items() if plot is not None}
 
 
-def _number(value: float | str, form: str) -> Shown:
-    """An infinite one, which JSON holds as text, is shown as it is."""
-    return Shown(value if isinstance(value, str) else format(value, form))
+def _column(rows: list[Document], key: str) -> list[Shown]:
+    """Numbers of rows; infinite ones are text in JSON."""
+    return [Shown(text) for text in distinct_numbers([float(r[key]) for r in rows])]
 
 
 def _summary(document: Document) -> list[str]:
     summary, points = document["summary"], document["points"]
     chosen = points[document["chosen"]]
+    names = ("fp32_score", "baseline_score", "final_score")
+    full, baseline, final = distinct_numbers([float(summary[name]) for name in names])
     ours = sum(summary["evaluations"].values())
     reference = sum(summary["reference_evaluations"].values())
     rows = [
         ("stopped", summary["stop_reason"]),
-        ("score in full precision", _number(summary["fp32_score"], ".6g")),
-        (
-            "score at the baseline",
-            f"{_number(summary['baseline_score'], '.6g')} ({points[0]['candidate']})",
-        ),
-        ("score of the chosen point", _number(summary["final_score"], ".6g")),
-        ("its relative bit-ops", f"{chosen['cost']:.4f}"),
+        ("score in full precision", full),
+        ("score at the baseline", f"{baseline} ({points[0]['candidate']})"),
+        ("score of the chosen point", final),
+        ("its relative bit-ops", f"{chosen['cost']:.6g}"),
         ("baseline bit-ops per sample", f"{summary['baseline_bit_ops']:,.0f}"),
         ("quantizer groups", str(summary["num_groups"])),
         ("evaluations", f"{ours} (AIMET for the same: up to {reference})"),
@@ -144,18 +144,21 @@ def _curve() -> list[str]:
 
 
 def _points(document: Document) -> str:
+    points = document["points"]
     rows = [
         [
-            Shown(f"{point['cost']:.4f}"),
-            _number(point["score"], ".4f"),
+            cost,
+            score,
             Shown(f"{point['weight_bytes']:,.0f}"),
             Shown(f"{point['activation_bytes']:,.0f}"),
             point["candidate"],
             point["group"],
         ]
-        for point in document["points"]
+        for point, cost, score in zip(
+            points, _column(points, "cost"), _column(points, "score"), strict=True
+        )
     ]
-    classes = ["dominated" if p["dominated"] else "" for p in document["points"]]
+    classes = ["dominated" if point["dominated"] else "" for point in points]
     classes[document["chosen"]] = "chosen"
     head = ("cost", "score", "weight bytes", "activation bytes", "candidate", "group")
     return table(head, rows, classes, long=len(rows) > _LONG)
@@ -167,13 +170,15 @@ def _skipped(document: Document) -> list[str]:
         return []
     rows = [
         [
-            Shown(f"{step['cost']:.4f}"),
-            _number(step["lowest"], ".4f"),
-            _number(step["highest"], ".4f"),
+            *numbers,
             step["candidate"],
             step["group"],
         ]
-        for step in steps
+        for step, *numbers in zip(
+            steps,
+            *(_column(steps, key) for key in ("cost", "lowest", "highest")),
+            strict=True,
+        )
     ]
     head = ("cost", "score from", "to", "candidate", "group")
     summary = f"{len(steps)} points of the walk were not evaluated"
@@ -197,13 +202,8 @@ def _sensitivity_table(document: Document) -> list[str]:
     if not items:
         return []
     rows = [
-        [
-            _number(item["score"], ".4f"),
-            Shown(f"{item['saved']:.2%}"),
-            item["candidate"],
-            item["group"],
-        ]
-        for item in items
+        [score, Shown(f"{item['saved']:.2%}"), item["candidate"], item["group"]]
+        for item, score in zip(items, _column(items, "score"), strict=True)
     ]
     head = ("score", "bit-ops saved", "candidate", "group")
     return [table(head, rows, long=len(rows) > _LONG)]
@@ -298,17 +298,20 @@ def _convert_ops(document: Document) -> list[str]:
 
 
 def _alphas(document: Document) -> str:
+    points = document["alphas"]
     rows = [
         [
             Shown(f"{point['alpha']:.1f}"),
-            _number(point["score"], ".4f"),
+            score,
             Shown(f"{point['convert_cost']:,.0f}"),
-            Shown(f"{point['cost']:.4f}"),
+            cost,
         ]
-        for point in document["alphas"]
+        for point, score, cost in zip(
+            points, _column(points, "score"), _column(points, "cost"), strict=True
+        )
     ]
     chosen = document["summary"]["chosen_alpha"]
-    classes = ["chosen" if p["alpha"] == chosen else "" for p in document["alphas"]]
+    classes = ["chosen" if p["alpha"] == chosen else "" for p in points]
     return table(("alpha", "score", "convert cost", "bit-ops"), rows, classes)
 
 

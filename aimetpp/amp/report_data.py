@@ -151,7 +151,6 @@ def _point(point: ParetoPoint, result: ParetoList) -> Document:
 def _layers(sim: Simulation, baseline: list[str], final: list[str]) -> list[Document]:
     """Of each op with quantizers: what it writes, and its parameters."""
     quantizer_of = sim.placement.quantizer_of_site
-    searched = [precision != "fp32" for precision in baseline]
     layers = []
     for op in sim.graph.ops:
         sites = [site for site in op.output_sites if site >= 0]
@@ -163,7 +162,7 @@ def _layers(sim: Simulation, baseline: list[str], final: list[str]) -> list[Docu
         shown = {
             name: [baseline[index], final[index]]
             for name, index in rows
-            if index >= 0 and searched[index]
+            if index >= 0 and (baseline[index], final[index]) != ("fp32", "fp32")
         }
         if shown:
             layers.append(

@@ -10,6 +10,10 @@ from typing import Any
 from bokeh.embed import components
 from bokeh.resources import INLINE
 
+# Pixels of the tallest plot: browsers draw none of a canvas of more than 32,767, and
+# screens may have two pixels for each of the page's.
+TALLEST = 16_000
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #222; --dim: #666; --line: #ddd;
         --paper: #fff; --shade: #f5f6f8 }

@@ -9,6 +9,8 @@ from bokeh.models import ColumnDataSource, FactorRange, HoverTool
 from bokeh.plotting import figure
 
 from aimetpp.amp.report_data import Document, finite
+from aimetpp.amp.report_page import TALLEST
+from aimetpp.common.text import distinct_numbers
 
 _COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#17becf")
 _GREY = "#9a9a9a"
@@ -29,7 +31,7 @@ def draw_curve(document: Document) -> Any:
         tools=_TOOLS,
         active_scroll=None,
     )
-    points = finite(document["points"])
+    points = finite(_with_texts(document["points"], "cost", "score"))
     front = sorted(
         (point for point in points if not point["dominated"]),
         key=lambda point: point["cost"],
@@ -79,14 +81,24 @@ def _scatter(plot: Any, points: list[Document], color: str, label: str) -> None:
             tooltips=[
                 ("group", "@group"),
                 ("candidate", "@candidate"),
-                ("cost", "@cost{0.0000}"),
-                ("score", "@score{0.0000}"),
+                ("cost", "@cost_text"),
+                ("score", "@score_text"),
                 ("weight bytes", "@weight_bytes{0,0}"),
                 ("activation bytes", "@activation_bytes{0,0}"),
                 ("dominated", "@dominated"),
             ],
         )
     )
+
+
+def _with_texts(rows: list[Document], *keys: str) -> list[Document]:
+    """The rows, and how a number of theirs is written: "score_text"."""
+    texts = [distinct_numbers([float(row[key]) for row in rows]) for key in keys]
+    names = [f"{key}_text" for key in keys]
+    return [
+        {**row, **dict(zip(names, numbers, strict=True))}
+        for row, numbers in zip(rows, zip(*texts, strict=True), strict=True)
+    ]
 
 
 def _line(plot: Any, points: list[Document], **looks: Any) -> None:
@@ -99,7 +111,7 @@ def draw_sensitivity(document: Document) -> Any | None:
 
     The axis follows the scores, which may be negative.
     """
-    items = finite(document["sensitivities"])
+    items = finite(_with_texts(document["sensitivities"], "score"))
     if not items:
         return None
     names = list(dict.fromkeys(item["group"] for item in items))
@@ -109,7 +121,7 @@ def draw_sensitivity(document: Document) -> Any | None:
         x_axis_label="phase-1 score with the group quantized alone",
         x_axis_location="above",
         y_range=FactorRange(factors=[labels[name] for name in names]),
-        height=max(220, (24 if few else 14) * len(names) + 110),
+        height=min(TALLEST, max(220, (24 if few else 14) * len(names) + 110)),
         sizing_mode="stretch_width",
         tools=_TOOLS,
         active_scroll=None,
@@ -134,7 +146,7 @@ def draw_sensitivity(document: Document) -> Any | None:
             tooltips=[
                 ("group", "@group"),
                 ("candidate", "@candidate"),
-                ("score", "@score{0.0000}"),
+                ("score", "@score_text"),
                 ("bit-ops saved", "@saved{0.00%}"),
             ]
         )

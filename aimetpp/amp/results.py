@@ -10,6 +10,7 @@ from typing import Any
 
 from aimetpp.amp.candidates import candidate_text
 from aimetpp.amp.quantizer_groups import NamedGroup
+from aimetpp.common.text import distinct_numbers
 
 
 @dataclass(frozen=True)
@@ -256,26 +257,28 @@ def format_pareto_table(result: ParetoList) -> str:
     Memory is in bytes: of the parameters, and of the activations of a sample that are
     written and read. "*" marks the chosen point, "d" dominated ones.
     """
-    names = {id(point): point_name(point, result) for point in result.points}
-    width = max([len(name) for name in names.values()] + [5])
-    lines = [
-        f"   {'cost':>8}  {'score':>10}  {'weights':>13}  {'activations':>13}  "
-        f"{'group':<{width}}  candidate"
-    ]
-    for point in result.points:
-        chosen = point is result.chosen or (
-            result.chosen is None and point is result.points[0]
+    points = result.points
+    full, *scores = distinct_numbers([result.fp32_score, *(p.score for p in points)])
+    costs = distinct_numbers([point.cost for point in points])
+    rows = [["", "cost", "score", "weights", "activations", "group", "candidate"]]
+    for point, cost, score in zip(points, costs, scores, strict=True):
+        chosen = point is (result.chosen or points[0])
+        rows.append(
+            [
+                ("*" if chosen else " ") + ("d" if point.dominated else " "),
+                cost,
+                score,
+                f"{point.weight_bytes:,.0f}",
+                f"{point.activation_bytes:,.0f}",
+                point_name(point, result),
+                point_candidate(point, result),
+            ]
         )
-        mark = ("*" if chosen else " ") + ("d" if point.dominated else " ")
-        lines.append(
-            f"{mark} {point.cost:8.4f}  {point.score:10.4f}  "
-            f"{point.weight_bytes:13,.0f}  {point.activation_bytes:13,.0f}  "
-            f"{names[id(point)]:<{width}}  {point_candidate(point, result)}".rstrip()
-        )
+    lines = _aligned(rows, "<>>>><<")
     if result.skipped:
         lines.append(f"   {len(result.skipped)} points of the walk were not evaluated")
     lines.append(
-        f"* chosen, d dominated; full precision scores {result.fp32_score:.4f}; "
+        f"* chosen, d dominated; full precision scores {full}; "
         f"{result.stop_reason}; {result.evaluations} evaluations "
         f"(AIMET: up to {sum(result.summary.reference_evaluations.values())})"
     )
@@ -284,14 +287,26 @@ def format_pareto_table(result: ParetoList) -> str:
 
 def format_alpha_table(result: ParetoList) -> str:
     """Phase 3 as text; "*" marks the chosen alpha."""
-    lines = [f"   {'alpha':>5}  {'score':>10}  {'convert cost':>14}  {'bit-ops':>8}"]
-    for point in result.alphas:
-        mark = "*" if point.alpha == result.summary.chosen_alpha else " "
-        lines.append(
-            f"{mark}  {point.alpha:5.1f}  {point.score:10.4f}  "
-            f"{point.convert_cost:14,.0f}  {point.cost:8.4f}"
-        )
-    return "\n".join(lines)
+    scores = distinct_numbers([point.score for point in result.alphas])
+    costs = distinct_numbers([point.cost for point in result.alphas])
+    rows = [["", "alpha", "score", "convert cost", "bit-ops"]]
+    for point, score, cost in zip(result.alphas, scores, costs, strict=True):
+        mark = "*" if point.alpha == result.summary.chosen_alpha else ""
+        convert_cost = f"{point.convert_cost:,.0f}"
+        rows.append([mark, f"{point.alpha:.1f}", score, convert_cost, cost])
+    return "\n".join(_aligned(rows, "<>>>>"))
+
+
+def _aligned(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
+    """Lines of columns; `sides` says by "<" or ">" where each one's text is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:{side}{width}}"
+            for cell, side, width in zip(row, sides, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def with_phase3_points(
@@ -329,13 +344,12 @@ def format_sensitivity_table(result: ParetoList) -> str:
     """Phase 1 as text, the least sensitive first."""
     if not result.sensitivities:
         return f"no sensitivities: {result.stop_reason}"
-    width = max(len(str(item.group)) for item in result.sensitivities)
-    lines = [f"{'score':>10}  {'bit-ops saved':>13}  {'group':<{width}}  candidate"]
-    base = result.summary.baseline_cost
-    for item in result.sensitivities:
+    items, base = result.sensitivities, result.summary.baseline_cost
+    rows = [["score", "bit-ops saved", "group", "candidate"]]
+    for item, score in zip(
+        items, distinct_numbers([item.score for item in items]), strict=True
+    ):
         share = item.bit_ops_reduction / base if base else 0
-        lines.append(
-            f"{item.score:10.4f}  {share:13.2%}  {item.group!s:<{width}}  "
-            f"{candidate_text(item.candidate)}"
-        )
-    return "\n".join(lines)
+        candidate = candidate_text(item.candidate)
+        rows.append([score, f"{share:.2%}", str(item.group), candidate])
+    return "\n".join(_aligned(rows, ">><<"))

@@ -4,10 +4,16 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_ALGORITHMS = ("BruteForce", "Interpolation", "Binary")
+from aimetpp.common.amp.utils import AMPSearchAlgo
+
+if TYPE_CHECKING:
+    from aimetpp.amp.mixed_precision_algo import GreedyMixedPrecisionAlgo
+    from aimetpp.quantsim import QuantizationSimModel
 
 
 def add_amp(commands: Any) -> None:
@@ -53,11 +59,13 @@ def add_amp(commands: Any) -> None:
     )
     parser.add_argument(
         "--allowed-drop",
-        type=float,
+        type=_drop,
         help="of the score that EVALUATE gives full precision (default: none, the "
         "whole curve)",
     )
-    parser.add_argument("--algorithm", choices=_ALGORITHMS, default="Binary")
+    parser.add_argument(
+        "--algorithm", choices=[algo.name for algo in AMPSearchAlgo], default="Binary"
+    )
     parser.add_argument(
         "--max-evaluations", type=int, help="most points of the curve to evaluate"
     )
@@ -101,22 +109,63 @@ def _candidate(text: str) -> tuple[str, str]:
     return names[0], names[1]
 
 
+def _drop(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"must be a number from 0, got {text!r}")
+    return value
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    from aimetpp.amp.results import format_alpha_table, format_pareto_table
+    from aimetpp.common.shared_work import process_group_size
+
+    sim, algo = _load(arguments)
+    folder = Path(arguments.results_dir)
+    question = arguments.allowed_drop, AMPSearchAlgo[arguments.algorithm]
+    try:
+        if arguments.estimate:
+            print(algo.estimate(*question))
+            return 0
+        result = algo.run(*question)
+    except RuntimeError as error:  # a score that is NaN, a folder in use
+        raise ValueError(str(error)) from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; the same command goes on with the scores in {folder}"
+            + (", without --clean-start" if arguments.clean_start else "")
+        ) from None
+    if process_group_size() > 1 and os.environ.get("RANK", "0") != "0":
+        return 0  # all ranks have the same result
+    print(format_pareto_table(result))
+    if result.alphas:
+        print(format_alpha_table(result))
+    sim.save_precision_profile(folder / "precision_profile.json")
+    print(f"written to {folder}: report.html, precision_profile.json and others")
+    return 0
+
+
+def _load(
+    arguments: argparse.Namespace,
+) -> tuple[QuantizationSimModel, GreedyMixedPrecisionAlgo]:
     from aimetpp.amp.mixed_precision_algo import GreedyMixedPrecisionAlgo
-    from aimetpp.amp.results import format_pareto_table
-    from aimetpp.commands.user_code import load_function, load_simulation
-    from aimetpp.common.amp.utils import AMPSearchAlgo
+    from aimetpp.commands.user_code import load_function_of_model, load_simulation
 
     sim = load_simulation(arguments.model, arguments.config)
-    evaluate = load_function(arguments.evaluate)
-    score_alone = arguments.sensitivity or arguments.evaluate
-    calibrate = arguments.calibrate and load_function(arguments.calibrate)
+    evaluate = load_function_of_model(arguments.evaluate)
+    sensitivity = evaluate
+    if arguments.sensitivity is not None:
+        sensitivity = load_function_of_model(arguments.sensitivity)
+    calibrate = arguments.calibrate and load_function_of_model(arguments.calibrate)
     try:
         algo = GreedyMixedPrecisionAlgo(
             sim,
             None,
             arguments.candidates,
-            load_function(score_alone),
+            sensitivity,
             evaluate,
             arguments.results_dir,
             arguments.clean_start,
@@ -125,13 +174,5 @@ def _run(arguments: argparse.Namespace) -> int:
             max_evaluations=arguments.max_evaluations,
         )
     except RuntimeError as error:  # not calibrated
-        raise ValueError(str(error)) from error
-    question = arguments.allowed_drop, AMPSearchAlgo[arguments.algorithm]
-    if arguments.estimate:
-        print(algo.estimate(*question))
-        return 0
-    print(format_pareto_table(algo.run(*question)))
-    folder = Path(arguments.results_dir)
-    sim.save_precision_profile(folder / "precision_profile.json")
-    print(f"written to {folder}: report.html, precision_profile.json and others")
-    return 0
+        raise ValueError(f"{error} (--calibrate FUNCTION)") from error
+    return sim, algo

@@ -11,9 +11,9 @@ import inspect
 import os
 import sys
 import traceback
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -28,7 +28,8 @@ def load_function(name: str) -> Callable[..., Any]:
     its own imports work.
 
     Raises:
-        ValueError: not such a name, or no such function.
+        ValueError: not such a name, no such function, or the file or module raises an
+            exception.
         FileNotFoundError: no such file.
         ModuleNotFoundError: no such module.
     """
@@ -62,37 +63,78 @@ def call_function(name: str) -> Any:
     """What the function that `name` names returns, called without arguments.
 
     Raises:
-        ValueError: it needs arguments, or raises a ValueError or an OSError, which the
-            message places; and as `load_function`.
+        ValueError: it needs arguments, or raises an exception, which the message
+            places; and as `load_function`.
         FileNotFoundError, ModuleNotFoundError: as `load_function`.
     """
     function = load_function(name)
+    _check_arguments(name, function, 0)
+    with _located(name, _file_of(function)):
+        return function()
+
+
+def load_function_of_model(name: str) -> Callable[[Any], Any]:
+    """The function of the model that `name` names. Its exceptions are ValueErrors that
+    say where they came from.
+
+    Raises:
+        ValueError: it cannot be called with one argument; and as `load_function`.
+        FileNotFoundError, ModuleNotFoundError: as `load_function`.
+    """
+    function = load_function(name)
+    if not isinstance(function, types.FunctionType):
+        return function  # such as a metric of EvalCallbackFactory
+    _check_arguments(name, function, 1)
+    return _FunctionOfModel(name, function)
+
+
+class _FunctionOfModel:
+    """As the user's function, but for its exceptions."""
+
+    def __init__(self, name: str, function: types.FunctionType) -> None:
+        self.metric = name  # what errors call it
+        self._function = function
+
+    def metric_identity(self) -> tuple[Any, ...]:
+        return (self._function,)
+
+    def __call__(self, model: Any) -> Any:
+        with _located(self.metric, _file_of(self._function)):
+            return self._function(model)
+
+
+def _check_arguments(name: str, function: Callable[..., Any], number: int) -> None:
     try:
         signature = inspect.signature(function)
     except ValueError:  # a builtin without one
-        return function()
-    code = getattr(inspect.unwrap(function), "__code__", None)
+        return
     try:
-        signature.bind()
+        signature.bind(*[None] * number)
     except TypeError as error:
-        raise ValueError(f"{name} must need no arguments: {error}") from None
-    with _located(name, code.co_filename if code else ""):
-        return function()
+        wanted = "need no arguments" if number == 0 else "take one argument, the model"
+        raise ValueError(f"{name} must {wanted}: {error}") from None
+
+
+def _file_of(function: Callable[..., Any]) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code.co_filename if code else ""
 
 
 @contextlib.contextmanager
 def _located(what: str, file: str) -> Iterator[None]:
-    """Errors that the command line prints as one sentence say where in `file` they
-    came from; the others have a traceback.
+    """Exceptions become ValueErrors that say where in `file` they came from: one
+    sentence on the command line.
     """
     try:
         yield
-    except (OSError, ValueError) as error:
+    except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        place = [frame for frame in frames if frame.filename == file] or frames
+        last = ([frame for frame in frames if frame.filename == file] or frames)[-1]
+        place, text = f"{last.filename}:{last.lineno}", str(error)
+        if isinstance(error, SyntaxError):  # of a file, which has no frame
+            place, text = f"{error.filename}:{error.lineno}", error.msg
         raise ValueError(
-            f"{what} raised {type(error).__name__} at "
-            f"{place[-1].filename}:{place[-1].lineno}: {error}"
+            f"{what} raised {type(error).__name__} at {place}: {text}"
         ) from error
 
 
@@ -107,8 +149,9 @@ def load_simulation(
         config_file: for the pair; None: the default config.
 
     Raises:
-        ValueError: it returns something else, or a simulation, which has its config,
-            together with `config_file`; else as `load_function`.
+        ValueError: it returns something else, a model that cannot be traced, or a
+            simulation, which has its config, together with `config_file`; else as
+            `load_function`.
         FileNotFoundError: no such file or config.
         ModuleNotFoundError: no such module.
     """
@@ -126,7 +169,12 @@ def load_simulation(
         and isinstance(made[0], torch.nn.Module)
     ):
         model, dummy_input = made
-        return QuantizationSimModel(model.eval(), dummy_input, config_file=config_file)
+        try:
+            return QuantizationSimModel(
+                model.eval(), dummy_input, config_file=config_file
+            )
+        except RuntimeError as error:  # the model does not take this input
+            raise ValueError(f"{name}: {error}") from error
     raise ValueError(
         f"{name} must return a QuantizationSimModel or (model, dummy_input), got "
         f"{type(made).__name__}"
@@ -134,7 +182,7 @@ def load_simulation(
 
 
 @functools.cache  # several functions of one file: it runs once
-def _load_file(path: Path) -> ModuleType:
+def _load_file(path: Path) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -149,9 +197,12 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def _load_module(name: str) -> ModuleType:
+def _load_module(name: str) -> types.ModuleType:
     _put_on_path(Path.cwd())
-    return importlib.import_module(name)
+    if importlib.util.find_spec(name) is None:
+        raise ModuleNotFoundError(f"no module {name!r}")
+    with _located(name, ""):
+        return importlib.import_module(name)
 
 
 def _put_on_path(folder: Path) -> None:

@@ -100,7 +100,7 @@ class SharedWork:
         Raises:
             Exception: as in `obtain`.
         """
-        names = [hashlib.sha256(key.encode()).hexdigest()[:24] for key in keys]
+        names = [_short(key) for key in keys]
         pending = list(range(len(keys)))
         while pending:
             before = len(pending)
@@ -113,6 +113,19 @@ class SharedWork:
                     yield index, value
             if len(pending) == before:
                 self._pause()
+
+    def await_other(self, key: str, name: str) -> None:
+        """Waits until a piece is published, or the process of that `name`, which will
+        claim it if nobody else does, is gone.
+
+        Raises:
+            RuntimeError: the store is gone.
+        """
+        digest = _short(key)
+        while self._published(digest) is None and self._is_alive(name):
+            if self._ask("check", [f"left/{name}"]):
+                return
+            self._pause()
 
     def exchange(self, key: str, value: str) -> list[str]:
         """What each rank gives under a key, by rank; waits for all of them.
@@ -215,6 +228,10 @@ class SharedWork:
                 f"rank {self.rank}: the store of the process group does not answer; "
                 f"the process that holds it is probably gone ({error})"
             ) from error
+
+
+def _short(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
 def process_group_size() -> int:

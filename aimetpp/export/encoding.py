@@ -55,7 +55,7 @@ class Encoding:
         """The encoding of `quantizer`, which stands at `site`.
 
         Raises:
-            RuntimeError: it has not been calibrated.
+            RuntimeError: it has not been calibrated, or its step is negative.
             ValueError: a quantizer that no file format here has.
         """
         assert isinstance(quantizer, QuantizerBase)
@@ -72,6 +72,12 @@ class Encoding:
             raise RuntimeError(
                 f"the quantizer of {site!r} has no encoding: run "
                 "sim.compute_encodings(...) with data that reaches it before exporting"
+            )
+        if quantizer.is_crossed():
+            raise RuntimeError(
+                f"the quantizer of {site!r} has a negative step, because training has "
+                "moved the ends of its range past each other: call sim.order_ranges(), "
+                "and train ranges at a lower rate"
             )
         qmin, qmax = quantizer.grid.tolist()
         return cls(

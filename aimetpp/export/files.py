@@ -31,6 +31,16 @@ def require_writable_folder(folder: Path) -> None:
         ) from error
 
 
+def require_writable_file(path: Path) -> None:
+    """Makes sure that `path` is the name of a file, which need not exist.
+
+    Raises:
+        OSError: an empty path, or a folder.
+    """
+    if not is_special(path):
+        replaceable("" if path == Path() else path)
+
+
 def write_together(files: Mapping[Path, str | bytes]) -> None:
     """Writes all files, or changes none where one cannot be written.
 

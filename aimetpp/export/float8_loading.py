@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 import torch
 
 from aimetpp.export.leaves import Leaf
-from aimetpp.quantization import FloatQuantizeDequantize
+from aimetpp.quantization import FloatQuantizeDequantize, QuantizeDequantize
 
 if TYPE_CHECKING:
-    from aimetpp.quantsim import QuantizationSimModel
+    from aimetpp.export.loading import Targets
 
 
 def check_float8(
-    sim: QuantizationSimModel,
+    targets: Targets,
     leaves: Mapping[str, Leaf],
     quantizers: Mapping[str, set[int]],
 ) -> None:
     """Whether the 8-bit floats among the encodings can be given to quantizers.
 
     Args:
-        sim: a simulation.
+        targets: the quantizers that can be given encodings.
         leaves: encodings by name.
-        quantizers: indices in the placement by name.
+        quantizers: numbers of quantizers by name.
 
     Raises:
         RuntimeError: a wrong number of channels.
@@ -33,8 +33,13 @@ def check_float8(
     for key, leaf in leaves.items():
         if not leaf.float_scale:
             continue
-        for index in quantizers[key]:
-            channels = sim._bank.entries[index].integer.min.numel()
+        for number in quantizers[key]:
+            quantizer = targets.quantizer(number)
+            if isinstance(quantizer, QuantizeDequantize):
+                channels = quantizer.min.numel()
+            else:  # a user's, whose precision apply_leaves checks
+                scale = getattr(quantizer, "scale", None)
+                channels = 1 if scale is None else scale.numel()
             if len(leaf.float_scale) != channels:
                 raise RuntimeError(
                     f"load_encodings: {key} has {channels} channels, the file has "
@@ -43,7 +48,7 @@ def check_float8(
 
 
 def load_float8(
-    sim: QuantizationSimModel,
+    targets: Targets,
     leaves: Mapping[str, Leaf],
     quantizers: Mapping[str, set[int]],
     allow_overwrite: bool,
@@ -54,17 +59,22 @@ def load_float8(
     kept too, so that another precision starts from it.
 
     Args:
-        sim: a simulation.
+        targets: the quantizers that can be given encodings.
         leaves: encodings by name.
-        quantizers: indices in the placement by name.
+        quantizers: numbers of quantizers by name.
         allow_overwrite: whether calibration may change what was loaded.
     """
     for key, leaf in leaves.items():
         if not leaf.float_scale:
             continue
         scale = torch.tensor(leaf.float_scale)
-        for index in quantizers[key]:
-            entry = sim._bank.entries[index]
+        for number in quantizers[key]:
+            own = targets.own_at(number)
+            if own is not None:
+                assert isinstance(own, FloatQuantizeDequantize)
+                own.set_scale(scale)
+                continue
+            entry = targets.entry(number)
             made, integer = entry.current(), entry.integer
             assert isinstance(made, FloatQuantizeDequantize)
             largest = (scale.double() * made.largest).float()

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Encodings files of all versions, read: one entry per tensor."""
+"""Encodings files of all versions, read and checked: one entry per tensor."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from aimetpp.common.defs import QuantizationDataType
+from aimetpp.common.precision import Precision
 
 VERSIONS = ("0.6.1", "1.0.0", "2.0.0")
 DEFAULT_VERSION = "1.0.0"
@@ -19,6 +23,8 @@ _SCALES_OF_SCALES = ("per_block_int_scale", "compressed_bw")
 # The 8-bit floats by exponent and mantissa bits, and by ONNX's name.
 _FLOAT8: dict[tuple[Any, Any], str] = {(4, 3): "fp8_e4m3", (5, 2): "fp8_e5m2"}
 _FLOAT8_NAMES = {"float8e4m3fn": "fp8_e4m3", "float8e5m2": "fp8_e5m2"}
+# Of version 1.0.0.
+_EXTENTS = ("PER_TENSOR", "PER_CHANNEL", "PER_BLOCK")
 
 
 def check_version(version: str | None) -> str:
@@ -48,6 +54,10 @@ class Leaf:
             starts at its lowest integer (negated ONNX zero points), -127 or -128.
         signed: see `offset`.
         float_scale: of the 8-bit floats, one per range.
+        axis: of the ranges, where the file says so.
+
+    Raises:
+        ValueError: numbers that no quantizer has.
     """
 
     precision: str
@@ -56,6 +66,22 @@ class Leaf:
     offset: tuple[int, ...] = ()
     signed: bool = False
     float_scale: tuple[float, ...] = ()
+    axis: int | None = None
+
+    def __post_init__(self) -> None:
+        precision = Precision.parse(self.precision)
+        if precision.data_type != QuantizationDataType.int:
+            return
+        if len(self.scale) != len(self.offset) or not self.scale:
+            raise ValueError(f"{len(self.scale)} scales, {len(self.offset)} offsets")
+        scales = np.array(self.scale, dtype=np.float32)
+        if not (np.isfinite(scales) & (scales > 0)).all():
+            raise ValueError("a scale that is no positive float32 number")
+        lowest = 1 - 2**precision.bitwidth
+        for given, offset in zip(self.offset, self.offset_from(0), strict=True):
+            if not lowest <= offset <= 0:
+                number = f"zero point {-given}" if self.signed else f"offset {given}"
+                raise ValueError(f"zero is not on the grid: {number}")
 
     def offset_from(self, lowest: int) -> tuple[int, ...]:
         """Offsets of a grid that starts at 0, where the quantizer's starts at `lowest`
@@ -63,7 +89,7 @@ class Leaf:
         """
         if not self.signed:
             return self.offset
-        start = min(lowest, 0) or -(2 ** (int(self.precision[3:]) - 1))
+        start = min(lowest, 0) or -(2 ** (Precision.parse(self.precision).bitwidth - 1))
         return tuple(offset + start for offset in self.offset)
 
 
@@ -96,8 +122,8 @@ def read_encodings(source: Mapping[str, Any] | str | os.PathLike[str]) -> Encodi
     where, content = _content(source)
     if not isinstance(content, Mapping):
         raise ValueError(f"load_encodings: {where} is not an encodings file")
-    version = content.get("version")
-    if isinstance(version, str) and version not in VERSIONS:
+    version = content.get("version", VERSIONS[0])
+    if version not in VERSIONS:
         raise ValueError(
             f"load_encodings: {where} must be of version {', '.join(VERSIONS)}, got "
             f"{version!r}"
@@ -110,23 +136,33 @@ def read_encodings(source: Mapping[str, Any] | str | os.PathLike[str]) -> Encodi
 
 def _read(content: Mapping[str, Any], where: str) -> EncodingsFile:
     if "encodings" in content:
-        leaves = dict(_named_leaves(content["encodings"], _leaf_2_0_0, where))
-        return EncodingsFile(leaves, None, by_tensor=True)
+        leaves = _named_leaves(content["encodings"], _leaf_2_0_0, where)
+        return EncodingsFile(_by_name(leaves, where), None, by_tensor=True)
     sections = ("activation_encodings", "param_encodings")
     if "version" not in content and not any(s in content for s in sections):
         content = {"param_encodings": content}
     activations, params = (content.get(section, {}) for section in sections)
     if isinstance(activations, list) or isinstance(params, list):
-        first = dict(_named_leaves(activations or [], _leaf_1_0_0, where))
-        second = dict(_named_leaves(params or [], _leaf_1_0_0, where))
-        return EncodingsFile({**first, **second}, frozenset(second), by_tensor=True)
+        first = [*_named_leaves(activations or [], _leaf_1_0_0, where)]
+        second = [*_named_leaves(params or [], _leaf_1_0_0, where)]
+        names = frozenset(name for name, _ in second)
+        return EncodingsFile(_by_name([*first, *second], where), names, by_tensor=True)
     if not isinstance(activations, Mapping) or not isinstance(params, Mapping):
         raise ValueError(f"load_encodings: {where} has sections of an unknown kind")
     by_tensor = any(isinstance(entry, list) for entry in activations.values())
     flat = activations if by_tensor else dict(_by_module(activations, where))
-    entries = {**flat, **params}
-    leaves = {n: _leaf(n, e, _leaf_0_6_1, where) for n, e in entries.items()}
-    return EncodingsFile(leaves, frozenset(params), by_tensor)
+    entries = [*flat.items(), *params.items()]
+    leaves = [(n, _leaf(n, e, _leaf_0_6_1, where)) for n, e in entries]
+    return EncodingsFile(_by_name(leaves, where), frozenset(params), by_tensor)
+
+
+def _by_name(leaves: Iterable[tuple[str, Leaf]], where: str) -> dict[str, Leaf]:
+    found: dict[str, Leaf] = {}
+    for name, leaf in leaves:
+        if name in found:
+            raise ValueError(f"load_encodings: {where} has two entries named {name!r}")
+        found[name] = leaf
+    return found
 
 
 def _content(source: Any) -> tuple[str, Any]:
@@ -140,9 +176,18 @@ def _content(source: Any) -> tuple[str, Any]:
         )
     where = os.fspath(source)
     try:
-        return where, json.loads(Path(where).read_text(encoding="utf-8"))
+        text = Path(where).read_text(encoding="utf-8")
+        return where, json.loads(text, object_pairs_hook=_without_repeats)
     except ValueError as error:
         raise ValueError(f"load_encodings: {where} is not JSON: {error}") from error
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = Counter(name for name, _ in pairs)
+        raise ValueError(f"two entries named {names.most_common(1)[0][0]!r}")
+    return content
 
 
 def _by_module(activations: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
@@ -188,6 +233,18 @@ def _leaf(name: str, entry: Any, parse: Any, where: str) -> Leaf:
         ) from error
 
 
+def _whole(number: Any) -> int:
+    if isinstance(number, bool) or int(number) != float(number):
+        raise ValueError(f"{number!r} is no whole number")
+    return int(number)
+
+
+def _is_float(kind: Any) -> bool:
+    if kind not in ("int", "float", "INT", "FLOAT"):
+        raise ValueError(f"dtype {kind!r}")
+    return bool(kind.lower() == "float")
+
+
 def _float_leaf(entry: Mapping[str, Any], bits: int, scales: Iterable[Any]) -> Leaf:
     """Raises ValueError for a float of which scales say nothing or too little."""
     if bits != 8:
@@ -207,26 +264,34 @@ def _float_leaf(entry: Mapping[str, Any], bits: int, scales: Iterable[Any]) -> L
 def _leaf_0_6_1(entry: Any) -> Leaf:
     channels = entry if isinstance(entry, list) else [entry]
     first = channels[0]
-    bits = int(first["bitwidth"])
-    if first["dtype"] == "float":
+    for key in ("bitwidth", "dtype", "is_symmetric"):
+        if any(channel.get(key) != first.get(key) for channel in channels):
+            raise ValueError(f"channels with different {key}")
+    bits = _whole(first["bitwidth"])
+    if _is_float(first["dtype"]):
         return _float_leaf(first, bits, [c["scale"] for c in channels if "scale" in c])
     return Leaf(
         precision=f"int{bits}",
-        symmetric=str(first["is_symmetric"]) == "True",
+        symmetric={"True": True, "False": False}[str(first["is_symmetric"])],
         scale=tuple(float(channel["scale"]) for channel in channels),
-        offset=tuple(int(channel["offset"]) for channel in channels),
+        offset=tuple(_whole(channel["offset"]) for channel in channels),
     )
 
 
 def _leaf_1_0_0(entry: Mapping[str, Any]) -> Leaf:
-    bits = int(entry["bw"])
-    if entry["dtype"] == "FLOAT":
+    bits = _whole(entry["bw"])
+    if _is_float(entry["dtype"]):
         return _float_leaf(entry, bits, entry.get("scale", []))
+    extent = entry.get("enc_type", "PER_CHANNEL")
+    if extent not in _EXTENTS:
+        raise ValueError(f"enc_type {extent!r}, not one of {', '.join(_EXTENTS)}")
+    if extent == "PER_TENSOR" and len(entry["scale"]) > 1:
+        raise ValueError(f"PER_TENSOR with {len(entry['scale'])} scales")
     return Leaf(
         precision=f"int{bits}",
         symmetric=bool(entry["is_sym"]),
         scale=tuple(map(float, entry["scale"])),
-        offset=tuple(map(int, entry["offset"])),
+        offset=tuple(map(_whole, entry["offset"])),
     )
 
 
@@ -246,6 +311,7 @@ def _leaf_2_0_0(entry: Mapping[str, Any]) -> Leaf:
         precision=f"int{bits}",
         symmetric=is_signed and not any(zero_point),
         scale=tuple(map(float, scale)),
-        offset=tuple(-int(zero) for zero in zero_point),
+        offset=tuple(-_whole(zero) for zero in zero_point),
         signed=is_signed,
+        axis=None if "block_size" in entry else entry.get("axis"),
     )

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,11 @@ from aimetpp.export.encodings import (
     to_json,
 )
 from aimetpp.export.external_data import fits_one_file, onnx_bytes
-from aimetpp.export.files import require_writable_folder, write_together
+from aimetpp.export.files import (
+    require_writable_file,
+    require_writable_folder,
+    write_together,
+)
 from aimetpp.export.integer_types import raise_opset, required_opset
 from aimetpp.export.qdq import (
     MARKER_DOMAIN,
@@ -44,6 +47,7 @@ from aimetpp.export.qdq import (
     QdqResult,
     insert_qdq,
 )
+from aimetpp.export.symbolics import missing_ops, registered, unknown_ops_explained
 
 if TYPE_CHECKING:
     from aimetpp.quantsim import QuantizationSimModel
@@ -91,7 +95,7 @@ def build_qdq_model(
         input_names: of the flattened tensors in order; by default the forward's
             argument names.
         output_names: the same; by default "output", or "output_0", "output_1", ...
-        dynamic_axes: as `torch.onnx.export` has it.
+        dynamic_axes: as `torch.onnx.export` has it; an unknown name is an error.
         dynamic_batch: makes axis 0 of every input and output dynamic.
         export_int32_bias: False leaves biases in float; otherwise they are 32-bit
             integers in steps of input scale x weight scale, and have encodings in
@@ -146,6 +150,7 @@ def export_with_markers(
     quantizers stand that are off, too.
     """
     signature = _Signature.of(sim, args, input_names, output_names)
+    signature.check_names(dynamic_axes or {})
     if dynamic_batch:
         batch_axes = {name: {0: "batch"} for name in signature.batched}
         dynamic_axes = {**batch_axes, **dict(dynamic_axes or {})}
@@ -211,6 +216,16 @@ class _Signature:
         batched = [name for name, tensor in every if tensor.dim() > 0]
         return cls(args, kwargs, chosen_inputs, chosen_outputs, batched)
 
+    def check_names(self, axes: Mapping[str, Any]) -> None:
+        """Raises a ValueError for dynamic axes of what is no input and no output."""
+        known = [*self.input_names, *self.output_names]
+        unknown = [name for name in axes if name not in known]
+        if unknown:
+            raise ValueError(
+                f"dynamic_axes: {', '.join(unknown)} must be among the inputs and "
+                f"outputs, which are {', '.join(known)}"
+            )
+
 
 def _free_name(wanted: str, taken: list[str]) -> str:
     return wanted if wanted not in taken else _free_name(f"{wanted}_", taken)
@@ -226,24 +241,15 @@ def _chosen_names(what: str, given: list[str] | None, default: list[str]) -> lis
     return list(given)
 
 
-@contextmanager
-def _marker_symbolic(opset: int) -> Iterator[None]:
-    """Within the context the exporter writes the site op as a marker node."""
-
-    def symbolic(g: Any, x: Any, site: Any) -> Any:
-        output = g.op(
-            f"{MARKER_DOMAIN}::{MARKER_OP}",
-            x,
-            id_i=symbolic_helper._maybe_get_const(site, "i"),
-            dtype_s=x.type().scalarType(),
-        )
-        return output.setType(x.type())
-
-    torch.onnx.register_custom_op_symbolic("aimetpp::site", symbolic, opset)
-    try:
-        yield
-    finally:
-        torch.onnx.unregister_custom_op_symbolic("aimetpp::site", opset)
+def _marker(g: Any, x: Any, site: Any) -> Any:
+    """What the exporter writes for the site op."""
+    output = g.op(
+        f"{MARKER_DOMAIN}::{MARKER_OP}",
+        x,
+        id_i=symbolic_helper._maybe_get_const(site, "i"),
+        dtype_s=x.type().scalarType(),
+    )
+    return output.setType(x.type())
 
 
 def _run_exporter(
@@ -256,7 +262,9 @@ def _run_exporter(
         eval_mode(sim.model),
         sim.marker_mode(off_too),
         flat_forward(sim.model, signature.args, signature.kwargs) as tensors,
-        _marker_symbolic(opset),
+        registered("aimetpp::site", _marker, opset),
+        missing_ops(opset),
+        unknown_ops_explained(sim.graph),
     ):
         warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
         warnings.simplefilter("ignore", category=DeprecationWarning)
@@ -300,6 +308,7 @@ def export_onnx(
     target = Path(f)
     version = check_version(encoding_version)
     require_writable_folder(target.parent)
+    require_writable_file(target)
     exported = build_qdq_model(sim, args, **options)
     write_together(onnx_files(sim, exported, target, version))
 
@@ -310,9 +319,13 @@ def onnx_files(
     target: Path,
     version: str,
     encodings_path: Path | None = None,
+    with_model: bool = True,
 ) -> dict[Path, str | bytes]:
     """Contents of the ONNX file, of the file with its weights where it is too large for
     one, and of its encodings file, by path.
+
+    Raises:
+        ValueError: the ONNX file and its encodings would be one file.
     """
     content = document(
         exported.tensors.activations,
@@ -320,12 +333,18 @@ def onnx_files(
         FileHeader.of(sim),
         version,
     )
-    data_path = target.with_name(f"{target.name}.data")
-    model, data = onnx_bytes(exported.model, data_path.name)
-    files: dict[Path, str | bytes] = {target: model}
-    if data:
-        files[data_path] = data
-    files[encodings_path or target.with_suffix(".encodings")] = to_json(content)
+    encodings_path = encodings_path or target.with_suffix(".encodings")
+    if encodings_path == target:
+        raise ValueError(
+            f"ONNX export: {os.fspath(target)} is the name of the encodings file; the "
+            "model's needs another suffix, such as .onnx"
+        )
+    files: dict[Path, str | bytes] = {encodings_path: to_json(content)}
+    if with_model:
+        data_path = target.with_name(f"{target.name}.data")
+        files[target], data = onnx_bytes(exported.model, data_path.name)
+        if data:
+            files[data_path] = data
     return files
 
 

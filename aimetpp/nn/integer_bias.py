@@ -118,3 +118,12 @@ class IntegerBias(torch.nn.Module):
 
     def extra_repr(self) -> str:
         return "int32, in steps of input scale x weight scale"
+
+
+def what_quantizes(leaf: torch.nn.Module, name: str) -> torch.nn.Module | None:
+    """What a parameter of a quantized leaf goes through when its forward reads it."""
+    modules = leaf._modules
+    quantizer = modules["param_quantizers"]._modules.get(name)  # type: ignore[union-attr]
+    if quantizer is None and (rounding := modules.get("bias_rounding")) is not None:
+        quantizer = rounding._modules.get(name)
+    return quantizer

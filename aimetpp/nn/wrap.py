@@ -24,7 +24,7 @@ from aimetpp.nn.computed import (
     hide_weight_hooks,
     restore_weight_hooks,
 )
-from aimetpp.nn.integer_bias import IntegerBias
+from aimetpp.nn.integer_bias import IntegerBias, what_quantizes
 from aimetpp.nn.off_path import called_alone, report_untraced
 from aimetpp.nn.runtime import (
     STATE,
@@ -38,6 +38,8 @@ from aimetpp.nn.runtime import (
 _ITERATED = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)
 _LEAF_CLASSES: dict[type, type] = {}
 _FRAME_CLASSES: dict[type, Any] = {}
+# Forwards that only clamp: C++ runs them together with the quantizer behind them.
+_CLAMPS = {torch.nn.ReLU.forward: "relu", torch.nn.Hardtanh.forward: "hardtanh"}
 
 
 class BaseQuantizationMixin(torch.nn.Module):
@@ -109,15 +111,6 @@ def is_leaf(module: torch.nn.Module, name: str) -> bool:
     if name == "" and not type(module).__module__.startswith("torch.nn."):
         return False
     return all(child == PARAMETRIZATIONS for child in module._modules)
-
-
-def what_quantizes(leaf: torch.nn.Module, name: str) -> torch.nn.Module | None:
-    """What a parameter of a quantized leaf goes through when its forward reads it."""
-    modules = leaf._modules
-    quantizer = modules["param_quantizers"]._modules.get(name)  # type: ignore[union-attr]
-    if quantizer is None and (rounding := modules.get("bias_rounding")) is not None:
-        quantizer = rounding._modules.get(name)
-    return quantizer
 
 
 def _param_property(name: str, original: Any) -> property:
@@ -274,6 +267,7 @@ def _leaf_class(cls: Any) -> Any:
             {
                 "forward": _quantized_leaf_forward,
                 "_aimetpp_original_forward": cls.forward,
+                "_aimetpp_clamps": _CLAMPS.get(cls.forward),
                 "__module__": __name__,
                 "__reduce_ex__": BaseQuantizationMixin.__reduce_ex__,
             },

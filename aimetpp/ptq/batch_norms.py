@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from aimetpp import _C
 from aimetpp.ptq.layers import Layer, find_layer
-from aimetpp.ptq.reading import ReadModel, replace_module
+from aimetpp.ptq.probing import adds_bias, is_affine, pads, scales_as_layer
+from aimetpp.ptq.reading import ReadModel, replace_module, unchanged_on_error
+from aimetpp.ptq.tensor_reads import read_more_than_once
 
 
 @dataclass
@@ -27,6 +28,16 @@ class BatchNorm:
     weight: torch.Tensor | None
     bias: torch.Tensor | None
     eps: float
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Its statistics and parameters."""
+        given = (self.mean, self.var, self.weight, self.bias)
+        return [tensor for tensor in given if tensor is not None]
+
+    def has_any(self, ids: Container[int]) -> bool:
+        """Whether one of its tensors is among these."""
+        return any(id(tensor) in ids for tensor in self.tensors)
 
     def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Factor and shift of each channel, float64: y = x * factor + shift."""
@@ -77,7 +88,10 @@ def find_batch_norm(read: ReadModel, op: int) -> BatchNorm | None:
         if bound is None or bound.mean is None or bound.var is None:
             return None
         tensors = (bound.mean, bound.var, bound.weight, bound.bias)
-        return BatchNorm(module, True, *tensors, bound.eps)
+        found = BatchNorm(module, True, *tensors, bound.eps)
+        # What was computed for this call cannot be changed; what is shared must not.
+        own = read.tensor_ids - read.overlapping
+        return found if all(id(tensor) in own for tensor in found.tensors) else None
     return module_batch_norm(module)
 
 
@@ -100,6 +114,7 @@ class Fold:
     layer: Layer
     batch_norm: BatchNorm
     forward: bool
+    batch_norm_shape: tuple[int, ...]  # of the batch norm's input, as traced
     # Of what comes out of the batch norm, which has no parameters once it is folded.
     moments: tuple[torch.Tensor, torch.Tensor] = field(init=False)
 
@@ -108,25 +123,20 @@ class Fold:
 
     def is_exact(self) -> bool:
         """False where the layer cannot compute the same without the batch norm."""
-        _, shift = self.batch_norm.affine()
+        module = self.batch_norm.module
+        factor, shift = self.batch_norm.affine()
+        if not self.batch_norm.functional and (
+            # They would be lost with the module.
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or not is_affine(module, factor, shift, self.batch_norm_shape)
+        ):
+            return False
+        if not scales_as_layer(self.layer):
+            return False
         if not bool(shift.any()):
             return True
-        if not self.layer.can_have_bias:
-            return False
-        return not self.forward or not self._pads_with_zeros()
-
-    def _pads_with_zeros(self) -> bool:
-        """Zeros that a layer pads with do not pass through the batch norm before it."""
-        module = self.layer.module
-        if self.layer.functional:
-            return self.layer.weight.dim() > 2  # the padding is not known
-        if not isinstance(module, torch.nn.modules.conv._ConvNd):
-            return False
-        if module.padding_mode != "zeros" or module.padding == "valid":
-            return False
-        if module.padding == "same":
-            return any(size > 1 for size in module.kernel_size)
-        return any(module.padding)
+        return adds_bias(self.layer) and not (self.forward and pads(self.layer))
 
     def apply(self) -> None:
         """Changes the layer's weight and bias; the batch norm is left as it is."""
@@ -151,29 +161,36 @@ def find_folds(
         read: the model.
         may_fold: what else a fold must fulfil.
     """
-    folds = []
-    statistics: Counter[int] = Counter()
-    for op, node in enumerate(read.graph.ops):
-        if node.onnx_type == "BatchNormalization" and node.call >= 0:
-            batch_norm = find_batch_norm(read, op)
-            if batch_norm is not None and batch_norm.functional:
-                statistics[id(batch_norm.mean)] += 1
-    seen = set()
+    found = []
     for layer_op, batch_norm_op, forward in _pairs(read.graph):
         layer = find_layer(read, layer_op)
         batch_norm = find_batch_norm(read, batch_norm_op)
         if layer is None or batch_norm is None:
             continue
-        shared = statistics[id(batch_norm.mean)] > int(batch_norm.functional)
-        key = (id(layer.weight), id(batch_norm.mean))
-        fold = Fold(layer, batch_norm, forward)
-        if may_fold is not None and not may_fold(fold):
-            continue
+        tensor = read.graph.ops[batch_norm_op].inputs[0]
+        shape = tuple(read.graph.tensors[tensor].shape)
+        fold = Fold(layer, batch_norm, forward, shape)
+        if may_fold is None or may_fold(fold):
+            found.append(fold)
+    shared = _read_elsewhere(read, [fold.batch_norm for fold in found])
+    folds: dict[tuple[int, int], Fold] = {}
+    for fold in found:
         # A module that is called twice is folded once.
-        if not shared and key not in seen and fold.is_exact():
-            seen.add(key)
-            folds.append(fold)
-    return folds
+        key = (id(fold.layer.weight), id(fold.batch_norm.mean))
+        if key not in folds and not fold.batch_norm.has_any(shared) and fold.is_exact():
+            folds[key] = fold
+    return list(folds.values())
+
+
+def _read_elsewhere(read: ReadModel, batch_norms: list[BatchNorm]) -> set[int]:
+    """Ids of tensors that something else than their batch norm reads: the code of the
+    model, or another batch norm.
+    """
+    if not batch_norms:
+        return set()
+    tensors = [tensor for each in batch_norms for tensor in each.tensors]
+    modules = {each.module for each in batch_norms if not each.functional}
+    return read_more_than_once(read.model, read.dummy_input, tensors, modules)
 
 
 def _pairs(graph: _C.OpGraph) -> Iterator[tuple[int, int, bool]]:
@@ -193,7 +210,8 @@ def fold_into_layers(
         may_fold: what else a fold must fulfil.
     """
     folds = find_folds(read, may_fold)
-    for fold in folds:
-        fold.apply()
-        fold.batch_norm.remove_from(read.model)
+    with unchanged_on_error(read.model):
+        for fold in folds:
+            fold.apply()
+            fold.batch_norm.remove_from(read.model)
     return folds

@@ -15,12 +15,14 @@ import torch
 from aimetpp.ptq.batch_norms import module_batch_norm
 from aimetpp.ptq.layers import find_layer
 from aimetpp.ptq.layerwise import (
+    float_mean_outputs,
     mean_output,
     quantized_layers,
     refresh_bias_range,
     warn_of_functional_weights,
 )
-from aimetpp.ptq.reading import ReadModel
+from aimetpp.ptq.probing import adds_bias
+from aimetpp.ptq.reading import ReadModel, unchanged_on_error
 from aimetpp.ptq.samples import Samples
 from aimetpp.quantsim import QuantizationSimModel
 
@@ -100,10 +102,10 @@ def correct_biases(
     ignored: Container[str],
 ) -> list[str]:
     """Takes the mean error of each output channel out of its bias, layer by layer, in
-    the simulation and in the float model that it was made of.
+    the simulation, and then in the float model that it was made of.
 
     Args:
-        model: the float model.
+        model: the float model; as it was after an error.
         sim: calibrated.
         samples: the data, for layers whose input's mean is not known.
         known_inputs: by module name, the mean of each input channel.
@@ -113,28 +115,29 @@ def correct_biases(
         The names of the layers that were corrected.
     """
     warn_of_functional_weights(sim, "correct_bias")
-    read = ReadModel(model, sim.graph, {})
-    layers = [
-        layer
+    read = ReadModel(model, sim.graph, {}, sim.dummy_input)
+    originals = {
+        layer.name: original
         for layer in quantized_layers(sim)
-        if layer.layer.can_have_bias and layer.name not in ignored
-    ]
-    # Before the first correction: the targets are those of the model as it came.
-    targets = {
-        layer.name: mean_output(model, layer, samples)
-        for layer in layers
-        if layer.name not in known_inputs
+        if layer.name not in ignored
+        and (original := find_layer(read, layer.layer.op)) is not None
+        and adds_bias(original)
     }
+    layers = [layer for layer in quantized_layers(sim) if layer.name in originals]
+    measured = [layer for layer in layers if layer.name not in known_inputs]
+    targets = float_mean_outputs(model, measured, samples)
+    errors = {}
     for layer in layers:
         if layer.name in known_inputs:
             weight = layer.quantized_weight().double()
             change = weight - layer.layer.weight.detach().double()
             error = layer.layer.response(known_inputs[layer.name], change)
         else:
-            error = mean_output(sim.model, layer, samples) - targets[layer.name]
+            error = mean_output(layer, sim, samples) - targets[layer.name]
         layer.layer.add_to_bias(-error)
         refresh_bias_range(layer.layer)
-        original = find_layer(read, layer.layer.op)
-        assert original is not None
-        original.add_to_bias(-error)
-    return [layer.name for layer in layers]
+        errors[layer.name] = error
+    with unchanged_on_error(model):
+        for name, error in errors.items():
+            originals[name].add_to_bias(-error)
+    return list(errors)

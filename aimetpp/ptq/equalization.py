@@ -13,6 +13,7 @@ import torch
 from aimetpp import _C
 from aimetpp.ptq.batch_norms import find_batch_norm
 from aimetpp.ptq.layers import Layer, find_layer
+from aimetpp.ptq.probing import scales_as_layer
 from aimetpp.ptq.reading import ReadModel, replace_module
 
 # Chains share layers, so that one pass over them does not settle all ranges.
@@ -52,8 +53,7 @@ class _Scaled:
 
 
 def find_chains(read: ReadModel, replace_relu6: bool) -> list[Chain]:
-    """The chains whose layers are known."""
-    chains = []
+    """The chains of layers whose parameters are known and are theirs alone."""
     without_effect = [
         op
         for op, node in enumerate(read.graph.ops)
@@ -62,14 +62,18 @@ def find_chains(read: ReadModel, replace_relu6: bool) -> list[Chain]:
         and (batch_norm := find_batch_norm(read, op)) is not None
         and batch_norm.has_no_effect()
     ]
-    found_chains = _C.equalizable_chains(read.graph, replace_relu6, without_effect)
-    for found in found_chains:
-        layers = [
-            layer for op in found.layers if (layer := find_layer(read, op)) is not None
-        ]
-        if len(layers) == len(found.layers):
-            chains.append(Chain(layers, found.between))
-    return chains
+    layers = {
+        op: layer
+        for op, node in enumerate(read.graph.ops)
+        if node.call >= 0
+        and (layer := find_layer(read, op)) is not None
+        and scales_as_layer(layer)
+    }
+    excluded = [op for op in range(len(read.graph.ops)) if op not in layers]
+    found = _C.equalizable_chains(read.graph, replace_relu6, without_effect, excluded)
+    return [
+        Chain([layers[op] for op in chain.layers], chain.between) for chain in found
+    ]
 
 
 def replace_relu6_modules(read: ReadModel, chains: list[Chain]) -> None:

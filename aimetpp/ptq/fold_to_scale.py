@@ -17,9 +17,11 @@ def fold_to_scale(sim: QuantizationSimModel) -> list[Fold]:
     """Folds every batch norm that folds backward into a leaf module, in place."""
     # Functional batch norms are not among these: a simulation does not keep what
     # they read.
+    with sim.quantizers_off():  # they may have no range yet
+        found = find_folds(ReadModel(sim.model, sim.graph, {}, sim.dummy_input))
     folds = [
         fold
-        for fold in find_folds(ReadModel(sim.model, sim.graph, {}))
+        for fold in found
         if not fold.forward and isinstance(fold.layer.module, QuantizationMixin)
     ]
     for fold in folds:

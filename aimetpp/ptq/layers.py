@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +33,7 @@ class Layer:
     bias: torch.nn.Parameter | None
     groups: int
     transposed: bool
+    input_shape: tuple[int, ...]  # as traced
 
     @property
     def out_channels(self) -> int:
@@ -66,11 +69,17 @@ class Layer:
             return channels.reshape(self.groups, -1, 1, 1)
         return channels.reshape(self.groups, 1, -1, 1)
 
+    def scaled(
+        self, weight: torch.Tensor, factors: torch.Tensor, inputs: bool
+    ) -> torch.Tensor:
+        """A weight of the layer's shape times a factor per input or output channel."""
+        grouped = self._grouped(weight.detach().double())
+        product = grouped * self._along(factors.to(grouped), inputs)
+        return product.reshape(weight.shape).to(weight.dtype)
+
     def _scale(self, factors: torch.Tensor, inputs: bool) -> None:
-        grouped = self._grouped(self.weight.detach().double())
-        scaled = grouped * self._along(factors.to(grouped), inputs)
         with torch.no_grad():
-            self.weight.copy_(scaled.reshape(self.weight.shape))
+            self.weight.copy_(self.scaled(self.weight, factors, inputs))
 
     def scale_inputs(self, factors: torch.Tensor) -> None:
         """Multiplies the weights that read each input channel: [in_channels]."""
@@ -133,6 +142,26 @@ class Layer:
         return grouped.amax(axes).flatten()
 
 
+@contextlib.contextmanager
+def parameters_replaced(
+    module: torch.nn.Module, values: Mapping[str, torch.Tensor]
+) -> Iterator[None]:
+    """Within the context a module has these tensors as parameters, by name; also where
+    it has None.
+    """
+    saved: list[tuple[dict[str, Any], str, Any]] = []
+    for path, value in values.items():
+        holder, _, name = path.rpartition(".")
+        parameters: dict[str, Any] = module.get_submodule(holder)._parameters
+        saved.append((parameters, name, parameters.get(name)))
+        parameters[name] = value
+    try:
+        yield
+    finally:
+        for parameters, name, parameter in saved:
+            parameters[name] = parameter
+
+
 def is_layer(kind: str) -> bool:
     """True for the ops that multiply by a weight and may add a bias."""
     return kind.startswith(_TRANSPOSED) or kind in _KINDS
@@ -156,6 +185,8 @@ def find_layer(read: ReadModel, op: int) -> Layer | None:
         parameter = owner.get_submodule(holder)._parameters.get(name)
         if parameter is None:  # computed (weight norm), or some rows of a parameter
             return None
+        if id(parameter) in read.overlapping:
+            return None
         (weights if parameter.dim() > 1 else biases).append((path, parameter))
     if len(weights) != 1 or len(biases) > 1:
         return None
@@ -168,5 +199,14 @@ def find_layer(read: ReadModel, op: int) -> Layer | None:
         groups = module.groups  # whose input may have its channels elsewhere (Keras)
     bias_name, bias = biases[0] if biases else ("bias", None)
     return Layer(
-        op, module, functional, name, weight, bias_name, bias, groups, transposed
+        op,
+        module,
+        functional,
+        name,
+        weight,
+        bias_name,
+        bias,
+        groups,
+        transposed,
+        tuple(graph.tensors[node.inputs[0]].shape),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 from aimetpp.common.text import shortened
 from aimetpp.nn.computed import weight_of
-from aimetpp.ptq.layers import Layer, find_layer, is_layer
+from aimetpp.ptq.layers import Layer, find_layer, is_layer, parameters_replaced
 from aimetpp.ptq.reading import ReadModel
 from aimetpp.ptq.samples import Samples
 from aimetpp.quantization import QuantizeDequantize
@@ -51,11 +51,19 @@ class QuantizedLayer:
 
     def output(self, inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """What the layer, unquantized, makes of an input with this weight."""
-        return torch.func.functional_call(
-            self.module.get_original_module(),
-            {self.layer.weight_name: weight},
-            (inputs,),
-        )
+        with self.computing_with(weight) as compute:
+            return compute(inputs)
+
+    @contextlib.contextmanager
+    def computing_with(
+        self, weight: torch.Tensor
+    ) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+        """Within the context the layer has this weight; gives what it computes,
+        unquantized.
+        """
+        module = self.module.get_original_module()
+        with parameters_replaced(module, {self.layer.weight_name: weight}):
+            yield module
 
     def channel_mean(self, outputs: torch.Tensor) -> torch.Tensor:
         """Mean of each output channel, float64."""
@@ -65,7 +73,7 @@ class QuantizedLayer:
 
 def quantized_layers(sim: QuantizationSimModel) -> list[QuantizedLayer]:
     """Every such layer, in the order in which the forward runs them."""
-    read = ReadModel(sim.model, sim.graph, {})
+    read = ReadModel(sim.model, sim.graph, {}, sim.dummy_input)
     found: dict[str, QuantizedLayer] = {}
     for op, node in enumerate(sim.graph.ops):
         if node.call < 0 or sim.graph.calls[node.call].functional:
@@ -162,30 +170,61 @@ def gather(
     return torch.cat(seen)
 
 
-def mean_output(
-    model: torch.nn.Module, target: QuantizedLayer, samples: Samples
-) -> torch.Tensor:
+class _ChannelMeans:
+    """Mean of each output channel of a layer, over what `see` gets."""
+
+    def __init__(self, target: QuantizedLayer) -> None:
+        self._target = target
+        self._total = torch.zeros(target.layer.out_channels, dtype=torch.float64)
+        self._elements = 0
+
+    def see(self, _: Any, output: torch.Tensor) -> None:
+        size = output.numel()
+        self._total += self._target.channel_mean(output).cpu() * size
+        self._elements += size
+
+    def result(self) -> torch.Tensor:
+        return self._total / self._elements
+
+
+def mean_output(target: QuantizedLayer, sim: Any, samples: Samples) -> torch.Tensor:
     """Mean of each output channel of a layer over all samples, before any output
     quantizer. float64 [out_channels].
 
     Args:
-        model: the simulation's, or the float model, in which the layer has that name.
         target: the layer.
+        sim: the simulation that it is of.
         samples: the data.
     """
-    total = torch.zeros(target.layer.out_channels, dtype=torch.float64)
-    elements = 0
+    means = _ChannelMeans(target)
+    with raw_output(target.module):
+        samples.run_until(sim.model, target.module, target.calls, means.see)
+    return means.result()
 
-    def see(_: torch.Tensor, output: torch.Tensor) -> None:
-        nonlocal total, elements
-        total += target.channel_mean(output).cpu() * output.numel()
-        elements += output.numel()
 
-    module = model.get_submodule(target.name)
-    quantized = module is target.module
-    with raw_output(module) if quantized else contextlib.nullcontext():
-        samples.run_until(model, module, target.calls, see)
-    return total / elements
+def float_mean_outputs(
+    model: torch.nn.Module, targets: list[QuantizedLayer], samples: Samples
+) -> dict[str, torch.Tensor]:
+    """The same for several layers of the float model, in one pass: by name.
+
+    Args:
+        model: the float model, in which the layers have their names.
+        targets: the layers.
+        samples: the data.
+    """
+    means = {target.name: _ChannelMeans(target) for target in targets}
+    handles = [
+        model.get_submodule(name).register_forward_hook(
+            lambda _, inputs, output, see=mean.see: see(inputs, output)
+        )
+        for name, mean in means.items()
+    ]
+    try:
+        samples.run(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: mean.result() for name, mean in means.items()}
 
 
 def refresh_bias_range(layer: Layer) -> None:

@@ -31,6 +31,8 @@ from aimetpp.quantsim import QuantizationSimModel
 # reached (section 3.2).
 _LOW, _HIGH = -0.1, 1.1
 _LEARNING_RATE = 1e-2
+# Adam's, as PyTorch has them.
+_DECAYS, _EPSILON = (0.9, 0.999), 1e-8
 _SAMPLES_PER_STEP = 32
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "none": lambda x: x,
@@ -66,10 +68,15 @@ class RoundingPlan:
 
 
 class SoftRounding:
-    """A weight whose elements are each somewhere between the grid's two neighbours."""
+    """A weight whose elements are each somewhere between the grid's two neighbours.
+
+    Gradients and Adam's steps are written out: for the small weights of a layer, an
+    autograd graph and an optimizer cost more than what they compute.
+    """
 
     @torch.no_grad()
     def __init__(self, quantizer: QuantizeDequantize, weight: torch.Tensor) -> None:
+        weight = weight.float()
         qmin, qmax = (float(end) for end in quantizer.grid)
         self._low = quantizer.grid_values(torch.full_like(weight, qmin))
         self._high = quantizer.grid_values(torch.full_like(weight, qmax))
@@ -78,16 +85,52 @@ class SoftRounding:
         self._floor = steps.floor()
         # The position at which the weight is what it was.
         rest = ((steps - self._floor - _LOW) / (_HIGH - _LOW)).clamp(1e-4, 1 - 1e-4)
-        self.position = torch.logit(rest).requires_grad_()
+        self.position = torch.logit(rest)
+        self._mean = torch.zeros_like(weight)  # of gradients, as Adam keeps it
+        self._square = torch.zeros_like(weight)
+        self._num_steps = 0
 
     def fraction(self) -> torch.Tensor:
         """How far each element is from the neighbour below to the one above, 0 to 1."""
-        stretched = torch.sigmoid(self.position) * (_HIGH - _LOW) + _LOW
-        return stretched.clamp(0, 1)
+        return self._stretched(torch.sigmoid(self.position)).clamp(0, 1)
+
+    def _stretched(self, sigmoid: torch.Tensor) -> torch.Tensor:
+        return sigmoid * (_HIGH - _LOW) + _LOW
 
     def weight(self, fraction: torch.Tensor) -> torch.Tensor:
         """The weight with elements at these fractions, within the grid's ends."""
         return ((self._floor + fraction) * self._step).clamp(self._low, self._high)
+
+    @torch.no_grad()
+    def descend(
+        self, gradient: torch.Tensor, beta: float | None, regularization: float
+    ) -> None:
+        """A step of Adam down the loss and the term that makes decisions,
+        regularization * sum(1 - |2 fraction - 1| ^ beta).
+
+        Args:
+            gradient: of the loss, to the weight.
+            beta: None: without that term.
+            regularization: its weight.
+        """
+        sigmoid = torch.sigmoid(self.position)
+        stretched = self._stretched(sigmoid)
+        fraction = stretched.clamp(0, 1)
+        value = (self._floor + fraction) * self._step
+        slope = gradient * self._step
+        slope *= (value >= self._low) & (value <= self._high)
+        if beta is not None:
+            side = 2 * fraction - 1
+            power = side.abs().pow_(beta - 1).copysign_(side)
+            slope.add_(power, alpha=-2 * beta * regularization)
+        slope *= (stretched >= 0) & (stretched <= 1)
+        slope *= sigmoid.sub_(sigmoid.square()).mul_(_HIGH - _LOW)
+        self._num_steps += 1
+        first, second = (1 - decay**self._num_steps for decay in _DECAYS)
+        self._mean.lerp_(slope, 1 - _DECAYS[0])
+        self._square.mul_(_DECAYS[1]).addcmul_(slope, slope, value=1 - _DECAYS[1])
+        size = self._square.sqrt().div_(math.sqrt(second)).add_(_EPSILON)
+        self.position.addcdiv_(self._mean, size, value=-_LEARNING_RATE / first)
 
 
 @torch.enable_grad()  # also where the caller has turned gradients off
@@ -109,28 +152,29 @@ def round_layer(
             compared.
         plan: the optimization.
     """
-    rounding = SoftRounding(layer.quantizer, layer.layer.weight.detach())
+    original = layer.layer.weight.detach()
+    rounding = SoftRounding(layer.quantizer, original)
     activate = _ACTIVATIONS[activation]
     expected = activate(targets)
-    optimizer = torch.optim.Adam([rounding.position], lr=_LEARNING_RATE)
+    weight = original.clone().requires_grad_()
     # Errors count per output channel and place, as the regularization per weight.
     channels = layer.layer.out_channels
     generator = torch.Generator().manual_seed(0)
-    for step in range(plan.iterations):
-        chosen = torch.randint(len(inputs), (_SAMPLES_PER_STEP,), generator=generator)
-        fraction = rounding.fraction()
-        got = activate(layer.output(inputs[chosen], rounding.weight(fraction)))
-        loss = F.mse_loss(got, expected[chosen]) * channels
-        beta = plan.beta(step)
-        if beta is not None:
-            undecided = 1 - (2 * fraction - 1).abs().pow(beta)
-            loss = loss + plan.regularization * undecided.sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    with layer.computing_with(weight) as compute:
+        for step in range(plan.iterations):
+            with torch.no_grad():
+                weight.copy_(rounding.weight(rounding.fraction()))
+            size = (_SAMPLES_PER_STEP,)
+            chosen = torch.randint(len(inputs), size, generator=generator)
+            got = activate(compute(inputs[chosen]))
+            loss = F.mse_loss(got, expected[chosen]) * channels
+            (gradient,) = torch.autograd.grad(loss, weight)
+            rounding.descend(gradient.float(), plan.beta(step), plan.regularization)
     with torch.no_grad():
         decided = rounding.weight((rounding.fraction() >= 0.5).float())
-        return layer.quantizer(decided)  # to the last bit what the grid has
+        return layer.quantizer(
+            decided.to(original)
+        )  # to the last bit what the grid has
 
 
 def round_weights(

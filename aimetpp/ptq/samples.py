@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,12 +17,31 @@ from aimetpp.nn.runtime import frame
 ForwardFn = Callable[[torch.nn.Module, Any], Any]
 
 
+def _input_of(batch: Any) -> Any:
+    return batch[0] if isinstance(batch, tuple | list) else batch
+
+
+def require_count(who: str, name: str, count: int | None) -> None:
+    """Checks a count of batches or samples; None is all of them.
+
+    Raises:
+        TypeError: not an int.
+        ValueError: less than 1.
+    """
+    if count is None:
+        return
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise TypeError(f"{who}: {name} must be an int, got {type(count).__name__}")
+    if count < 1:
+        raise ValueError(f"{who}: {name} must be at least 1, got {count}")
+
+
 class _Reached(Exception):
     """The layer that is looked at has run: the rest of the forward is not needed."""
 
 
 class Samples:
-    """Batches that are kept, so that every pass sees the same ones in the same order.
+    """Batches, kept so that every pass sees the same ones in the same order.
 
     Args:
         who: the function that asks, for messages.
@@ -31,10 +51,12 @@ class Samples:
         num_batches: at most so many; None: all.
         num_samples: at most so many samples; None: all.
         forward_fn: called as `forward_fn(model, batch)`.
+        kept: False: for one pass, after which no batch is left.
 
     Raises:
-        TypeError: `data_loader` is not iterable or `forward_fn` not callable.
-        ValueError: no data.
+        TypeError: `data_loader` is not iterable, `forward_fn` not callable, or a count
+            no int.
+        ValueError: no data, or a count below 1.
     """
 
     def __init__(
@@ -45,6 +67,7 @@ class Samples:
         num_batches: int | None = None,
         num_samples: int | None = None,
         forward_fn: ForwardFn | None = None,
+        kept: bool = True,
     ) -> None:
         if not isinstance(data_loader, Iterable):
             raise TypeError(
@@ -55,19 +78,23 @@ class Samples:
             raise TypeError(
                 f"{who}: forward_fn must be callable, got {type(forward_fn).__name__}"
             )
-        for name, count in (("batches", num_batches), ("samples", num_samples)):
-            if count is not None and count < 1:
-                raise ValueError(f"{who}: num_{name} must be at least 1, got {count}")
+        require_count(who, "num_batches", num_batches)
+        require_count(who, "num_samples", num_samples)
         chosen = itertools.islice(data_loader, num_batches)
-        self._batches = list(first_samples(chosen, num_samples))
-        if not self._batches:
+        batches = first_samples(chosen, num_samples)
+        first = list(itertools.islice(batches, 1))
+        if not first:
             raise ValueError(f"{who}: data_loader yields no batch")
-        self.example = self._first_input() if example is None else example
+        all_of_them = itertools.chain(first, batches)
+        self._batches: Iterable[Any] = list(all_of_them) if kept else all_of_them
+        self.example = _input_of(first[0]) if example is None else example
         self._forward_fn = forward_fn
 
-    def _first_input(self) -> Any:
-        first = self._batches[0]
-        return first[0] if isinstance(first, tuple | list) else first
+    def first(self, num_samples: int) -> Samples:
+        """The first ones of them."""
+        chosen = copy.copy(self)
+        chosen._batches = list(first_samples(self._batches, num_samples))
+        return chosen
 
     def run(
         self, model: torch.nn.Module, training: Iterable[torch.nn.Module] = ()
@@ -106,15 +133,15 @@ class Samples:
         """
         count = 0
 
-        def hook(_: Any, args: Any, output: Any) -> None:
+        def hook(_: Any, args: Any, kwargs: Any, output: Any) -> None:
             nonlocal count
             with frame(None):  # what is computed here is no part of the model
-                see(args[0], output)
+                see((*args, *kwargs.values())[0], output)
             count += 1
             if count == calls:
                 raise _Reached
 
-        handle = module.register_forward_hook(hook)
+        handle = module.register_forward_hook(hook, with_kwargs=True)
         try:
             with inference(model):
                 for batch in self._batches:

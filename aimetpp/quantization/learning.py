@@ -115,6 +115,11 @@ class LearnableRange(QuantizerBase):
         """The offset that the grid has with the range [min, max]."""
         raise NotImplementedError
 
+    def is_crossed(self) -> bool:
+        """Whether training has moved an end past the other one."""
+        low, high = self.ends()
+        return bool((high < low).any())
+
     def ends(self, x: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The range in effect, each end of `min`'s shape, with gradients.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -142,19 +142,34 @@ class ArtifactMethods:
         path: str | os.PathLike[str],
         filename_prefix: str,
         dummy_input: Any = None,
+        onnx_export_args: Mapping[str, Any] | None = None,
+        propagate_encodings: bool = False,
+        export_to_torchscript: bool = False,
+        use_embedded_encodings: bool = False,
+        export_model: bool = True,
+        filename_prefix_encodings: str | None = None,
+        apply_param_qdq: bool = True,
         **kwargs: Any,
     ) -> None:
         """Writes `<prefix>.onnx` (QDQ), `<prefix>.encodings` and
         `<prefix>_torch.encodings` (keyed by module) into the folder `path`.
 
         Args:
-            path: an existing folder.
+            path: the folder; made if missing.
             filename_prefix: file name without suffix.
             dummy_input: example input; None: the simulation's own.
+            onnx_export_args: as for `sim.onnx.export`.
+            propagate_encodings: False.
+            export_to_torchscript: also writes `<prefix>.torchscript.pth`.
+            use_embedded_encodings: False.
+            export_model: False: writes the encodings files only.
+            filename_prefix_encodings: of those, if not `filename_prefix`.
+            apply_param_qdq: True.
             **kwargs: as for `sim.onnx.export`.
 
         Raises:
             RuntimeError: a quantizer is not calibrated.
+            ValueError: another value of what has one only.
             OSError: the folder cannot be written; nothing is left behind.
         """
         from aimetpp import export
@@ -164,7 +179,14 @@ class ArtifactMethods:
             path,
             filename_prefix,
             self.dummy_input if dummy_input is None else dummy_input,
-            **{**self.export_options(), **kwargs},
+            {**self.export_options(), **(onnx_export_args or {})},
+            propagate_encodings,
+            export_to_torchscript,
+            use_embedded_encodings,
+            export_model,
+            filename_prefix_encodings,
+            apply_param_qdq,
+            **kwargs,
         )
 
     def export_torchscript(

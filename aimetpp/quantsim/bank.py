@@ -177,16 +177,21 @@ class QuantizerBank:
                     "into all of them"
                 )
 
-    def unplaced(self) -> dict[int, QuantizerBase]:
-        """By site, quantizers that a user put where the placement has none."""
+    def unplaced_slots(self) -> list[Slot]:
+        """Those with a quantizer that a user put where the placement has none."""
         placed = {slot.site for entry in self.entries for slot in entry.slots}
         others = (
-            (site, slot.get())
+            slot
             for site, record in enumerate(self._sites)
             if site not in placed and record.call >= 0
             for slot in self.slots_of(site)
         )
-        return {site: q for site, q in others if isinstance(q, QuantizerBase)}
+        return [slot for slot in others if isinstance(slot.get(), QuantizerBase)]
+
+    def unplaced(self) -> dict[int, QuantizerBase]:
+        """By site, quantizers that a user put where the placement has none."""
+        found = ((slot.site, slot.get()) for slot in self.unplaced_slots())
+        return {site: q for site, q in found if isinstance(q, QuantizerBase)}
 
     def modules(self) -> list[QuantizerBase]:
         """The quantizer of each entry: the one in its slots, else the integer one."""
@@ -197,8 +202,11 @@ class QuantizerBank:
         back.
         """
         self.adopt_standing()
-        slots = [(slot, slot.get()) for entry in self.entries for slot in entry.slots]
-        states = [(entry.integer, entry.integer.state()) for entry in self.entries]
+        places = [slot for entry in self.entries for slot in entry.slots]
+        slots = [(slot, slot.get()) for slot in [*places, *self.unplaced_slots()]]
+        integers = {id(q): q for _, q in slots if isinstance(q, QuantizeDequantize)}
+        integers |= {id(entry.integer): entry.integer for entry in self.entries}
+        states = [(integer, integer.state()) for integer in integers.values()]
         floats = [made for entry in self.entries for made in entry.floats.values()]
         scales = [(made, made.scale) for made in floats]
 
@@ -220,23 +228,27 @@ class QuantizerBank:
         replace: Callable[[Slot, QuantizerBase], torch.nn.Module | None],
         off_too: bool = False,
     ) -> Iterator[None]:
-        """Within the context every quantizer that is on is replaced in its slot.
+        """Within the context every quantizer that is on is replaced in its slot, also
+        one that a user put where the placement has none.
 
         Args:
             replace: makes what stands there instead.
             off_too: also fills the slots of quantizers that are off.
         """
-        slots = [(entry, slot) for entry in self.entries for slot in entry.slots]
-        saved = [(entry, slot, slot.get()) for entry, slot in slots]
+        slots: list[tuple[QuantizeDequantize | None, Slot]] = [
+            (entry.integer, slot) for entry in self.entries for slot in entry.slots
+        ]
+        slots += [(None, slot) for slot in self.unplaced_slots()]
+        standing = [(integer, slot, slot.get()) for integer, slot in slots]
         try:
-            for entry, slot, quantizer in saved:
+            for integer, slot, quantizer in standing:
                 if isinstance(quantizer, QuantizerBase):
                     slot.set(replace(slot, quantizer))
-                elif quantizer is None and off_too:
-                    slot.set(replace(slot, entry.integer))
+                elif quantizer is None and integer is not None and off_too:
+                    slot.set(replace(slot, integer))
             yield
         finally:
-            for _, slot, quantizer in saved:
+            for _, slot, quantizer in standing:
                 slot.set(quantizer)
 
     def forget_unobserved(self) -> None:

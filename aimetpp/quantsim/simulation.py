@@ -19,11 +19,11 @@ from aimetpp.common.inference import inference
 from aimetpp.common.precision import precision_name
 from aimetpp.nn.calibration import compute_encodings
 from aimetpp.nn.computed import detached_weights
+from aimetpp.nn.integer_bias import what_quantizes
 from aimetpp.nn.wrap import (
     BaseQuantizationMixin,
     QuantizationMixin,
     unwrap_all,
-    what_quantizes,
 )
 from aimetpp.quantization import QuantizerBase
 from aimetpp.quantization.base import keep_masked

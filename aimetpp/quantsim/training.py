@@ -93,6 +93,29 @@ class TrainingMethods:
         }
         return (p for p in self.model.parameters() if id(p) not in ranges)
 
+    def order_ranges(self) -> list[str]:
+        """Exchanges the ends of ranges whose `min` has been trained past their `max`.
+
+        That takes a learning rate that is large beside the range. Such a quantizer
+        computes with a negative step, which no file and no runtime has. Exchanged, an
+        asymmetric grid has the same values; a symmetric one loses its outermost.
+
+        Returns:
+            The names of the quantizers whose ends were exchanged.
+        """
+        exchanged = []
+        with torch.no_grad():
+            for entry in self._bank.entries:
+                quantizer = entry.current()
+                if not isinstance(quantizer, QuantizeDequantize):
+                    continue
+                if not quantizer.is_initialized() or not quantizer.is_crossed():
+                    continue
+                low, high = quantizer.ends()
+                quantizer.set_range(torch.minimum(low, high), torch.maximum(low, high))
+                exchanged.append(entry.label)
+        return exchanged
+
     def fold_param_quantizers(self) -> None:
         """Replaces every quantized parameter by its quantized value, once, so that
         forwards need not do it again. Outputs stay the same; encodings are kept for

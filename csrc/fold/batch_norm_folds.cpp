@@ -33,14 +33,25 @@ bool has_channels_on_axis_1(const OpGraph& graph, const Op& layer, int tensor) {
   return layer.onnx_type != "Gemm" || shape.empty() || shape.size() == 2;
 }
 
+// A convolution of a single sample, without an axis of samples, has its
+// channels on axis 0.
+bool is_batched(const OpGraph& graph, const Op& convolution, int tensor) {
+  const graph::Param* weight = weight_of(convolution);
+  const auto& shape = shape_of(graph, tensor);
+  return weight == nullptr || shape.empty() ||
+         weight->shape.size() == shape.size();
+}
+
 // The channels of `layer_tensor` are those of `norm_tensor`, on the other side
 // of ops that were stepped over.
 bool channels_agree(const OpGraph& graph, int layer, int layer_tensor,
                     int norm_tensor) {
   const Op& op = graph.ops[layer];
-  return op.onnx_type == "Gemm"
-             ? has_channels_on_axis_1(graph, op, norm_tensor)
-             : shape_of(graph, layer_tensor) == shape_of(graph, norm_tensor);
+  if (op.onnx_type == "Gemm") {
+    return has_channels_on_axis_1(graph, op, norm_tensor);
+  }
+  return is_batched(graph, op, layer_tensor) &&
+         shape_of(graph, layer_tensor) == shape_of(graph, norm_tensor);
 }
 
 // Merges or splits the leading axes, as around a batch norm over the tokens of
@@ -125,7 +136,8 @@ std::vector<NormalizedInput> normalized_inputs(const OpGraph& graph) {
     if (activation != Activation::none) source = producer_of_input(source);
     if (source != kNone &&
         is_call_of(graph.ops[source], {"BatchNormalization"}) &&
-        has_channels_on_axis_1(graph, op, op.inputs.front())) {
+        channels_agree(graph, layer, op.inputs.front(),
+                       graph.ops[source].outputs.front())) {
       found.push_back({layer, source, activation});
     }
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <ranges>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -16,7 +17,6 @@ namespace {
 using graph::kNone;
 using graph::Op;
 using graph::OpGraph;
-using graph::Param;
 
 constexpr std::array<std::string_view, 4> kElementwise = {"relu", "leaky_relu",
                                                           "rrelu", "prelu"};
@@ -24,25 +24,31 @@ constexpr std::array<std::string_view, 4> kElementwise = {"relu", "leaky_relu",
 constexpr std::array<std::string_view, 5> kWithinChannel = {
     "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize"};
 
-const Param* weight_of(const Op& op) {
-  const auto found = std::ranges::find_if(
-      op.params, [](const Param& param) { return param.shape.size() > 1; });
-  return found == op.params.end() ? nullptr : &*found;
-}
-
 class ChainFinder {
  public:
   ChainFinder(const OpGraph& graph, Relu6 relu6,
-              const std::vector<int>& transparent)
+              const std::vector<int>& transparent,
+              const std::vector<int>& excluded)
       : graph_(graph),
         relu6_(relu6),
-        transparent_(transparent.begin(), transparent.end()) {
+        transparent_(transparent.begin(), transparent.end()),
+        excluded_(excluded.begin(), excluded.end()) {
     for (int op = 0; op < num_ops(); ++op) {
       if (graph.ops[op].call != kNone) ++num_calls_[identity(graph, op)];
     }
   }
 
-  std::vector<EqualizableChain> run() const {
+  // A ReLU6 that is called outside chains too would be replaced there as well:
+  // it stops them, and may so take another one out of its chain.
+  std::vector<EqualizableChain> run() {
+    while (true) {
+      std::vector<EqualizableChain> chains = find_chains();
+      if (!keep_relu6_outside(chains)) return chains;
+    }
+  }
+
+ private:
+  [[nodiscard]] std::vector<EqualizableChain> find_chains() const {
     std::vector<EqualizableChain> chains;
     std::vector<bool> is_inside(graph_.ops.size(), false);
     for (int op = 0; op < num_ops(); ++op) {
@@ -58,7 +64,23 @@ class ChainFinder {
     return chains;
   }
 
- private:
+  // Returns whether it found any that is not kept yet.
+  bool keep_relu6_outside(const std::vector<EqualizableChain>& chains) {
+    std::map<std::string, int> calls_inside;
+    for (const EqualizableChain& chain : chains) {
+      for (const int op : std::views::join(chain.between)) {
+        if (is_relu6(graph_, graph_.ops[op])) {
+          ++calls_inside[identity(graph_, op)];
+        }
+      }
+    }
+    std::erase_if(calls_inside, [&](const auto& entry) {
+      return entry.second == num_calls_.at(entry.first);
+    });
+    for (const auto& [module, calls] : calls_inside) kept_.insert(module);
+    return !calls_inside.empty();
+  }
+
   [[nodiscard]] int num_ops() const {
     return static_cast<int>(graph_.ops.size());
   }
@@ -69,7 +91,7 @@ class ChainFinder {
     if (op.call == kNone || (!is_linear && !op.kind.starts_with("conv"))) {
       return false;
     }
-    return weight_of(op) != nullptr &&
+    return weight_of(op) != nullptr && !excluded_.contains(index) &&
            num_calls_.at(identity(graph_, index)) == 1 &&
            owns_parameters(graph_, index);
   }
@@ -92,7 +114,8 @@ class ChainFinder {
       return true;
     }
     if (relu6_ == Relu6::replaced && is_relu6(graph_, op)) {
-      return op.call != kNone && !graph_.calls[op.call].functional;
+      return op.call != kNone && !graph_.calls[op.call].functional &&
+             !kept_.contains(identity(graph_, index));
     }
     // A linear layer's channels are on the axis over which these go.
     return !behind_linear && std::ranges::find(kWithinChannel, op.onnx_type) !=
@@ -127,14 +150,17 @@ class ChainFinder {
   const OpGraph& graph_;
   Relu6 relu6_;
   std::set<int> transparent_;
+  std::set<int> excluded_;
   std::map<std::string, int> num_calls_;
+  std::set<std::string> kept_;  // ReLU6 modules that cannot be replaced
 };
 
 }  // namespace
 
 std::vector<EqualizableChain> equalizable_chains(
-    const OpGraph& graph, Relu6 relu6, const std::vector<int>& transparent) {
-  return ChainFinder(graph, relu6, transparent).run();
+    const OpGraph& graph, Relu6 relu6, const std::vector<int>& transparent,
+    const std::vector<int>& excluded) {
+  return ChainFinder(graph, relu6, transparent, excluded).run();
 }
 
 }  // namespace aimetpp::fold

@@ -21,11 +21,12 @@ struct EqualizableChain {
 
 enum class Relu6 : std::uint8_t {
   stops,    // it clips at 6: a factor does not pass
-  replaced  // the caller replaces ReLU6 modules by ReLU, which a factor passes
+  replaced  // the caller replaces ReLU6 modules by ReLU, which a factor passes;
+            // only those all of whose calls are inside chains
 };
 
 // `transparent`: ops, such as batch norms that fold left without effect, that a
-// factor passes besides.
+// factor passes besides. `excluded`: layers that are to stay as they are.
 //
 // In graph order; a layer is the last of one chain and the first of another at
 // most. Only layers that are called once and whose parameters nothing else
@@ -33,6 +34,7 @@ enum class Relu6 : std::uint8_t {
 // its leaky kin, pooling, resizing, Dropout.
 AIMETPP_API std::vector<EqualizableChain> equalizable_chains(
     const graph::OpGraph& graph, Relu6 relu6,
-    const std::vector<int>& transparent = {});
+    const std::vector<int>& transparent = {},
+    const std::vector<int>& excluded = {});
 
 }  // namespace aimetpp::fold

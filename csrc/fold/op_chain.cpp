@@ -44,6 +44,12 @@ Activation following_activation(const OpGraph& graph, int op) {
                          : activation_of(graph, graph.ops[reader]);
 }
 
+const Param* weight_of(const Op& op) {
+  const auto found = std::ranges::find_if(
+      op.params, [](const Param& param) { return param.shape.size() > 1; });
+  return found == op.params.end() ? nullptr : &*found;
+}
+
 int sole_reader(const OpGraph& graph, int op) {
   if (graph.ops[op].outputs.size() != 1) return kNone;
   const graph::Tensor& tensor = graph.tensors[graph.ops[op].outputs.front()];

@@ -27,6 +27,10 @@ Activation activation_of(const graph::OpGraph& graph, const graph::Op& op);
 AIMETPP_API Activation following_activation(const graph::OpGraph& graph,
                                             int op);
 
+// The parameter that the op multiplies by: the first with several axes; null
+// where there is none.
+const graph::Param* weight_of(const graph::Op& op);
+
 // The op that alone reads the result of `op`; kNone where there is none or
 // several, where the result leaves the model, or where `op` has several
 // results. Reading a tensor's size does not count.

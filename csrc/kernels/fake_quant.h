@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "core/isa.h"
 #include "core/macros.h"
@@ -30,6 +31,17 @@ struct ChannelLayout {
   }
 };
 
+// What x is clamped to on its way to fake_quantize: an activation function such
+// as relu in the same pass. low <= high; a NaN stays a NaN.
+struct Clamp {
+  float low = -std::numeric_limits<float>::infinity();
+  float high = std::numeric_limits<float>::infinity();
+  [[nodiscard]] bool is_all() const {
+    return low == -std::numeric_limits<float>::infinity() &&
+           high == std::numeric_limits<float>::infinity();
+  }
+};
+
 // What every call of one mode says, forward and backward.
 struct QuantCall {
   QuantMode mode = QuantMode::fake_quantize;
@@ -40,6 +52,7 @@ struct QuantCall {
   const void* min = nullptr;           // [channels]
   const void* max = nullptr;           // [channels]
   const std::int64_t* grid = nullptr;  // [2]: qmin, qmax; qmin < qmax
+  Clamp before;                        // of cpu::transform, one channel alone
 };
 
 namespace cpu {

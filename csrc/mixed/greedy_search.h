@@ -42,6 +42,8 @@ class AIMETPP_API Evaluator {
   // that can measure several at once, or elsewhere, may do so now.
   virtual void prepare(Phase /*phase*/,
                        const std::vector<Assignment>& /*assignments*/) {}
+  // What gives a phase's scores, for errors; empty where it has no name.
+  [[nodiscard]] virtual std::string metric(Phase /*phase*/) const { return {}; }
 };
 
 struct SearchGroup {

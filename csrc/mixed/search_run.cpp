@@ -42,8 +42,10 @@ double SearchRun::score(Phase phase, const Assignment& assignment,
     const char* kind = phase == Phase::sensitivity   ? "phase-1 "
                        : others_ == Others::baseline ? ""  // one metric for all
                                                      : "phase-2 ";
+    const std::string metric = evaluator_.metric(phase);
     raise_runtime_error("mixed precision search: the ", kind,
-                        "score must be a number, got nan for ", what);
+                        "score must be a number, got nan for ", what,
+                        metric.empty() ? "" : ", from ", metric);
   }
   scores_[index].emplace(assignment, value);
   return value;

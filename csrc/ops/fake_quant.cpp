@@ -163,6 +163,9 @@ PreparedCall prepare(QuantMode mode, const QuantArguments& arguments,
 }
 
 at::Tensor empty_range_grad(const at::Tensor& range_end) {
+  if (range_end.is_cpu()) {  // as in empty_result
+    return at::detail::empty_cpu(range_end.sizes(), range_end.scalar_type());
+  }
   return at::empty_like(range_end, at::MemoryFormat::Contiguous);
 }
 
@@ -238,22 +241,6 @@ void fake_quantize_inplace_cpu(const at::Tensor& x, const at::Tensor& min,
         wrapped_axis(op_name(kMode), input_name(kMode), x, channel_axis));
   }
 }
-
-}  // namespace
-
-void fake_quantize_into(const at::Tensor& y, const at::Tensor& x,
-                        const at::Tensor& min, const at::Tensor& max,
-                        const at::Tensor& grid, bool symmetric,
-                        OptionalAxis channel_axis) {
-  const PreparedCall prepared =
-      prepare(QuantMode::fake_quantize,
-              {x, min, max, grid, symmetric, channel_axis}, y);
-  check_grid_values(QuantMode::fake_quantize, prepared.grid);
-  kernels::cpu::transform(prepared.call, x.const_data_ptr(),
-                          y.mutable_data_ptr(), at_parallel_for);
-}
-
-namespace {
 
 template <QuantMode mode>
 Gradients backward_cpu(const at::Tensor& grad, const at::Tensor& x,

@@ -44,6 +44,16 @@ AIMETPP_API void fake_quantize_into(
     const at::Tensor& max, const at::Tensor& grid, bool symmetric,
     std::optional<std::int64_t> channel_axis = std::nullopt);
 
+// fake_quantize_into of clamp(x, low, high), an activation function such as
+// relu in the same pass; y may be x. Bits are those of the two ops one after
+// another where low and high are numbers of x's dtype.
+AIMETPP_API void clamped_fake_quantize_into(const at::Tensor& y,
+                                            const at::Tensor& x, float low,
+                                            float high, const at::Tensor& min,
+                                            const at::Tensor& max,
+                                            const at::Tensor& grid,
+                                            bool symmetric);
+
 // A tensor like x for a result that is about to be written. Where that needs
 // fresh memory of tens of megabytes, most of its cost would be page faults: one
 // for each 4 KiB, or for 2 MiB if the system may use huge pages.

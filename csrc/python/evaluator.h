@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -32,10 +33,12 @@ class PythonEvaluator : public mixed::Evaluator {
  public:
   PythonEvaluator(pybind11::function evaluate,
                   std::optional<pybind11::function> known,
-                  std::optional<pybind11::function> prepare)
+                  std::optional<pybind11::function> prepare,
+                  std::map<std::string, std::string> metrics)
       : evaluate_(std::move(evaluate)),
         known_(std::move(known)),
-        prepare_(std::move(prepare)) {}
+        prepare_(std::move(prepare)),
+        metrics_(std::move(metrics)) {}
 
   double evaluate(mixed::Phase phase,
                   const mixed::Assignment& assignment) override {
@@ -54,10 +57,16 @@ class PythonEvaluator : public mixed::Evaluator {
     if (prepare_) (*prepare_)(phase_name(phase), assignments);
   }
 
+  [[nodiscard]] std::string metric(mixed::Phase phase) const override {
+    const auto found = metrics_.find(phase_name(phase));
+    return found == metrics_.end() ? std::string() : found->second;
+  }
+
  private:
   pybind11::function evaluate_;
   std::optional<pybind11::function> known_;
   std::optional<pybind11::function> prepare_;
+  std::map<std::string, std::string> metrics_;  // by phase
 };
 
 // Empty where there is no callable.

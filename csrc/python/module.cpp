@@ -26,6 +26,7 @@
 #include "graph/op_traits.h"
 #include "io/config_json.h"
 #include "python/convert.h"
+#include "python/eager_ops.h"
 #include "python/masks.h"
 #include "python/onnx.h"
 #include "python/quantized_call.h"
@@ -188,12 +189,14 @@ void bind_folds(py::module_& m) {
   m.def(
       "equalizable_chains",
       [](const graph::OpGraph& graph, bool replace_relu6,
-         const std::vector<int>& transparent) {
+         const std::vector<int>& transparent,
+         const std::vector<int>& excluded) {
         return fold::equalizable_chains(
             graph, replace_relu6 ? fold::Relu6::replaced : fold::Relu6::stops,
-            transparent);
+            transparent, excluded);
       },
-      py::arg("graph"), py::arg("replace_relu6"), py::arg("transparent"));
+      py::arg("graph"), py::arg("replace_relu6"), py::arg("transparent"),
+      py::arg("excluded"));
 }
 
 void bind_config(py::module_& m) {
@@ -347,6 +350,7 @@ PYBIND11_MODULE(_C, m) {
   aimetpp::python::bind_groups(m);
   aimetpp::python::bind_search(m);
   aimetpp::python::bind_requests(m);
+  aimetpp::python::bind_eager_ops(m);
   aimetpp::python::bind_quantized_call(m);
   aimetpp::python::bind_replay(m);
 }

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 
+#include "python/activation.h"
 #include "python/quantizer_view.h"
 #include "python/weight_cache.h"
 
@@ -313,6 +314,14 @@ py::object leaf_call(const py::object& leaf, const py::tuple& args,
                 slots_of(children, output_quantizers, call * outputs, outputs),
                 known.at(overwrites).cast<std::optional<int>>()};
   const LeafScope scope(attributes, frames, mode);
+  if (args.size() == 1 && kwargs.empty() && around.outputs.size() == 1 &&
+      !any(around.inputs) && any(around.outputs)) {
+    if (auto result =
+            quantized_activation(attributes, py::type::handle_of(leaf), args[0],
+                                 around.outputs[0], around.overwrites == 0)) {
+      return *std::move(result);
+    }
+  }
   if (around.overwrites == 0 && at::GradMode::is_enabled() &&
       args.size() == 1 && kwargs.empty() && any(around.outputs) &&
       THPVariable_CheckExact(args[0].ptr()) &&

@@ -119,6 +119,12 @@ struct QuantizerView {
     const py::gil_scoped_release release;
     ops::fake_quantize_into(y, x, min, max, grid, symmetric, channel_axis);
   }
+  void clamped_fake_quantize_into(const at::Tensor& y, const at::Tensor& x,
+                                  float low, float high) const {
+    const Event event(kSiteEvent, label);
+    const py::gil_scoped_release release;
+    ops::clamped_fake_quantize_into(y, x, low, high, min, max, grid, symmetric);
+  }
 };
 
 inline bool has_hooks(const Attributes& module) {

@@ -69,14 +69,17 @@ mixed::SearchOptions make_options(std::optional<double> allowed_drop, int algo,
   return options;
 }
 
+using MetricNames = std::map<std::string, std::string>;  // by phase
+
 mixed::SearchResult greedy_search(const mixed::SearchProblem& problem,
                                   const mixed::SearchOptions& options,
                                   py::function evaluate,
                                   const std::optional<py::function>& progress,
                                   std::optional<py::function> known,
-                                  std::optional<py::function> prepare) {
+                                  std::optional<py::function> prepare,
+                                  MetricNames metrics) {
   PythonEvaluator evaluator(std::move(evaluate), std::move(known),
-                            std::move(prepare));
+                            std::move(prepare), std::move(metrics));
   return mixed::greedy_search(problem, options, evaluator,
                               progress_of(progress));
 }
@@ -94,9 +97,10 @@ mixed::SearchResult narrowing_search(
     const mixed::SearchProblem& problem, std::optional<double> allowed_drop,
     bool skip_breaking, std::optional<int> max_narrowed, py::function evaluate,
     const std::optional<py::function>& progress,
-    std::optional<py::function> known, std::optional<py::function> prepare) {
+    std::optional<py::function> known, std::optional<py::function> prepare,
+    MetricNames metrics) {
   PythonEvaluator evaluator(std::move(evaluate), std::move(known),
-                            std::move(prepare));
+                            std::move(prepare), std::move(metrics));
   const auto at_break =
       skip_breaking ? mixed::AtBreak::skip : mixed::AtBreak::stop;
   return mixed::narrowing_search(problem,
@@ -183,12 +187,13 @@ void bind_searches(py::module_& m) {
            py::arg("reverse") = false, py::arg("max_steps") = py::none());
   m.def("greedy_search", &greedy_search, py::arg("problem"), py::arg("options"),
         py::arg("evaluate"), py::arg("progress") = py::none(),
-        py::arg("known") = py::none(), py::arg("prepare") = py::none());
+        py::arg("known") = py::none(), py::arg("prepare") = py::none(),
+        py::arg("metrics") = MetricNames());
   m.def("narrowing_search", &narrowing_search, py::arg("problem"),
         py::arg("allowed_drop"), py::arg("skip_breaking"),
         py::arg("max_narrowed"), py::arg("evaluate"),
         py::arg("progress") = py::none(), py::arg("known") = py::none(),
-        py::arg("prepare") = py::none());
+        py::arg("prepare") = py::none(), py::arg("metrics") = MetricNames());
   m.def(
       "count_evaluations",
       [](const mixed::SearchProblem& problem,

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """One rank of a shared search, as a process: `amp_rank.py FOLDER MODE`.
 
-MODE: "lives"; or "dies", where rank 1 is killed in its second evaluation. Rank, size
-and store come from torchrun, or from AMP_RANK and AMP_STORE (2 ranks). Prints as JSON
-the result of the whole profile, and then of a search with an allowed drop.
+MODE: "lives"; "dies", where rank 1 is killed in its second evaluation; "reads", where
+the metric reads the rank; "shares", where rank 1 also scores a part of the data only.
+Rank, size and store come from torchrun, or from AMP_RANK and AMP_STORE (2 ranks).
+Prints as JSON what the whole profile gives, and a search with an allowed drop.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from amp_models import Closeness, choose, make_sim
+from amp_models import Closeness, choose, images, make_sim
 
 from aimetpp.common import shared_work
 
@@ -48,6 +49,23 @@ class SharedCloseness(Closeness):
         return super().__call__(model)
 
 
+class RankReading(Closeness):
+    """Knows its rank, which does not change what it measures, unless it shares."""
+
+    def __init__(self, rank: int, shares: bool) -> None:
+        super().__init__()
+        self.rank = rank
+        self.device = f"cuda:{rank}"
+        self.shares = shares
+
+    def __call__(self, model: torch.nn.Module) -> float:
+        score = super().__call__(model)
+        if self.shares and self.rank == 1:
+            output = model(images()[8:])
+            return -float((output - self.target[8:]).square().mean())
+        return score
+
+
 def main(folder: Path, mode: str) -> None:
     if "AMP_STORE" in os.environ:
         rank = int(os.environ["AMP_RANK"])
@@ -56,7 +74,12 @@ def main(folder: Path, mode: str) -> None:
     else:  # a store of the test's own; the search finds torchrun's by itself
         rank = int(os.environ["RANK"])
         store = dist.FileStore(str(folder.parent / "store"), 2)
-    metric = SharedCloseness(dist.PrefixStore("test", store), rank, mode == "dies")
+    metric: Closeness
+    if mode in ("reads", "shares"):
+        metric = RankReading(rank, mode == "shares")
+    else:
+        shared = dist.PrefixStore("test", store)
+        metric = SharedCloseness(shared, rank, mode == "dies")
     for drop in (None, DROP):
         sim, before = make_sim(), metric.calls
         place = folder / str(drop)

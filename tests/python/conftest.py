@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 os.environ["KERAS_BACKEND"] = "torch"  # Keras reads it once, when it is imported
 
@@ -17,3 +18,12 @@ def no_compiled_code() -> Iterator[None]:
     compiler = sys.modules.get("torch._dynamo")
     if compiler is not None:
         compiler.reset()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """More threads sum in another order, and what they train is another net."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -32,9 +32,28 @@ def test_soft_rounding_starts_at_the_weight_and_ends_on_the_grid():
     up = rounding.weight(torch.ones_like(weight))
     assert up.tolist() == [[-4, -1, 0], [1, 2, 3]]
     for position, end in ((1e3, 1.0), (-1e3, 0.0)):
-        with torch.no_grad():
-            rounding.position.fill_(position)
+        rounding.position.fill_(position)
         assert torch.equal(rounding.fraction(), torch.full_like(weight, end))
+
+
+@pytest.mark.parametrize("beta", [None, 4.5])
+def test_a_step_is_that_of_autograd_and_adam(beta):
+    torch.manual_seed(0)
+    weight = 8 * torch.randn(6, 7)  # some beyond the grid's ends
+    rounding = SoftRounding(quantizer(), weight)
+    position = rounding.position.clone().requires_grad_()
+    optimizer = torch.optim.Adam([position], lr=0.01)
+    for _ in range(20):
+        gradient = torch.randn_like(weight)
+        fraction = (1.2 * torch.sigmoid(position) - 0.1).clamp(0, 1)
+        loss = (rounding.weight(fraction) * gradient).sum()
+        if beta is not None:
+            loss = loss + 0.3 * (1 - (2 * fraction - 1).abs().pow(beta)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rounding.descend(gradient, beta, 0.3)
+        torch.testing.assert_close(rounding.position, position.detach())
 
 
 def test_the_exponent_is_annealed_after_the_warm_start():

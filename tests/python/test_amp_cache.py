@@ -21,11 +21,18 @@ from amp_models import (
     images,
     make_sim,
 )
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
-from aimetpp.amp.cache import EvaluationCache
+from aimetpp.amp.cache import READ_VALUES, EvaluationCache
 from aimetpp.amp.evaluation import EvalCallbackFactory
-from aimetpp.amp.metric_identity import metric_name
+from aimetpp.amp.metric_identity import metric_identity
+from aimetpp.amp.rank_values import rank_values
 from aimetpp.common.amp.utils import AMPSearchAlgo
 from aimetpp.common.defs import CallbackFunc
 
@@ -214,7 +221,7 @@ def test_journal_is_json_lines_and_keeps_infinities(tmp_path: Path) -> None:
         json.loads(line, parse_constant=pytest.fail)
 
 
-def test_metric_names_tell_metrics_apart() -> None:
+def test_metric_identitys_tell_metrics_apart() -> None:
     def make(top_k: int) -> Callable[[Any], float]:
         counted = 0
 
@@ -226,20 +233,22 @@ def test_metric_names_tell_metrics_apart() -> None:
         return metric
 
     one = make(1)
-    name = metric_name(one)
+    name = metric_identity(one)
     one(None)
-    assert metric_name(one) == name  # its own counter is not what it measures
-    assert metric_name(make(1)) == name
-    assert metric_name(make(5)) != name
-    assert metric_name(lambda model: 1.0) != metric_name(lambda model: 2.0)
-    assert metric_name(CallbackFunc(one, 1)) != metric_name(CallbackFunc(one, 2))
+    assert metric_identity(one) == name  # its own counter is not what it measures
+    assert metric_identity(make(1)) == name
+    assert metric_identity(make(5)) != name
+    assert metric_identity(lambda model: 1.0) != metric_identity(lambda model: 2.0)
+    assert metric_identity(CallbackFunc(one, 1)) != metric_identity(
+        CallbackFunc(one, 2)
+    )
     for less, more in (([1], [2]), ({"n": 1}, {"n": 2}), ({"n": 1}, {"m": 1})):
-        same = metric_name(CallbackFunc(one, less))
-        assert same == metric_name(CallbackFunc(one, less))
-        assert same != metric_name(CallbackFunc(one, more))
+        same = metric_identity(CallbackFunc(one, less))
+        assert same == metric_identity(CallbackFunc(one, less))
+        assert same != metric_identity(CallbackFunc(one, more))
     partial = functools.partial
-    assert metric_name(partial(one, k=1)) != metric_name(partial(one, k=2))
-    assert metric_name(Closeness()) == metric_name(Closeness())
+    assert metric_identity(partial(one, k=1)) != metric_identity(partial(one, k=2))
+    assert metric_identity(Closeness()) == metric_identity(Closeness())
 
 
 _BATCHES: list[tuple[torch.Tensor, int]] = []
@@ -261,16 +270,16 @@ class TopK:
         return self.scores[-1]
 
 
-def test_metric_names_follow_settings_and_not_counters() -> None:
+def test_metric_identitys_follow_settings_and_not_counters() -> None:
     metric = TopK(1)
-    name = metric_name(metric)
+    name = metric_identity(metric)
     metric(None)
-    assert metric_name(metric) == name == metric_name(TopK(1))
-    assert metric_name(TopK(2)) != name
-    assert metric_name(TopK(2).__call__) != metric_name(metric.__call__)
+    assert metric_identity(metric) == name == metric_identity(TopK(1))
+    assert metric_identity(TopK(2)) != name
+    assert metric_identity(TopK(2).__call__) != metric_identity(metric.__call__)
 
 
-def test_metric_names_follow_the_data_that_a_callback_reaches() -> None:
+def test_metric_identitys_follow_the_data_that_a_callback_reaches() -> None:
     def over(data: Any) -> Callable[[Any], float]:
         return lambda model: float(len(data))
 
@@ -278,36 +287,36 @@ def test_metric_names_follow_the_data_that_a_callback_reaches() -> None:
         return DataLoader(TensorDataset(images() + offset), batch_size=4)
 
     for make in (lambda x: images() + x, lambda x: [(images() + x, 1)], loader):
-        assert metric_name(over(make(0.0))) == metric_name(over(make(0.0)))
-        assert metric_name(over(make(0.0))) != metric_name(over(make(1.0)))
+        assert metric_identity(over(make(0.0))) == metric_identity(over(make(0.0)))
+        assert metric_identity(over(make(0.0))) != metric_identity(over(make(1.0)))
         bound = [CallbackFunc(Closeness(), make(x)) for x in (0.0, 1.0)]
-        assert metric_name(bound[0]) != metric_name(bound[1])
-    sqnr = [metric_name(EvalCallbackFactory(loader(x)).sqnr()) for x in (0, 0, 1)]
+        assert metric_identity(bound[0]) != metric_identity(bound[1])
+    sqnr = [metric_identity(EvalCallbackFactory(loader(x)).sqnr()) for x in (0, 0, 1)]
     assert sqnr[0] == sqnr[1] != sqnr[2]
     _BATCHES[:] = [(images(), 1)]
-    name = metric_name(over_global_batches)
-    assert metric_name(over_global_batches) == name
+    name = metric_identity(over_global_batches)
+    assert metric_identity(over_global_batches) == name
     _BATCHES[:] = [(images() + 1, 1)]
-    assert metric_name(over_global_batches) != name
+    assert metric_identity(over_global_batches) != name
     other = Closeness()
     other.target = other.target + 1
-    assert metric_name(other) != metric_name(Closeness())
+    assert metric_identity(other) != metric_identity(Closeness())
     scores: list[float] = []
-    name = metric_name(over(scores))
+    name = metric_identity(over(scores))
     scores.append(1.0)
-    assert metric_name(over(scores)) == name
+    assert metric_identity(over(scores)) == name
 
 
-def test_metric_names_follow_globals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metric_identitys_follow_globals(monkeypatch: pytest.MonkeyPatch) -> None:
     def metric(model: Any) -> float:
         return _helper() * float(FACTOR)
 
-    name = metric_name(metric)
+    name = metric_identity(metric)
     monkeypatch.setattr(sys.modules[__name__], "FACTOR", 3)
-    assert metric_name(metric) != name
+    assert metric_identity(metric) != name
     monkeypatch.undo()
     monkeypatch.setattr(sys.modules[__name__], "_helper", _other_helper)
-    assert metric_name(metric) != name
+    assert metric_identity(metric) != name
 
 
 FACTOR = 2
@@ -319,3 +328,82 @@ def _helper() -> float:
 
 def _other_helper() -> float:
     return 1.5
+
+
+def opened_by_rank_0(folder: Path, reads: dict[str, str], rank: int) -> EvaluationCache:
+    """What `rank` makes of a journal that rank 0 has opened, reading 0 and 0.5."""
+    begun = {"candidates": 1, READ_VALUES: {"`rank` in f": "0", "`share` in f": "0.5"}}
+    first = EvaluationCache(folder, begun, True, None, rank_values(0))
+    mine = {"candidates": 1, READ_VALUES: {**begun[READ_VALUES], **reads}}
+    opened = ("rank 0", first.size())
+    return EvaluationCache(folder, mine, False, opened, rank_values(rank))
+
+
+def test_ranks_may_read_what_tells_them_apart(tmp_path: Path) -> None:
+    same = opened_by_rank_0(tmp_path, {}, 1)
+    assert same.opener == "rank 0" and same.differing == ""
+    other = opened_by_rank_0(tmp_path, {"`rank` in f": "1"}, 1)
+    assert other.differing == " (`rank` in f is 1 here and 0 there)"
+    for reads, rank, match in (
+        (
+            {"`share` in f": "0.7"},
+            1,
+            "other `share` in f than .*0.7 here and 0.5 there",
+        ),
+        (
+            {"`rank` in f": "1"},
+            2,
+            r"`rank` in f is 1 here and 0 there.*distributed=False",
+        ),
+        ({"`seed` in f": "3"}, 1, "`seed` in f is 3 here and missing there"),
+    ):
+        with pytest.raises(RuntimeError, match=match):
+            opened_by_rank_0(tmp_path, reads, rank)
+
+
+def test_another_rank_may_go_on_with_a_journal(tmp_path: Path) -> None:
+    def journal(rank: int) -> EvaluationCache:
+        fingerprint = {READ_VALUES: {"`device` in f": f"'cuda:{rank}'"}}
+        return EvaluationCache(tmp_path, fingerprint, False, None, rank_values(rank))
+
+    journal(1).put("front", [0], 0.5)
+    assert journal(0).get("front", [0]) == 0.5
+
+
+def test_samplers_count() -> None:
+    def over(**options: Any) -> Any:
+        loader = DataLoader(TensorDataset(images()), **options)
+        return metric_identity(lambda model: float(len(loader)))
+
+    def sharded(rank: int) -> Any:
+        return over(sampler=DistributedSampler(images(), 2, rank, shuffle=False))
+
+    assert sharded(0) != sharded(1)
+    assert sharded(0).name == sharded(1).name  # so that the error can say which value
+    assert sharded(1).values["`rank` in DistributedSampler"] == "1"
+    assert over() == over() != over(shuffle=True)
+    subsets = [over(sampler=SubsetRandomSampler(range_)) for range_ in ([1, 2], [1, 3])]
+    assert subsets[0] != subsets[1]
+    batches = [over(batch_sampler=BatchSampler([0], 2, drop)) for drop in (True, False)]
+    assert batches[0] != batches[1]
+
+
+def test_identities_follow_defaults_and_arguments() -> None:
+    def make(step: int) -> list[Any]:
+        def first(model: Any, step: int = step) -> float:
+            return float(step)
+
+        def second(model: Any, *, step: int = step) -> float:
+            return float(step)
+
+        return [first, second, functools.partial(first, step=step)]
+
+    for one, two in zip(make(1), make(2), strict=True):
+        assert metric_identity(one) != metric_identity(two)
+        places = metric_identity(one).values
+        assert any(place.startswith("`step` in ") for place in places)
+    given = CallbackFunc(over_global_batches, {"data": images(), "ranks": [0, 1]})
+    assert metric_identity(given).values == {
+        "`args['ranks'][0]` in CallbackFunc(over_global_batches)": "0",
+        "`args['ranks'][1]` in CallbackFunc(over_global_batches)": "1",
+    }

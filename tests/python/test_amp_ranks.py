@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +29,12 @@ Found = dict[str, Any]
 
 
 def run_ranks(
-    folder: Path, mode: str, codes: tuple[int, int] = (0, 0)
+    folder: Path, mode: str, codes: tuple[int, int] = (0, 0), says: str = ""
 ) -> list[list[Found]]:
-    """What each rank that lives has found: the profile, and with an allowed drop."""
+    """What each rank that lives has found: the profile, and with an allowed drop.
+
+    `says` matches what they write on stderr.
+    """
     processes = [
         subprocess.Popen(
             [sys.executable, str(SCRIPT), str(folder / "shared"), mode],
@@ -47,7 +51,10 @@ def run_ranks(
     ]
     outputs = [process.communicate(timeout=500) for process in processes]
     errors = "\n".join(err for _, err in outputs)
-    assert tuple(p.returncode for p in processes) == codes, errors
+    assert tuple(sorted(p.returncode for p in processes)) == tuple(sorted(codes)), (
+        errors
+    )
+    assert re.search(says, errors), errors
     return [list(map(json.loads, out.splitlines())) for out, _ in outputs if out]
 
 
@@ -102,6 +109,26 @@ def test_a_killed_rank_loses_its_current_evaluation_only(
     assert lost == [1, 0]
     assert rank == expected
     assert_equal_files(tmp_path / "shared", folder)
+
+
+def test_a_metric_may_read_the_rank(
+    alone: tuple[Path, list[Found]], tmp_path: Path
+) -> None:
+    _, expected = alone
+    ranks = run_ranks(tmp_path, "reads")
+    for index, found in enumerate(expected):
+        calls = sum(rank[index].pop("calls") for rank in ranks)
+        # The rank that did not begin scores one setting that the other one has.
+        assert calls == sum(found["evaluations"].values()) + 1
+    assert ranks == [expected, expected]
+
+
+def test_a_rank_that_scores_its_share_of_the_data_is_refused(tmp_path: Path) -> None:
+    says = (
+        r"`rank` in RankReading is \d here and \d there.* must score the same samples"
+    )
+    ranks = run_ranks(tmp_path, "shares", (0, 1), says)
+    assert len(ranks) == 1 and len(ranks[0]) == 2  # the other one goes on alone
 
 
 def test_under_torchrun_no_process_group_is_needed(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from amp_models import choose, make_sim
+from amp_models import A8W8, FLOAT, choose, make_sim
+from bokeh.models import HoverTool
 
 from aimetpp import cli
 from aimetpp.amp.report import PAGES
@@ -60,6 +61,29 @@ def test_layers_show_where_the_search_began_and_ended(found: Found) -> None:
     assert shown["conv2"]["weight"] == ["int16", now["conv2.weight"]]
     assert shown["fc"]["output"] == ["int16", now["fc"]]
     assert {layer["name"] for layer in document["layers"]} >= {"relu", "/add_0"}
+
+
+def test_layers_that_begin_in_floating_point_are_shown(tmp_path: Path) -> None:
+    sim = make_sim()
+    candidates = [((32, FLOAT), (32, FLOAT)), A8W8]
+    choose(sim, tmp_path, candidates=candidates, exclude="conv1", pages=True)
+    document = json.loads((tmp_path / "report.json").read_text())
+    shown = {layer["name"]: layer["precisions"] for layer in document["layers"]}
+    assert shown["conv2"]["weight"] == ["fp32", "int8"]
+    assert shown["conv1"]["weight"] == ["int16", "int16"]
+    assert "fp32 → int8" in (tmp_path / "report.html").read_text()
+
+
+def test_hovering_shows_digits_that_differ() -> None:
+    rows = [
+        {"group": "a", "candidate": "A8 W8", "score": score, "saved": 0.1}
+        for score in (0.99997, 0.99995, "-inf")
+    ]
+    plot = draw_sensitivity({"sensitivities": rows})
+    (dots,) = plot.renderers
+    assert dots.data_source.data["score_text"] == ["0.999970", "0.999950"]
+    (hover,) = plot.select(HoverTool)
+    assert ("score", "@score_text") in hover.tooltips
 
 
 def test_convert_ops_are_counted_before_and_after(found: Found) -> None:
@@ -121,48 +145,3 @@ def test_tables_escape_and_align() -> None:
     assert '<tr class="chosen"><td>&lt;x&gt;</td><td class="number">1</td>' in text
     assert "int16 → int8" in bits("weight", "int16", "int8")
     assert "→" not in bits("weight", "int8", "int8")
-
-
-USER_CODE = """
-import torch
-from aimetpp.quantsim import QuantizationSimModel
-
-with open("loads", "a") as file:
-    file.write("once ")
-
-def make_model():
-    torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2)), DATA
-
-def calibrate(model):
-    model(DATA)
-
-def evaluate(model):
-    return -float((model(DATA) - target).square().mean())
-
-DATA = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
-target = make_model()[0](DATA).detach()
-"""
-
-
-def test_amp_command_estimates_and_searches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    Path("amp_net.py").write_text(USER_CODE)
-    command = ["amp", "amp_net.py:make_model", "amp_net.py:evaluate"]
-    command += ["--candidates", "16/16", "8/8", "8/int4", "--results-dir", "out"]
-    assert cli.main(command) == 1
-    assert "needs a calibrated simulation" in capsys.readouterr().err
-    command += ["--calibrate", "amp_net.py:calibrate"]
-    assert cli.main([*command, "--estimate"]) == 0
-    assert "1, sensitivity" in capsys.readouterr().out
-    assert cli.main(command) == 0
-    assert "A8 W4" in capsys.readouterr().out
-    assert Path("loads").read_text() == "once "  # three functions, four runs
-    files = {path.name for path in Path("out").iterdir()}
-    assert files >= {*PAGES, "precision_profile.json", "pareto_list.json"}
-    with pytest.raises(SystemExit):
-        cli.main([*command[:-2], "--candidates", "8"])
-    assert "activations/weights such as 8/4" in capsys.readouterr().err

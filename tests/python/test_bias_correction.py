@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Bias correction: means of quantized layers are those of the float model."""
 
+import itertools
 import math
 
 import pytest
@@ -18,6 +19,7 @@ from aimetpp.bias_correction import (
 )
 from aimetpp.demo.digits import accuracy
 from aimetpp.ptq.biases import clipped_normal_mean
+from aimetpp.ptq.layerwise import mean_output
 from aimetpp.quantsim import QuantizationSimModel
 
 PER_TENSOR = {
@@ -114,6 +116,46 @@ def test_a_trained_net_gets_better(empirical):
     assert accuracy(after.model, digits()) >= accuracy(before.model, digits())
 
 
+def test_a_generator_is_read_once():
+    model, _ = folded()
+    batches = list(loader())
+    biases = []
+    for data in (batches, iter(batches)):
+        corrected = copied(model)
+        correct_bias(corrected, QuantParams(**PER_TENSOR), 256, data, 256)
+        biases.append(corrected.fc.bias)
+    assert torch.equal(*biases)
+
+
+def test_an_error_on_the_way_leaves_the_model(monkeypatch):
+    model, _ = folded()
+    changed = copied(model)
+    calls = itertools.count()
+
+    def fail_late(*args):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return mean_output(*args)
+
+    monkeypatch.setattr("aimetpp.ptq.biases.mean_output", fail_late)
+    with pytest.raises(KeyboardInterrupt):
+        correct_bias(changed, QuantParams(**PER_TENSOR), 64, list(loader()), 64)
+    before = dict(model.state_dict())
+    torch.testing.assert_close(dict(changed.state_dict()), before, rtol=0, atol=0)
+
+
+def test_a_bias_that_the_layer_does_not_add_is_not_made():
+    class Own(nn.Linear):
+        def forward(self, x):
+            return x @ self.weight.t()
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), Own(4, 3, bias=False))
+    x = torch.randn(64, 4)
+    assert correct_bias(model, QuantParams(4, 8), 64, [x], 64) == ["0"]
+    assert model[2].bias is None
+
+
 def test_ignored_layers_stay():
     model, _ = folded()
     corrected = copied(model)
@@ -146,6 +188,12 @@ def test_wrong_arguments():
     params, batches = QuantParams(**PER_TENSOR), list(loader())
     with pytest.raises(TypeError, match="quant_params must be QuantParams, got int"):
         correct_bias(model, 8, 64, batches, 64)
+    with pytest.raises(TypeError, match="model must be a torch.nn.Module, got str"):
+        correct_bias("model", params, 64, batches, 64)
+    with pytest.raises(TypeError, match="num_quant_samples must be an int, got str"):
+        correct_bias(model, params, "64", batches, 64)
+    with pytest.raises(ValueError, match="num_bias_correct_samples must be at least 1"):
+        correct_bias(model, params, 64, batches, 0)
     with pytest.raises(ValueError, match="requires conv_bn_dict"):
         correct_bias(
             model, params, 64, batches, 64, perform_only_empirical_bias_corr=False

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Batch-norm re-estimation: averages over batches, and what they win."""
 
+import weakref
+
 import pytest
 import torch
 from ptq_models import digits, num_batch_norms, simulated, sqnr, trained_digits
@@ -52,6 +54,22 @@ def test_a_trained_net_with_narrow_weights_gets_better():
     assert sqnr(model, sim.model) > after[0] - 1
 
 
+def test_batches_are_not_kept():
+    alive = weakref.WeakSet()
+
+    def batches():
+        for _ in range(8):
+            assert len(alive) <= 2  # the first one, and the one before
+            batch = torch.randn(4, 3)
+            alive.add(batch)
+            yield batch
+            del batch
+
+    model = nn.Sequential(nn.BatchNorm1d(3))
+    reestimate_bn_stats(model, batches())
+    assert model[0].running_mean.any()
+
+
 def test_a_failing_forward_leaves_the_statistics():
     model = nn.Sequential(nn.BatchNorm1d(3)).eval()
 
@@ -65,6 +83,8 @@ def test_a_failing_forward_leaves_the_statistics():
 
 
 def test_wrong_arguments():
+    with pytest.raises(TypeError, match="model must be a torch.nn.Module, got str"):
+        reestimate_bn_stats("model", [torch.randn(4, 3)])
     with pytest.raises(ValueError, match="has no batch norm with kept statistics"):
         reestimate_bn_stats(nn.Linear(3, 3), [torch.randn(4, 3)])
     model = nn.Sequential(nn.BatchNorm1d(3))

@@ -17,7 +17,12 @@ from aimetpp import defs
 from aimetpp.common.defs import CallbackFunc, QuantizationDataType, QuantScheme
 from aimetpp.common.files import atomic_write
 from aimetpp.common.inference import inference
-from aimetpp.common.text import json_number, shortened, source_of_caller
+from aimetpp.common.text import (
+    distinct_numbers,
+    json_number,
+    shortened,
+    source_of_caller,
+)
 
 
 def test_atomic_write_replaces_the_file_and_keeps_its_mode(tmp_path: Path) -> None:
@@ -120,6 +125,26 @@ def test_shortened_names() -> None:
 def test_numbers_that_json_does_not_have_are_strings() -> None:
     values = [0.5, math.inf, -math.inf, math.nan]
     assert [json_number(value) for value in values] == [0.5, "inf", "-inf", "nan"]
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([0.91, 0.5, float("-inf")], ["0.910000", "0.500000", "-inf"]),
+        ([0.99997, 0.99995], ["0.999970", "0.999950"]),
+        ([-1e-7, -1.5e-7], ["-1.00000e-07", "-1.50000e-07"]),
+        ([93.12345678, 93.12345712], ["93.1234568", "93.1234571"]),
+        ([1.0, 1.0 + 2**-52], ["1.0000000000000000", "1.0000000000000002"]),
+        # Not neighbours: they need not be told apart.
+        ([0.12345678, 2.0, 0.12345679], ["0.123457", "2.00000", "0.123457"]),
+        ([123456.0, 7654321.0], ["123456", "7.65432e+06"]),
+        ([], []),
+    ],
+)
+def test_numbers_that_differ_do_not_look_the_same(
+    values: list[float], texts: list[str]
+) -> None:
+    assert distinct_numbers(values) == texts
 
 
 def test_source_of_caller_skips_folders_and_not_names(tmp_path: Path) -> None:

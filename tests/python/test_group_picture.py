@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from amp_models import Closeness, choose, images, make_sim
 
-from aimetpp.amp.group_picture import group_picture, write_group_picture
+from aimetpp.amp.group_picture import draw_groups, group_picture, write_group_picture
 
 
 def test_every_op_and_group_is_drawn(tmp_path: Path) -> None:
@@ -17,13 +18,26 @@ def test_every_op_and_group_is_drawn(tmp_path: Path) -> None:
     path = tmp_path / "groups.html"
     write_group_picture(sim, path)
     page = path.read_text()
-    assert "Bokeh" in page
+    assert "Bokeh" in page and "prefers-color-scheme: dark" in page
     assert re.search(r'<(script|link)[^>]+(src|href)="http', page) is None
     for op in sim.graph.ops:
         if op.role != "metadata":
             assert op.name in page
     for group in sim.quantizer_groups():
         assert group.name.partition("_input_quantizer")[0] in page
+
+
+def test_a_deep_model_fits_a_browsers_canvas() -> None:
+    def height(layers: int) -> int:
+        columns = ["fill", "rim", "name", "op", "output group", "parameter group"]
+        nodes = {column: ["a"] * layers for column in [*columns, "precisions"]}
+        nodes |= {"x": [0.0] * layers, "y": [-float(i) for i in range(layers)]}
+        lines: dict[str, list[Any]] = {"xs": [], "ys": [], "color": []}
+        plot = draw_groups({"groups": 1, "nodes": nodes, "lines": lines})
+        return int(plot.height)
+
+    assert height(3) == 120 + 46 * 3
+    assert height(340) < height(5000) <= 32_767 / 2
 
 
 def test_colors_are_those_of_the_groups() -> None:

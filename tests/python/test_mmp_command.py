@@ -109,7 +109,7 @@ def test_a_conflict_is_a_sentence_and_writes_nothing(folder, capsys):
     [
         ("user_net.py", '"file.py:function" or "package.module:function"'),
         ("nowhere.py:make_sim", "no file 'nowhere.py'"),
-        ("nowhere:make_sim", "No module named 'nowhere'"),
+        ("nowhere:make_sim", "no module 'nowhere'"),
         ("user_net.py:mak_sim", "no function 'mak_sim'; it has Net, make_model"),
         ("user_net.py:make_nothing", "(model, dummy_input), got int"),
     ],

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The ops within PyTorch: opcheck, tracing, scripting, export, compile, the marker."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
 from torch.library import opcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from aimetpp import ops
 
@@ -209,3 +212,104 @@ class TestSite:
             lambda x: ops.site(x, 0) * 2, fullgraph=True, backend="aot_eager"
         )
         assert compiled(torch.ones(3)).tolist() == [2, 2, 2]
+
+
+class Overriding(torch.Tensor):
+    """Notes which functions it is passed to."""
+
+    seen: ClassVar[list[object]] = []
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        cls.seen.append(func)
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+class TestEagerCall:
+    """ops.fake_quantize goes to the dispatcher by itself, unless somebody looks."""
+
+    @pytest.fixture(params=[ops.fake_quantize, ops.fake_quantize_])
+    def function(self, request):
+        return request.param
+
+    @pytest.fixture
+    def packet(self, function):
+        return getattr(torch.ops.aimetpp, function.__name__)
+
+    def run(self, function, x):
+        low, high = torch.tensor(-1.0), torch.tensor(2.0)
+        return function(x, low, high, ops.integer_grid(4, False), False)
+
+    def test_is_the_op(self, function):
+        x = torch.randn(5, 4)
+        expected = self.run(torch.ops.aimetpp.fake_quantize, x)
+        torch.testing.assert_close(self.run(function, x), expected, rtol=0, atol=0)
+
+    def test_subclass_sees_the_op(self, function, packet):
+        Overriding.seen.clear()
+        self.run(function, torch.randn(3).as_subclass(Overriding))
+        assert Overriding.seen.count(packet) == 1
+
+    def test_function_mode_sees_the_op(self, function, packet):
+        seen = []
+
+        class Mode(torch.overrides.TorchFunctionMode):
+            def __torch_function__(self, func, types, args=(), kwargs=None):
+                seen.append(func)
+                return func(*args, **(kwargs or {}))
+
+        x = torch.randn(3)
+        with Mode():
+            self.run(function, x)
+        assert seen.count(packet) == 1
+
+    def test_dispatch_mode_sees_the_op(self, function, packet):
+        seen = []
+
+        class Mode(TorchDispatchMode):
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                seen.append(func)
+                return func(*args, **(kwargs or {}))
+
+        x = torch.randn(3)
+        with Mode():
+            self.run(function, x)
+        assert seen.count(packet.default) == 1
+
+    def test_trace_script_and_compile(self):
+        def twice(x: torch.Tensor, low: torch.Tensor, grid: torch.Tensor):
+            return ops.fake_quantize(x, low, -low, grid, False) * 2
+
+        arguments = torch.randn(4, 3), torch.tensor(-1.0), ops.integer_grid(4, False)
+        expected = twice(*arguments)
+        traced = torch.jit.trace(twice, arguments)
+        assert str(traced.graph).count("aimetpp::fake_quantize") == 1
+        for made in (
+            traced,
+            torch.jit.script(twice),
+            torch.compile(twice, fullgraph=True, backend="aot_eager"),
+        ):
+            torch.testing.assert_close(made(*arguments), expected, rtol=0, atol=0)
+
+    def test_gradients_are_the_ops(self):
+        x, low, high, grid, symmetric, axis = arguments(axis=1)
+        expected = torch.autograd.grad(
+            torch.ops.aimetpp.fake_quantize(x, low, high, grid, symmetric, axis).sum(),
+            (x, low, high),
+        )
+        y = ops.fake_quantize(x, low, high, grid, symmetric, axis)
+        assert y.grad_fn.name().endswith("FakeQuantize>")
+        for a, b in zip(
+            torch.autograd.grad(y.sum(), (x, low, high)), expected, strict=True
+        ):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+    def test_wrong_types_are_type_errors(self, function):
+        x, end, grid = torch.zeros(3), torch.tensor(1.0), ops.integer_grid(4, False)
+        for arguments in (
+            (x, -1.0, end, grid, False),
+            (x, -end, end, grid, "no"),
+            (x, -end, end, grid, False, 0.5),
+        ):
+            with pytest.raises((TypeError, RuntimeError), match="fake_quantize"):
+                function(*arguments)

@@ -101,7 +101,7 @@ def test_command(tmp_path, monkeypatch, capsys):
         ("my_model:number", "no function 'number'"),
         ("my_model:nothing", "a QuantizationSimModel, got NoneType"),
         ("my_model:sized", "must need no arguments: missing a required argument: 'n'"),
-        ("no_such_module:make", "No module named"),
+        ("no_such_module:make", "no module 'no_such_module'"),
     ):
         assert main(["profile", name, *options]) == 1
         assert message in capsys.readouterr().err

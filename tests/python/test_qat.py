@@ -149,3 +149,27 @@ def test_digits_at_four_bits_win_back_what_was_lost():
     trained = digits.accuracy(sim.model, data)
     assert floating - quantized > 0.1  # there is something to win back
     assert trained - quantized >= 0.8 * (floating - quantized)
+
+
+@pytest.mark.parametrize("learns", ["min_max", "scale"])
+def test_ends_that_were_trained_past_each_other_are_exchanged(learns, tmp_path):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU()), torch.randn(64, 4)
+    sim = QuantizationSimModel(model, x)
+    sim.compute_encodings(lambda m: m(x))
+    sim.learn_ranges(activations=learns, params=learns)
+    assert sim.order_ranges() == []
+    output = sim.model[1].output_quantizers[0]
+    with torch.no_grad():  # as one step at a rate far too high
+        output.min.fill_(2.0)
+        output.max.fill_(-0.5)
+    before = sim.model(x)
+    with pytest.raises(RuntimeError, match=r"of '1' has a negative step.*order_ranges"):
+        sim.save_encodings_to_json(tmp_path, "crossed")
+    assert sim.order_ranges() == ["1"]
+    # An asymmetric grid has the same values.
+    torch.testing.assert_close(sim.model(x), before)
+    assert output.get_scale() > 0
+    assert output.get_min() < output.get_max()
+    sim.save_encodings_to_json(tmp_path, "ordered")
+    assert output.min.requires_grad

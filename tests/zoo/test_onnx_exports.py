@@ -34,6 +34,8 @@ MODELS = (
     "timm/test_mambaout",
     "transformers/BertForSequenceClassification",
     "transformers/T5Model",
+    "transformers/GPT2LMHeadModel",
+    "transformers/LlamaForCausalLM",
     "custom/text_recurrence",
     "custom/speech_encoder_decoder",
     "custom/volume_unet",
@@ -122,10 +124,12 @@ def run_onnx(
 def check_nodes(sim: Any, example: Any, model: onnx.ModelProto, feeds: Any) -> None:
     """Within an output step on 99.9 % of the elements of every quantized tensor."""
     found: dict[int, np.ndarray] = {}
-    sim.int32_bias = False  # a recorder is no quantizer to take a bias's step from
-    with sim._bank.swapped(lambda slot, q: Recorder(slot.site, q, found)):
+    # A recorder is no quantizer to take a bias's step from.
+    with (
+        sim.constant_biases(),
+        sim._bank.swapped(lambda slot, q: Recorder(slot.site, q, found)),
+    ):
         run(sim.model, example)
-    sim.int32_bias = True
     quantizers = {site.id: site.quantizer for site in sim.sites()}
     produced = {output for node in model.graph.node for output in node.output}
     tensors = {

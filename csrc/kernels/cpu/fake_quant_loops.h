@@ -76,7 +76,20 @@ AIMETPP_ALWAYS_INLINE void transform_span(const Stored* x, Stored* y,
   }
 }
 
-// The same for fake_quantize, where the grid allows it.
+// y[i] = fake_quantize(clamp(x[i])).
+template <typename Stored, typename Compute>
+AIMETPP_ALWAYS_INLINE void clamped_span(const Stored* x, Stored* y,
+                                        std::int64_t n,
+                                        AffineGrid<Compute> grid, Compute low,
+                                        Compute high) {
+  AIMETPP_INDEPENDENT
+  for (std::int64_t i = 0; i < n; ++i) {
+    y[i] = store<Stored>(aimetpp::transform<QuantMode::fake_quantize>(
+        clamp_keep_nan(load<Compute>(x[i]), low, high), grid));
+  }
+}
+
+// fake_quantize where the grid allows it.
 template <bool by_product>
 AIMETPP_ALWAYS_INLINE void reciprocal_span(const float* x, float* y,
                                            std::int64_t n,

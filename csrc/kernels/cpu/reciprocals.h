@@ -45,6 +45,16 @@ class Reciprocals {
     channels_ = std::move(found);
   }
 
+  // What x is clamped to beforehand narrows what the grids clamp it to.
+  void narrow(const Clamp& before) {
+    for (Channel& channel : channels_) {
+      const float low = channel.grid.low;
+      const float high = channel.grid.high;
+      channel.grid.low = clamp_keep_nan(before.low, low, high);
+      channel.grid.high = clamp_keep_nan(before.high, low, high);
+    }
+  }
+
   // Finds the channels whose quotients need the product only. A check costs
   // about as much for a tie as it saves for 16 elements.
   void check_products(std::int64_t elements_per_channel, Isa isa) {

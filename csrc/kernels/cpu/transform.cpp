@@ -71,6 +71,7 @@ void transform_variant(const QuantCall& call, const void* x_data, void* y_data,
                 std::is_same_v<Compute, float>) {
     Reciprocals reciprocals(arrays, channels, isa);
     if (reciprocals.usable()) {
+      reciprocals.narrow(call.before);
       reciprocals.check_products(layout.outer * layout.inner, isa);
       const auto run = [by_product = for_isa<&reciprocal_span<true>>(isa),
                         by_quotient = for_isa<&reciprocal_span<false>>(isa)](
@@ -87,6 +88,20 @@ void transform_variant(const QuantCall& call, const void* x_data, void* y_data,
   // 16-bit floats become float32 beforehand, but not double.
   using Loaded =
       std::conditional_t<std::is_same_v<Compute, float>, float, Stored>;
+  if constexpr (V::kMode == QuantMode::fake_quantize) {
+    if (!call.before.is_all()) {
+      const auto run = [span = for_isa<&clamped_span<Loaded, Compute>>(isa),
+                        low = static_cast<Compute>(call.before.low),
+                        high = static_cast<Compute>(call.before.high)](
+                           const Loaded* from, Loaded* to, std::int64_t n,
+                           const AffineGrid<Compute>& grid) {
+        span(from, to, n, grid, low, high);
+      };
+      run_spans(layout, x, y, parallel_for, isa, run,
+                [&](std::int64_t c) { return arrays.at(c); });
+      return;
+    }
+  }
   run_spans(layout, x, y, parallel_for, isa,
             for_isa<&transform_span<V::kMode, Loaded, Compute>>(isa),
             [&](std::int64_t c) { return arrays.at(c); });

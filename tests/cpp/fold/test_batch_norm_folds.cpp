@@ -78,6 +78,28 @@ TEST(FoldableBatchNorms, NotOverAReshapedConvolution) {
   EXPECT_EQ(foldable_batch_norms(b.build()), Pairs{});
 }
 
+// [channels, places]: the convolution's channels are on axis 0 of one sample,
+// where a batch norm sees samples.
+TEST(FoldableBatchNorms, NotOverASingleSampleOfAConvolution) {
+  for (const bool batched : {true, false}) {
+    GraphBuilder b;
+    testing::LeafOptions conv = with_weight(1, {4, 4, 1});
+    conv.shape = batched ? std::vector<std::int64_t>{4, 4, 4}
+                         : std::vector<std::int64_t>{4, 4};
+    testing::LeafOptions norm = with_weight(0, {4});
+    norm.shape = conv.shape;
+    int t = b.leaf("conv1d", "conv1", {b.input(conv.shape)}, conv);
+    t = b.leaf("batch_norm", "bn1", {t}, norm);
+    t = b.leaf("relu", "relu", {t});
+    t = b.leaf("batch_norm", "bn2", {t}, norm);
+    b.output(b.leaf("conv1d", "conv2", {t}, conv));
+    const graph::OpGraph graph = b.build();
+    EXPECT_EQ(foldable_batch_norms(graph), batched ? (Pairs{{0, 1}}) : Pairs{});
+    EXPECT_EQ(forward_foldable_batch_norms(graph),
+              batched ? (Pairs{{3, 4}}) : Pairs{});
+  }
+}
+
 // A convolution shared by two heads with a batch norm each can't fold both.
 TEST(FoldableBatchNorms, ReusedModulesFoldOnlyTogether) {
   GraphBuilder apart;

@@ -101,6 +101,26 @@ TEST(EqualizableChains, Relu6ModulesWhereTheyAreReplaced) {
   EXPECT_EQ(chains(b.build(), Relu6::stops), Lines{});
 }
 
+// The same module once between two layers and once at the end.
+TEST(EqualizableChains, AReluThatIsAlsoCalledOutsideChainsStops) {
+  LeafOptions relu6 = made();
+  relu6.type = "ReLU6";
+  const auto net = [&](bool ends_in_relu6) {
+    GraphBuilder b;
+    int t = b.leaf("conv2d", "conv1", {b.input()}, conv());
+    t = b.leaf("hardtanh", "act", {t}, relu6);
+    t = b.leaf("conv2d", "conv2", {t}, conv());
+    t = b.leaf("hardtanh", "act", {t}, relu6);
+    t = b.leaf("conv2d", "conv3", {t}, conv());
+    if (ends_in_relu6) t = b.leaf("hardtanh", "act", {t}, relu6);
+    b.output(t);
+    return b.build();
+  };
+  EXPECT_EQ(chains(net(false), Relu6::replaced),
+            (Lines{"conv1 (act) conv2", "conv2 (act:1) conv3"}));
+  EXPECT_EQ(chains(net(true), Relu6::replaced), Lines{});
+}
+
 TEST(EqualizableChains, PastOpsThatTheCallerKnowsToDoNothing) {
   GraphBuilder b;
   int t = b.leaf("conv2d", "conv1", {b.input()}, conv());
