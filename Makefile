@@ -10,7 +10,7 @@ CMAKE_ARGS ?=
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: setup build demo test gtest cuda-objects sanitize check tidy format \
+.PHONY: setup build demo test gtest cuda-objects arm-objects sanitize check tidy format \
   clean distclean setup-build setup-demo setup-test setup-check
 
 export PYTHON VENV CMAKE_ARGS
@@ -26,6 +26,7 @@ COMMON_CMAKE_ARGS := -DAIMETPP_WERROR=$(if $(WERROR),ON,OFF) \
 # -Werror, which would make errors of clang's warnings in GCC's headers).
 TORCH_FREE := -G Ninja -DCMAKE_MAKE_PROGRAM=$(RUN)/ninja -DAIMETPP_TORCH=OFF \
   -DAIMETPP_CUDA=OFF $(COMMON_CMAKE_ARGS) $(CMAKE_ARGS)
+HEADERS := $(wildcard csrc/*/*.h csrc/*/*/*.h)
 JOBS := $(or $(CMAKE_BUILD_PARALLEL_LEVEL),$(shell nproc))
 CPP_FILES = $(shell find csrc tests/cpp benchmarks examples -name '*.h' \
   -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
@@ -54,7 +55,7 @@ demo: setup-demo
 
 test: setup-test
 	@$(BUILD_EXTENSION)
-	@$(MAKE) gtest cuda-objects sanitize
+	@$(MAKE) gtest cuda-objects arm-objects sanitize
 	@echo "aimetpp: running pytest"
 	@$(RUN)/python -m pytest -q
 
@@ -74,6 +75,24 @@ cuda-objects:
 	  echo "aimetpp: compiling the CUDA kernels to objects" && \
 	  $(CMAKE) --build build/dev --target aimetpp_cuda_objects -j $(JOBS); \
 	fi
+
+# Whether the kernels compile for another instruction set than this machine's:
+# NEON in particular. On Debian the compiler is g++-aarch64-linux-gnu; it is not
+# installed for this.
+ARM_CXX ?= aarch64-linux-gnu-g++
+ARM_FLAGS := -std=c++20 -O3 -ffp-contract=off -fno-trapping-math -Icsrc \
+  -Wall -Wextra -Wpedantic $(if $(WERROR),-Werror)
+ARM_SOURCES := $(wildcard csrc/core/*.cpp csrc/kernels/cpu/*.cpp csrc/quantizer/*.cpp)
+arm-objects:
+	@if ! command -v $(ARM_CXX) >/dev/null; then \
+	  echo "aimetpp: no $(ARM_CXX), so the kernels are not compiled for aarch64"; \
+	else \
+	  echo "aimetpp: compiling the kernels for aarch64" && \
+	  $(MAKE) -j $(JOBS) $(ARM_SOURCES:%.cpp=build/arm/%.o); \
+	fi
+build/arm/%.o: %.cpp $(HEADERS)
+	@mkdir -p $(@D)
+	@$(ARM_CXX) $(ARM_FLAGS) -c $< -o $@
 
 sanitize:
 	@echo "aimetpp: running the torch-free tests under ASan and UBSan"
@@ -101,7 +120,6 @@ TIDY_SOURCES := $(filter-out csrc/graph/jit_reader.cpp, \
   $(wildcard csrc/core/*.cpp csrc/quantizer/*.cpp csrc/graph/*.cpp \
   csrc/config/*.cpp csrc/groups/*.cpp csrc/mixed/*.cpp csrc/io/*.cpp \
   csrc/kernels/cpu/*.cpp))
-HEADERS := $(wildcard csrc/*/*.h csrc/*/*/*.h)
 tidy: $(TIDY_SOURCES:%.cpp=build/tidy/%.clean)
 build/tidy/%.clean: %.cpp $(HEADERS) .clang-tidy requirements/check.txt
 	@mkdir -p $(@D)

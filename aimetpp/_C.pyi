@@ -272,6 +272,15 @@ class ResolutionReport:
     overruled: list[ReportLine]
     unchanged: list[ReportLine]
 
+class NarrowFloat:
+    name: str
+    bitwidth: int
+    exponent_bits: int
+    mantissa_bits: int
+    saturates: bool
+    largest: float
+
+def narrow_floats() -> list[NarrowFloat]: ...
 def parse_precision(name: str) -> str: ...
 def integer_grid(bitwidth: int, symmetry: str) -> tuple[int, int]: ...
 def encoding_of_range(

@@ -7,6 +7,10 @@ is the floor: the op, too, reads and writes every element. All but the first mak
 their result, which for large tensors costs more than the arithmetic does.
 
     python benchmarks/fake_quant.py [--device cuda] [--threads 2] [--time cpu]
+
+On a GPU a round is a row of calls between two waits for the device, so that what a
+launch costs the host is hidden as in a model. The first line of each table is then the
+device's copy bandwidth.
 """
 
 import argparse
@@ -14,12 +18,16 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 
 import torch
 
 from aimetpp import ops
 
-SIZES = (1 << 10, 1 << 16, 1 << 20, 1 << 24)
+SIZES = {
+    "cpu": (1 << 10, 1 << 16, 1 << 20, 1 << 24),
+    "cuda": (1 << 20, 1 << 24, 1 << 26, 1 << 28),
+}
 CHANNELS = 64
 
 
@@ -41,6 +49,9 @@ def contestants(numel: int, dtype: torch.dtype, device: str) -> list[Contestant]
     lows, highs = low.repeat(CHANNELS), high.repeat(CHANNELS)
     grid = ops.integer_grid(8, False, device)
     backward = torch.ops.aimetpp.fake_quantize_backward
+    input_gradient = torch.ops.aimetpp.fake_quantize_input_gradient
+    observed = torch.ops.aimetpp.fake_quantize_observed
+    every_second = torch.empty(2 * numel, dtype=dtype, device=device)[::2].copy_(x)
     scale, zero_point = 6 / 255, 128
     return [
         Contestant("copy into a tensor", lambda: target.copy_(x), 2),
@@ -59,8 +70,29 @@ def contestants(numel: int, dtype: torch.dtype, device: str) -> list[Contestant]
             2,
         ),
         Contestant(
-            "fake_quantize_backward",
+            "fake_quantize of every second element",
+            lambda: ops.fake_quantize(every_second, low, high, grid, False),
+            2,
+        ),
+        Contestant(
+            "fake_quantize_observed", lambda: observed(x, low, high, grid, False), 2
+        ),
+        Contestant(
+            "float_quantize, e4m3", lambda: ops.float_quantize(x, 4, 3, True), 2
+        ),
+        Contestant(
+            "gradient, frozen range",
+            lambda: input_gradient(upstream, x, low, high, grid, False),
+            3,
+        ),
+        Contestant(
+            "gradients, learned range",
             lambda: backward(upstream, x, low, high, grid, False),
+            3,
+        ),
+        Contestant(
+            "gradients, learned ranges per channel",
+            lambda: backward(upstream.view_as(rows), rows, lows, highs, grid, False, 0),
             3,
         ),
     ]
@@ -92,11 +124,13 @@ def measure(
     return [statistics.median(times) for times in seconds]
 
 
-def report(numel: int, dtype: torch.dtype, device: str, time_kind: str) -> None:
+def report(
+    numel: int, dtype: torch.dtype, device: str, time_kind: str, rounds: int
+) -> None:
     """Measures one size and prints its table."""
     entries = contestants(numel, dtype, device)
-    repeats = max(1, (1 << 18) // numel)
-    medians = measure(entries, make_clock(time_kind, device), 25, repeats)
+    repeats = 10 if device == "cuda" else max(1, (1 << 18) // numel)
+    medians = measure(entries, make_clock(time_kind, device), rounds, repeats)
     print(f"\n{numel} elements, {str(dtype).removeprefix('torch.')}")
     print(f"  {'':38} {'us':>10} {'GB/s':>7} {'x copy':>7} {'x torch':>8}")
     for entry, seconds in zip(entries, medians, strict=True):
@@ -119,6 +153,8 @@ def main() -> None:
         help="cpu: processor time, steadier on a busy machine, CPU device only",
     )
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--sizes", type=int, nargs="+", help="elements of a tensor")
+    parser.add_argument("--rounds", type=int, default=25)
     options = parser.parse_args()
     if options.device == "cuda" and options.time == "cpu":
         parser.error("--time cpu does not see what a CUDA device does")
@@ -131,10 +167,11 @@ def main() -> None:
     )
     print(
         f"device {options.device} ({name}), {options.threads} threads, "
-        f"torch {torch.__version__}, {options.time} time"
+        f"torch {torch.__version__}, {options.time} time, {date.today()}"
     )
-    for numel in SIZES:
-        report(numel, getattr(torch, options.dtype), options.device, options.time)
+    dtype = getattr(torch, options.dtype)
+    for numel in options.sizes or SIZES[options.device]:
+        report(numel, dtype, options.device, options.time, options.rounds)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/kernels/test_float_quant.cpp
   tests/cpp/kernels/test_observed.cpp
   tests/cpp/kernels/test_storage.cpp
+  tests/cpp/kernels/test_strided.cpp
   tests/cpp/graph/test_batch_size.cpp
   tests/cpp/graph/test_downstream.cpp
   tests/cpp/graph/test_mac_count.cpp

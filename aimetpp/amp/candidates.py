@@ -14,14 +14,18 @@ Candidate = tuple[tuple[int, QuantizationDataType], tuple[int, QuantizationDataT
 
 _WANTED = (
     "((activation_bitwidth, dtype), (param_bitwidth, dtype)), such as "
-    "((8, QuantizationDataType.int), (4, QuantizationDataType.int))"
+    "((8, QuantizationDataType.int), (4, QuantizationDataType.int)) or "
+    '("fp8_e4m3", "int4")'
 )
 
 
 def half_of(name: str) -> tuple[int, QuantizationDataType] | str:
-    """(bitwidth, dtype) of a precision's name; "bf16", which has none, as it is."""
+    """(bitwidth, dtype) of a precision's name; the name itself where those two do not
+    tell it apart from others: "bf16", "fp8_e4m3", "fp8_e5m2".
+    """
     precision = Precision.parse(name)
-    return name if precision.is_bfloat else (precision.bitwidth, precision.data_type)
+    pair = precision.bitwidth, precision.data_type
+    return pair if precision.is_told_by_pair else name
 
 
 def parse_candidates(candidates: Any) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from aimetpp import _C
 from aimetpp.common.defs import QuantizationDataType
 
 _ACCEPTED = (
-    'a name such as "int8", "fp16", "bf16" or "fp32", a Precision, or a pair '
+    'a name such as "int8", "fp8_e4m3", "fp16" or "fp32", a Precision, or a pair '
     "(bitwidth, QuantizationDataType)"
 )
 _DATA_TYPES = {
@@ -19,26 +19,35 @@ _DATA_TYPES = {
     "float": QuantizationDataType.float,
 }
 
+# 8-bit floats by their exponent bits.
+_FLOAT8 = {
+    form.exponent_bits: form.name for form in _C.narrow_floats() if form.bitwidth == 8
+}
+
 
 @dataclass(frozen=True)
 class Precision:
-    """An integer of 2 to 32 bits, fp16, bf16, or fp32, which is full precision.
+    """An integer of 2 to 32 bits, an 8-bit float, fp16, bf16, or fp32, which is full
+    precision.
 
     Precisions compare by bit-width, then integer before float.
 
     Attributes:
         data_type: QuantizationDataType.int or .float.
-        bitwidth: 2 to 32 for an integer, 16 or 32 for a float.
+        bitwidth: 2 to 32 for an integer; 8, 16 or 32 for a float.
         is_bfloat: bfloat16 rather than IEEE half precision.
+        exponent_bits: of an 8-bit float 4 (e4m3) or 5 (e5m2), else None.
 
     Raises:
         TypeError: a bit-width that is not an int.
-        ValueError: a bit-width that the data type does not have.
+        ValueError: a bit-width that the data type does not have; an 8-bit float
+            without exponent bits, or another precision with some.
     """
 
     data_type: QuantizationDataType
     bitwidth: int
     is_bfloat: bool = False
+    exponent_bits: int | None = None
 
     def __post_init__(self) -> None:
         if self.data_type not in _DATA_TYPES.values():
@@ -53,13 +62,28 @@ class Precision:
                 raise ValueError(
                     f"an integer bitwidth must be between 2 and 32, got {self.bitwidth}"
                 )
-        elif self.bitwidth not in (16, 32):
-            raise ValueError(f"a float bitwidth must be 16 or 32, got {self.bitwidth}")
+        elif self.bitwidth not in (8, 16, 32):
+            raise ValueError(
+                f"a float bitwidth must be 8, 16 or 32, got {self.bitwidth}"
+            )
+        is_float8 = self.bitwidth == 8 and self.data_type != QuantizationDataType.int
+        if is_float8 and self.exponent_bits not in _FLOAT8:
+            raise ValueError(
+                'an 8-bit float has 4 or 5 exponent bits: write "fp8_e4m3" or '
+                f'"fp8_e5m2"; got exponent_bits {self.exponent_bits}'
+            )
+        if not is_float8 and self.exponent_bits is not None:
+            raise ValueError(
+                "exponent_bits are for 8-bit floats, got "
+                f"{self.exponent_bits} for {self.bitwidth} bits"
+            )
         _C.parse_precision(self.name)  # there is no bf32, no integer bfloat
 
     @property
     def name(self) -> str:
-        """The short name: "int8", "fp16", "bf16", "fp32"."""
+        """The short name: "int8", "fp8_e4m3", "fp16", "bf16", "fp32"."""
+        if self.exponent_bits is not None:
+            return _FLOAT8[self.exponent_bits]
         if self.is_bfloat:
             return f"bf{self.bitwidth}"
         word = "int" if self.data_type == QuantizationDataType.int else "fp"
@@ -75,14 +99,24 @@ class Precision:
         name = _C.parse_precision(name)
         if name.startswith("int"):
             return cls(QuantizationDataType.int, int(name[3:]))
+        for exponent_bits, float8 in _FLOAT8.items():
+            if name == float8:
+                return cls(QuantizationDataType.float, 8, exponent_bits=exponent_bits)
         return cls(QuantizationDataType.float, int(name[2:]), name.startswith("bf"))
 
     def __lt__(self, other: Precision) -> bool:
         return self._rank() < other._rank()
 
-    def _rank(self) -> tuple[int, bool, bool]:
+    @property
+    def is_told_by_pair(self) -> bool:
+        """Whether bit-width and data type alone, as AIMET's candidates have them, say
+        which precision it is.
+        """
+        return not self.is_bfloat and self.exponent_bits is None
+
+    def _rank(self) -> tuple[int, bool, bool, int]:
         is_float = self.data_type == QuantizationDataType.float
-        return self.bitwidth, is_float, self.is_bfloat
+        return self.bitwidth, is_float, self.is_bfloat, self.exponent_bits or 0
 
     def __str__(self) -> str:
         return self.name

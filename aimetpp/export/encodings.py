@@ -14,127 +14,42 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 import aimetpp
+from aimetpp import _C
 from aimetpp.common.files import atomic_write
+from aimetpp.common.precision import Precision
+from aimetpp.export.encoding import Encoding
 from aimetpp.export.files import require_writable_folder
 from aimetpp.export.keys import activation_keys, param_key
 from aimetpp.export.leaves import DEFAULT_VERSION, VERSIONS, check_version
 from aimetpp.export.loading import load_encodings
-from aimetpp.quantization import QuantizeDequantize, QuantizerBase
 from aimetpp.quantization.blocks import Blocks
 
 if TYPE_CHECKING:
     from aimetpp.quantsim import QuantizationSimModel
 
-_FLOAT_NAMES = {"fp16": "float16", "bf16": "bfloat16"}
-# Exponent and mantissa bits, written where 16 bits alone would mean float16.
-_BF16_BITS = {"exponent_bits": 8, "mantissa_bits": 7}
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """What one quantizer does to a tensor: value = (q + offset) * scale.
-
-    Attributes:
-        precision: "int8", "fp16", "bf16".
-        symmetric: the quantizer's grid is centred on zero.
-        scale, offset: one number, or one for each index along `channel_axis`, or one
-            for each of `blocks`; empty for the float formats.
-        qmin, qmax: ends of the integer grid, both included; 0 for the float formats.
-        channel_axis: the axis of a per-channel encoding; None for others.
-        blocks: of a block-wise encoding; None for others.
-        ends: min and max from which scale and offset follow, one each per scale; of an
-            encoding that is no quantizer's the ends of its grid.
-    """
-
-    precision: str
-    symmetric: bool = False
-    scale: tuple[float, ...] = ()
-    offset: tuple[int, ...] = ()
-    qmin: int = 0
-    qmax: int = 0
-    channel_axis: int | None = None
-    blocks: Blocks | None = None
-    ends: tuple[tuple[float, ...], ...] = field(default=(), compare=False)
-
-    def __post_init__(self) -> None:
-        if not self.ends:
-            pairs = list(zip(self.scale, self.offset, strict=True))
-            ends = [[s * (o + q) for s, o in pairs] for q in (self.qmin, self.qmax)]
-            object.__setattr__(self, "ends", tuple(map(tuple, ends)))
-
-    @classmethod
-    def of(cls, quantizer: torch.nn.Module, site: str) -> Encoding:
-        """The encoding of `quantizer`, which stands at `site`.
-
-        Raises:
-            RuntimeError: it has not been calibrated, or its step is negative.
-            ValueError: a precision that no file format here has, such as float8.
-        """
-        assert isinstance(quantizer, QuantizerBase)
-        precision = quantizer.precision
-        if precision in _FLOAT_NAMES:
-            return cls(precision)
-        if not isinstance(quantizer, QuantizeDequantize):
-            raise ValueError(
-                f"export: {site!r} is {precision}, which encodings files and ONNX "
-                "exports here do not have; set it to an integer, fp16, bf16 or fp32"
-            )
-        scale, offset = quantizer.get_scale(), quantizer.get_offset()
-        if scale is None or offset is None:
-            raise RuntimeError(
-                f"the quantizer of {site!r} has no encoding: run "
-                "sim.compute_encodings(...) with data that reaches it before exporting"
-            )
-        if quantizer.is_crossed():
-            raise RuntimeError(
-                f"the quantizer of {site!r} has a negative step, because training has "
-                "moved the ends of its range past each other: call sim.order_ranges(), "
-                "and train ranges at a lower rate"
-            )
-        qmin, qmax = quantizer.grid.tolist()
-        return cls(
-            precision=precision,
-            symmetric=quantizer.symmetric,
-            scale=tuple(scale.detach().flatten().tolist()),
-            offset=tuple(int(o) for o in offset.detach().flatten().tolist()),
-            qmin=qmin,
-            qmax=qmax,
-            channel_axis=(
-                quantizer.channel_axis
-                if scale.numel() > 1 and quantizer.blocks is None
-                else None
-            ),
-            blocks=quantizer.blocks,
-            ends=tuple(tuple(e.detach().flatten().tolist()) for e in quantizer.ends()),
-        )
-
-    @property
-    def is_float(self) -> bool:
-        """True for fp16 and bf16."""
-        return self.precision in _FLOAT_NAMES
-
-    @property
-    def bitwidth(self) -> int:
-        """Bits of the precision."""
-        return 16 if self.is_float else int(self.precision.removeprefix("int"))
-
-    @property
-    def file_offset(self) -> list[int]:
-        """Offsets of a grid that starts at 0: min / scale."""
-        return [offset + self.qmin for offset in self.offset]
-
-    @property
-    def zero_point(self) -> list[int]:
-        """ONNX zero points: value = (q - zero_point) * scale."""
-        return [-offset for offset in self.offset]
+# The float formats: as version 2.0.0 and ONNX call them, and what is written in the
+# other versions where the bit-width alone does not tell them apart.
+_FLOAT_NAMES = {
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "fp8_e4m3": "float8e4m3fn",
+    "fp8_e5m2": "float8e5m2",
+}
+_FORMAT_BITS = {
+    form.name: {
+        "exponent_bits": form.exponent_bits,
+        "mantissa_bits": form.mantissa_bits,
+    }
+    for form in _C.narrow_floats()
+    if form.name != "fp16"
+}
 
 
 def leaf_0_6_1(encoding: Encoding) -> list[dict[str, Any]]:
@@ -142,8 +57,12 @@ def leaf_0_6_1(encoding: Encoding) -> list[dict[str, Any]]:
     it.
     """
     if encoding.is_float:
-        extra = _BF16_BITS if encoding.precision == "bf16" else {}
-        return [{"bitwidth": 16, "dtype": "float", **extra}]
+        leaf = {
+            "bitwidth": encoding.bitwidth,
+            "dtype": "float",
+            **_FORMAT_BITS.get(encoding.precision, {}),
+        }
+        return [{**leaf, "scale": scale} for scale in encoding.scale] or [leaf]
     ends = (encoding.qmin, encoding.qmax)
     return [
         {
@@ -166,13 +85,13 @@ def leaf_1_0_0(name: str, encoding: Encoding) -> dict[str, Any]:
         ValueError: blocks that the format cannot express.
     """
     if encoding.is_float:
-        extra = _BF16_BITS if encoding.precision == "bf16" else {}
         return {
             "name": name,
             "dtype": "FLOAT",
-            "bw": 16,
-            "enc_type": "PER_TENSOR",
-            **extra,
+            "bw": encoding.bitwidth,
+            **_extent_1_0_0(name, encoding),
+            **_FORMAT_BITS.get(encoding.precision, {}),
+            **({"scale": list(encoding.scale)} if encoding.scale else {}),
         }
     return {
         "name": name,
@@ -212,7 +131,8 @@ def leaf_2_0_0(name: str, encoding: Encoding) -> dict[str, Any]:
         ValueError: blocks that the format cannot express.
     """
     if encoding.is_float:
-        return {"name": name, "output_dtype": _FLOAT_NAMES[encoding.precision]}
+        float_leaf = {"name": name, "output_dtype": _FLOAT_NAMES[encoding.precision]}
+        return {**float_leaf, **_scales_2_0_0(encoding)}
     sign = "" if encoding.qmin < 0 else "u"
     leaf: dict[str, Any] = {
         "name": name,
@@ -220,14 +140,21 @@ def leaf_2_0_0(name: str, encoding: Encoding) -> dict[str, Any]:
     }
     if encoding.blocks is not None:
         return {**leaf, **_blocks_2_0_0(name, encoding, encoding.blocks)}
+    return {**leaf, **_scales_2_0_0(encoding)}
+
+
+def _scales_2_0_0(encoding: Encoding) -> dict[str, Any]:
+    """Scales and zero points per tensor or per channel, if there are any."""
+    if not encoding.scale:
+        return {}
     per_tensor = encoding.channel_axis is None
     scale, zero_point = list(encoding.scale), encoding.zero_point
-    leaf["y_scale"] = scale[0] if per_tensor else scale
+    found: dict[str, Any] = {"y_scale": scale[0] if per_tensor else scale}
     if any(zero_point):
-        leaf["y_zero_point"] = zero_point[0] if per_tensor else zero_point
+        found["y_zero_point"] = zero_point[0] if per_tensor else zero_point
     if not per_tensor:
-        leaf["axis"] = encoding.channel_axis
-    return leaf
+        found["axis"] = encoding.channel_axis
+    return found
 
 
 def _blocks_2_0_0(name: str, encoding: Encoding, blocks: Blocks) -> dict[str, Any]:
@@ -258,17 +185,13 @@ class FileHeader:
         activation = activations[0].precision if activations else "int8"
         args = {
             "quant_scheme": str(sim.quant_scheme),
-            "param_bitwidth": _bits(param),
-            "activation_bitwidth": _bits(activation),
+            "param_bitwidth": Precision.parse(param).bitwidth,
+            "activation_bitwidth": Precision.parse(activation).bitwidth,
             "dtype": "int" if activation.startswith("int") else "float",
             "is_symmetric": any(spec.symmetric for spec in params),
             "per_channel_quantization": any(spec.channel_axis >= 0 for spec in params),
         }
         return cls(args, tuple(sim.excluded_layers))
-
-
-def _bits(precision: str) -> int:
-    return int(precision.lstrip("abcdefghijklmnopqrstuvwxyz"))
 
 
 def document(

@@ -10,8 +10,10 @@ makes QuantizeLinear nodes of contradicting types. Where a layer's input is
 dequantized it rounds the layer's float weight to 8 bits, and its bias to 32 bits in
 steps of input scale x weight scale, which the bias may overflow where these are
 small, as with 16 bits. Its QLinearSoftmax gives zeros for scores that are nearly the
-same, which overflow a sum. A Min or Max with an end of the tensor's own grid changes no
-value, and stops it.
+same, which overflow a sum. With 8-bit floats all of this happens to nodes that have no
+such kernels, and a ReLU goes although these have signs: their quantizing nodes are
+guarded on both sides (qdq.py). A Min or Max with an end of the tensor's own grid
+changes no value, and stops it.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
+import torch
 from onnx import helper, numpy_helper
 
 from aimetpp.export.encodings import Encoding
 from aimetpp.export.graph_editor import GraphEditor
+from aimetpp.quantization.float import FLOAT8_DTYPES
 
 # Data movement that onnxruntime passes through, by their first input.
 _PASSED_THROUGH = frozenset(
@@ -41,6 +45,12 @@ def grid_end(encoding: Encoding, highest: bool) -> float:
     """The lowest or highest value of a per-tensor grid, as it is dequantized."""
     q = encoding.qmax if highest else encoding.qmin
     return float(np.float32(encoding.scale[0]) * np.float32(q + encoding.offset[0]))
+
+
+def float8_end(encoding: Encoding) -> float:
+    """The largest value of an 8-bit float's grid, over all channels."""
+    largest = torch.finfo(FLOAT8_DTYPES[encoding.precision]).max
+    return float(np.float32(largest) * np.float32(max(encoding.scale)))
 
 
 def add_guards(

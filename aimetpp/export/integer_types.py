@@ -12,8 +12,14 @@ from aimetpp.export.encodings import Encoding
 
 # Smallest opset with 4 and 16-bit QuantizeLinear types, and with blocks.
 WIDE_TYPES_OPSET = 21
+# With 8-bit floats.
+FLOAT8_OPSET = 19
 _MAX_BITWIDTH = 16
 
+FLOAT8_TYPES = {
+    "fp8_e4m3": TensorProto.FLOAT8E4M3FN,
+    "fp8_e5m2": TensorProto.FLOAT8E5M2,
+}
 _SIGNED = {4: TensorProto.INT4, 8: TensorProto.INT8, 16: TensorProto.INT16}
 _UNSIGNED = {4: TensorProto.UINT4, 8: TensorProto.UINT8, 16: TensorProto.UINT16}
 
@@ -30,7 +36,7 @@ def container_bitwidth(encoding: Encoding, site: str) -> int:
     raise ValueError(
         f"ONNX export: site {site!r} is {encoding.precision}, and QuantizeLinear has "
         f"integer types of up to {_MAX_BITWIDTH} bits; set it to int{_MAX_BITWIDTH} or "
-        "less, fp16, bf16 or fp32"
+        "less, fp8_e4m3, fp8_e5m2, fp16, bf16 or fp32"
     )
 
 
@@ -44,8 +50,9 @@ def required_opset(
     """
     integers = {site: e for site, e in encodings.items() if not e.is_float}
     bits = {container_bitwidth(e, site_names[s]) for s, e in integers.items()}
-    blockwise = any(e.blocks is not None for e in integers.values())
-    return WIDE_TYPES_OPSET if blockwise or bits - {8} else 13
+    if any(e.blocks is not None for e in integers.values()) or bits - {8}:
+        return WIDE_TYPES_OPSET
+    return FLOAT8_OPSET if any(e.is_scaled_float for e in encodings.values()) else 13
 
 
 def raise_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
@@ -65,12 +72,14 @@ def raise_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
     return version_converter.convert_version(model, version)
 
 
-def integer_type(encoding: Encoding, site: str) -> int:
-    """The TensorProto type that holds the encoding's grid.
+def grid_type(encoding: Encoding, site: str) -> int:
+    """The TensorProto type of QuantizeLinear's output that holds the encoding's grid.
 
     Raises:
         ValueError: the grid is wider than ONNX can express.
     """
+    if encoding.is_scaled_float:
+        return FLOAT8_TYPES[encoding.precision]
     bits = container_bitwidth(encoding, site)
     return (_SIGNED if encoding.qmin < 0 else _UNSIGNED)[bits]
 

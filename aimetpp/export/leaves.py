@@ -20,6 +20,9 @@ VERSIONS = ("0.6.1", "1.0.0", "2.0.0")
 DEFAULT_VERSION = "1.0.0"
 # Of versions 1.0.0 and 2.0.0: scales of scales, which no quantizer here has.
 _SCALES_OF_SCALES = ("per_block_int_scale", "compressed_bw")
+# The 8-bit floats by exponent and mantissa bits, and by ONNX's name.
+_FLOAT8: dict[tuple[Any, Any], str] = {(4, 3): "fp8_e4m3", (5, 2): "fp8_e5m2"}
+_FLOAT8_NAMES = {"float8e4m3fn": "fp8_e4m3", "float8e5m2": "fp8_e5m2"}
 # Of version 1.0.0.
 _EXTENTS = ("PER_TENSOR", "PER_CHANNEL", "PER_BLOCK")
 
@@ -44,12 +47,13 @@ class Leaf:
     """One tensor's entry in a file.
 
     Attributes:
-        precision: "int8", "fp16", "bf16".
+        precision: "int8", "fp16", "bf16", "fp8_e4m3", "fp8_e5m2".
         symmetric: of a grid that is centred on zero.
         scale, offset: one per range, blocks in row-major order; empty for the float
             formats. Offsets are of a grid that starts at 0; with `signed` of one that
             starts at its lowest integer (negated ONNX zero points), -127 or -128.
         signed: see `offset`.
+        float_scale: of the 8-bit floats, one per range.
         axis: of the ranges, where the file says so.
 
     Raises:
@@ -61,6 +65,7 @@ class Leaf:
     scale: tuple[float, ...] = ()
     offset: tuple[int, ...] = ()
     signed: bool = False
+    float_scale: tuple[float, ...] = ()
     axis: int | None = None
 
     def __post_init__(self) -> None:
@@ -240,8 +245,20 @@ def _is_float(kind: Any) -> bool:
     return bool(kind.lower() == "float")
 
 
-def _float_precision(entry: Mapping[str, Any], bits: int) -> str:
-    return "bf16" if entry.get("exponent_bits") == 8 else f"fp{bits}"
+def _float_leaf(entry: Mapping[str, Any], bits: int, scales: Iterable[Any]) -> Leaf:
+    """Raises ValueError for a float of which scales say nothing or too little."""
+    if bits != 8:
+        return Leaf("bf16" if entry.get("exponent_bits") == 8 else f"fp{bits}")
+    parts = entry.get("exponent_bits"), entry.get("mantissa_bits")
+    if parts not in _FLOAT8:
+        raise ValueError(
+            "an 8-bit float must have 4 exponent_bits and 3 mantissa_bits, or 5 and 2, "
+            f"got {parts[0]} and {parts[1]}"
+        )
+    float_scale = tuple(map(float, scales))
+    if not float_scale:
+        raise ValueError("an 8-bit float must have a scale")
+    return Leaf(_FLOAT8[parts], float_scale=float_scale)
 
 
 def _leaf_0_6_1(entry: Any) -> Leaf:
@@ -252,7 +269,7 @@ def _leaf_0_6_1(entry: Any) -> Leaf:
             raise ValueError(f"channels with different {key}")
     bits = _whole(first["bitwidth"])
     if _is_float(first["dtype"]):
-        return Leaf(_float_precision(first, bits))
+        return _float_leaf(first, bits, [c["scale"] for c in channels if "scale" in c])
     return Leaf(
         precision=f"int{bits}",
         symmetric={"True": True, "False": False}[str(first["is_symmetric"])],
@@ -264,7 +281,7 @@ def _leaf_0_6_1(entry: Any) -> Leaf:
 def _leaf_1_0_0(entry: Mapping[str, Any]) -> Leaf:
     bits = _whole(entry["bw"])
     if _is_float(entry["dtype"]):
-        return Leaf(_float_precision(entry, bits))
+        return _float_leaf(entry, bits, entry.get("scale", []))
     extent = entry.get("enc_type", "PER_CHANNEL")
     if extent not in _EXTENTS:
         raise ValueError(f"enc_type {extent!r}, not one of {', '.join(_EXTENTS)}")
@@ -283,6 +300,9 @@ def _leaf_2_0_0(entry: Mapping[str, Any]) -> Leaf:
     floats = {"float16": "fp16", "bfloat16": "bf16"}
     if kind in floats:
         return Leaf(floats[kind])
+    if kind in _FLOAT8_NAMES:
+        scales = np.ravel(entry["y_scale"]).tolist()
+        return Leaf(_FLOAT8_NAMES[kind], float_scale=tuple(map(float, scales)))
     bits = int(kind.removeprefix("u").removeprefix("int"))
     scale = np.ravel(entry["y_scale"]).tolist()
     zero_point = np.ravel(entry.get("y_zero_point", [0] * len(scale))).tolist()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from aimetpp.export.float8_loading import check_float8, load_float8
 from aimetpp.export.keys import activation_keys, param_key
 from aimetpp.export.leaves import EncodingsFile, Leaf, read_encodings
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
@@ -48,10 +49,14 @@ class Targets:
         behind = number - len(self._bank.entries)
         return self.own[behind] if behind >= 0 else None
 
+    def entry(self, number: int) -> Any:
+        """The placement's entry of that number."""
+        return self._bank.entries[number]
+
     def quantizer(self, number: int) -> QuantizerBase:
         """What takes an integer encoding of that number; a user's may be another."""
         own = self.own_at(number)
-        return self._bank.entries[number].integer if own is None else own
+        return self.entry(number).integer if own is None else own
 
     def remove_own(self, kept: Collection[int]) -> None:
         """Takes the users' quantizers out of their slots, but for those in `kept`."""
@@ -114,7 +119,9 @@ def load_encodings(
     """
     file = read_encodings(source)
     leaves, quantizers = _known(sim, file, strict, onnx_export_args or {})
+    check_float8(Targets(sim), leaves, quantizers)
     apply_leaves(sim, leaves, quantizers, partial, requires_grad, allow_overwrite)
+    load_float8(Targets(sim), leaves, quantizers, allow_overwrite)
 
 
 def load_param_encodings(
@@ -136,7 +143,9 @@ def load_param_encodings(
     leaves = {name: leaf for name, leaf in file.leaves.items() if name in params}
     only_params = EncodingsFile(leaves, params, by_tensor=False)
     known, quantizers = _known(sim, only_params, True, {})
+    check_float8(Targets(sim), known, quantizers)
     apply_leaves(sim, known, quantizers, True, False, allow_overwrite=False)
+    load_float8(Targets(sim), known, quantizers, allow_overwrite=False)
 
 
 def _known(

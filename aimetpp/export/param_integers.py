@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Parameters as the integers of their grids, and their grids as ONNX lays them out."""
+"""Parameters as the numbers of their grids, and their grids as ONNX lays them out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from aimetpp.export.encodings import Encoding
 from aimetpp.quantization.blocks import Blocks
+from aimetpp.quantization.float import FLOAT8_DTYPES
 
 
 def per_onnx_block(
@@ -21,6 +22,20 @@ def per_onnx_block(
         if other != axis:
             array = array.repeat(total // array.shape[other], axis=other)
     return array
+
+
+def float8_bytes(values: np.ndarray, encoding: Encoding) -> bytes:
+    """A parameter's numbers in an 8-bit float format, in row-major order."""
+    dtype = FLOAT8_DTYPES[encoding.precision]
+    scale = torch.tensor(encoding.scale)
+    if encoding.channel_axis is not None:
+        shape = [1] * values.ndim
+        shape[encoding.channel_axis] = -1
+        scale = scale.reshape(shape)
+    ratio = torch.from_numpy(np.array(values.astype(np.float32))) / scale
+    largest = torch.finfo(dtype).max
+    numbers = ratio.clamp(-largest, largest).to(dtype).contiguous()
+    return numbers.view(torch.uint8).numpy().tobytes()
 
 
 def quantize_array(values: np.ndarray, encoding: Encoding) -> np.ndarray:

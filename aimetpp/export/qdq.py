@@ -7,6 +7,7 @@ the quantizer's encoding:
     in the narrowest of ONNX's 4, 8 and 16-bit types that holds the grid; Clip (Max
     and Min) only where the grid is narrower than the type (5 bits in int8);
   - a parameter: its integers as an initializer -> DequantizeLinear;
+  - fp8_e4m3, fp8_e5m2: the same in ONNX's types of 8-bit floats, with a scale;
   - fp16, bf16: Cast -> Cast.
 Biases, which have no quantizer, become 32-bit integers (biases.py).
 QuantizeLinear computes what the simulation does: round half to even, then saturate.
@@ -26,13 +27,17 @@ from aimetpp.export.biases import quantize_biases
 from aimetpp.export.data_movement import spread_encodings
 from aimetpp.export.encodings import Encoding
 from aimetpp.export.graph_editor import GraphEditor, rename_tensors
-from aimetpp.export.guards import add_guards, grid_end
+from aimetpp.export.guards import add_guards, float8_end, grid_end
 from aimetpp.export.integer_types import (
     WIDE_TYPES_OPSET,
-    integer_type,
+    grid_type,
     is_narrower_than_type,
 )
-from aimetpp.export.param_integers import per_onnx_block, quantize_array
+from aimetpp.export.param_integers import (
+    float8_bytes,
+    per_onnx_block,
+    quantize_array,
+)
 from aimetpp.quantization.blocks import Blocks
 
 MARKER_DOMAIN = "aimetpp.marker"
@@ -229,7 +234,7 @@ class _Rewriter:
         self, marker: _Marker, encoding: Encoding
     ) -> list[onnx.NodeProto]:
         chain = _Chain(self._editor, marker)
-        if encoding.is_float:
+        if encoding.precision in _FLOAT_TYPES:
             chain.cast(_FLOAT_TYPES[encoding.precision], "narrowed")
             chain.cast(marker.elem_type, "widened")
             return chain.finish()
@@ -241,12 +246,21 @@ class _Rewriter:
             )
         if marker.elem_type != TensorProto.FLOAT:
             chain.cast(TensorProto.FLOAT, "float")
-        if is_narrower_than_type(encoding, self._site_names[marker.site]):
+        if not encoding.is_float and is_narrower_than_type(
+            encoding, self._site_names[marker.site]
+        ):
             self._clip(chain, marker, encoding)
         scale, zero_point, axis = self._grid_initializers(marker, encoding)
+        end = float8_end(encoding) if encoding.is_scaled_float else None
+        if end is not None:
+            high = self._editor.add_scalar(f"{marker.source}_guard", end)
+            chain.add("Min", [high], "clipped")
         self._quantized[chain.current] = encoding
         chain.add("QuantizeLinear", [scale, zero_point], "quantized", **axis)
         chain.add("DequantizeLinear", [scale, zero_point], "dequantized", **axis)
+        if end is not None:
+            low = self._editor.add_scalar(f"{marker.source}_guard", -end)
+            chain.add("Max", [low], "guarded")
         if marker.elem_type != TensorProto.FLOAT:
             chain.cast(marker.elem_type, "cast")
         return chain.finish()
@@ -272,7 +286,7 @@ class _Rewriter:
     ) -> list[onnx.NodeProto]:
         values = np.asarray(numpy_helper.to_array(initializer))
         self._constants[marker.output] = marker.source
-        if encoding.is_float:
+        if encoding.precision in _FLOAT_TYPES:
             dtype = helper.tensor_dtype_to_np_dtype(_FLOAT_TYPES[encoding.precision])
             with np.errstate(over="ignore"):
                 narrowed = numpy_helper.from_array(values.astype(dtype))
@@ -281,10 +295,7 @@ class _Rewriter:
             chain.cast(marker.elem_type, "widened")
             return chain.finish()
         self._weights[marker.output] = encoding
-        integers = quantize_array(values, encoding)
-        elem_type = integer_type(encoding, self._site_names[marker.site])
-        stored_type = helper.tensor_dtype_to_np_dtype(elem_type)
-        tensor = numpy_helper.from_array(integers.astype(stored_type))
+        tensor = self._stored(values, encoding, marker)
         stored = self._editor.add_initializer(f"{marker.source}_quantized", tensor)
         scale, zero_point, axis = self._grid_initializers(
             marker, encoding, values.shape
@@ -295,13 +306,25 @@ class _Rewriter:
             chain.cast(marker.elem_type, "cast")
         return chain.finish()
 
+    def _stored(
+        self, values: np.ndarray, encoding: Encoding, marker: _Marker
+    ) -> onnx.TensorProto:
+        """A parameter as the numbers of its grid."""
+        elem_type = grid_type(encoding, self._site_names[marker.site])
+        if encoding.is_scaled_float:
+            numbers = float8_bytes(values, encoding)
+            return helper.make_tensor("", elem_type, values.shape, numbers, raw=True)
+        integers = quantize_array(values, encoding)
+        stored_type = helper.tensor_dtype_to_np_dtype(elem_type)
+        return numpy_helper.from_array(integers.astype(stored_type))
+
     def _grid_initializers(
         self, marker: _Marker, encoding: Encoding, shape: Sequence[int] = ()
     ) -> tuple[str, str, dict[str, int]]:
         """Names of the scale and the zero point, and the attributes that say how they
         extend over the tensor; its `shape` is of use for blocks only.
         """
-        elem_type = integer_type(encoding, self._site_names[marker.site])
+        elem_type = grid_type(encoding, self._site_names[marker.site])
         scales, zeros = np.array(encoding.scale), np.array(encoding.zero_point)
         axis: dict[str, int] = {}
         if encoding.blocks is not None:
@@ -313,7 +336,12 @@ class _Rewriter:
         else:
             scales, zeros = scales.reshape(()), zeros.reshape(())
         scale = helper.make_tensor("", TensorProto.FLOAT, scales.shape, scales.ravel())
-        zero = helper.make_tensor("", elem_type, zeros.shape, zeros.ravel())
+        if encoding.is_scaled_float:
+            zero = helper.make_tensor(
+                "", elem_type, zeros.shape, bytes(zeros.size), raw=True
+            )
+        else:
+            zero = helper.make_tensor("", elem_type, zeros.shape, zeros.ravel())
         return (
             self._editor.add_initializer(f"{marker.source}_scale", scale),
             self._editor.add_initializer(f"{marker.source}_zero_point", zero),

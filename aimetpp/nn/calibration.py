@@ -11,7 +11,6 @@ import torch
 
 from aimetpp.nn.computed import weight_of
 from aimetpp.nn.wrap import QuantizationMixin
-from aimetpp.quantization.affine import AffineQuantizerBase
 from aimetpp.quantization.base import QuantizerBase
 from aimetpp.quantization.parameter_reference import ParameterReference
 
@@ -61,6 +60,5 @@ def calibrate_params(model: torch.nn.Module) -> set[int]:
         if id(quantizer) in done or not isinstance(quantizer, QuantizerBase):
             continue
         done.add(id(quantizer))
-        if isinstance(quantizer, AffineQuantizerBase):
-            quantizer.calibrate_on(parameter)
+        quantizer.calibrate_on(parameter)
     return done

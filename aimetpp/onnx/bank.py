@@ -20,7 +20,8 @@ from aimetpp.onnx.quantized_graph import (
     grid_names,
 )
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
-from aimetpp.quantsim.bank import QuantizerBank, Slot
+from aimetpp.quantsim.bank import QuantizerBank
+from aimetpp.quantsim.entries import Slot
 
 _FIRST_WIDE_BITWIDTH = 22  # csrc/core/quant_math.h, needs_double
 _GRID_TYPES: dict[str, type[np.floating[Any]]] = {INTEGER: np.float32, WIDE: np.float64}
@@ -76,6 +77,14 @@ class OnnxBank(QuantizerBank):
     def slots_of(self, site: int) -> list[Slot]:
         tensor = self._param_of_site.get(site)
         return [_TensorSlot(site, self.container, str(site), tensor=tensor)]
+
+    def _check_float(self, index: int, precision: str) -> None:
+        if precision not in MODES:
+            raise ValueError(
+                f"the precision of {self.entries[index].label!r} cannot be "
+                f"{precision}: simulations of ONNX models have integers, fp16, bf16 "
+                "and fp32"
+            )
 
     def is_off(self) -> bool:
         """True where no quantizer is on."""

@@ -240,6 +240,10 @@ class AffineQuantizerBase(KeptStatistics):
         """False keeps calibration and bit-width changes from changing the range."""
         self._overwrite = allow
 
+    def may_be_calibrated(self) -> bool:
+        """Whether calibration and bit-width changes may change the range."""
+        return self._overwrite
+
     def restore_range(self) -> None:
         """Sets the range that the kept statistics yield, if there are any."""
         if self.has_statistics():

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from aimetpp.quantization.parameter_reference import ParameterReference
 
 
 def keep_masked(
@@ -42,7 +45,7 @@ class QuantizerBase(torch.nn.Module):
 
     @property
     def precision(self) -> str:
-        """What the quantizer maps to: "int8", "fp16", "bf16"."""
+        """What the quantizer maps to: "int8", "fp16", "fp8_e4m3"."""
         raise NotImplementedError
 
     def is_initialized(self) -> bool:
@@ -57,6 +60,13 @@ class QuantizerBase(torch.nn.Module):
         nothing keeps its state.
         """
         yield
+
+    def calibrate_on(self, parameter: ParameterReference) -> None:  # noqa: B027
+        """Takes the range that a parameter has now; nothing for what needs none.
+
+        Raises:
+            ValueError: it holds a NaN.
+        """
 
     def get_encodings(self) -> dict[str, Any] | None:
         """The encoding as plain numbers, or None where it has none yet."""

@@ -3,19 +3,32 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from aimetpp import _C
 from aimetpp.quantization.base import QuantizerBase, keep_masked
+from aimetpp.quantization.parameter_reference import ParameterReference
 
-FLOAT_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+if TYPE_CHECKING:
+    from aimetpp.quantization.affine import QuantizeDequantize
+
+# PyTorch's names of the narrow float precisions. Those of 8 bits have too small a
+# range for most tensors without a scale.
+FLOAT8_DTYPES = {"fp8_e4m3": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
+FLOAT_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, **FLOAT8_DTYPES}
 
 
 @dataclass(frozen=True)
 class _Format:
-    precision: str
+    """A row of the table of them, which tracers and deepcopy can look into."""
+
+    name: str
+    bitwidth: int
     exponent_bits: int
     mantissa_bits: int
     # What is beyond the largest becomes the largest, not infinity.
@@ -24,10 +37,15 @@ class _Format:
 
 
 _FORMATS = {
-    torch.float16: _Format("fp16", 5, 10, False, 65504.0),
-    torch.bfloat16: _Format("bf16", 8, 7, False, float.fromhex("0x1.fep127")),
-    torch.float8_e4m3fn: _Format("fp8_e4m3", 4, 3, True, 448.0),
-    torch.float8_e5m2: _Format("fp8_e5m2", 5, 2, True, 57344.0),
+    FLOAT_DTYPES[row.name]: _Format(
+        row.name,
+        row.bitwidth,
+        row.exponent_bits,
+        row.mantissa_bits,
+        row.saturates,
+        row.largest,
+    )
+    for row in _C.narrow_floats()
 }
 # By exponent and mantissa bits.
 _DTYPES: dict[tuple[int | None, int | None], torch.dtype] = {
@@ -83,6 +101,8 @@ class FloatQuantizeDequantize(QuantizerBase):
             )
         self.dtype = chosen
         self._format = _FORMATS[chosen]
+        # In a tuple it is no submodule, so that it is not in the model's state.
+        self._calibrated: tuple[QuantizeDequantize, ...] = ()
         self.channel_axis = channel_axis
         self.register_buffer("scale", None)
         if scale is not None:
@@ -94,12 +114,12 @@ class FloatQuantizeDequantize(QuantizerBase):
 
     @property
     def precision(self) -> str:
-        return self._format.precision
+        return self._format.name
 
     @property
     def bitwidth(self) -> int:
         """16 or 8: the width of the format."""
-        return 1 + self._format.exponent_bits + self._format.mantissa_bits
+        return self._format.bitwidth
 
     @property
     def saturates(self) -> bool:
@@ -110,6 +130,13 @@ class FloatQuantizeDequantize(QuantizerBase):
     def largest(self) -> float:
         """The format's largest number: what the scale makes of a tensor's largest."""
         return self._format.largest
+
+    @property
+    def calibrated(self) -> QuantizeDequantize | None:
+        """What observes for this quantizer, see `scaled_by`; None for one whose scale
+        is given by hand, or that has none.
+        """
+        return self._calibrated[0] if self._calibrated else None
 
     def set_scale(self, scale: float | torch.Tensor) -> None:
         """Sets the scale, one number or one for each channel.
@@ -130,10 +157,21 @@ class FloatQuantizeDequantize(QuantizerBase):
         self.scale = value
 
     def is_initialized(self) -> bool:
-        return True
+        return self.calibrated is None or self.scale is not None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns `x`, any shape, rounded to the format, in `x`'s dtype."""
+        """Returns `x`, any shape, rounded to the format, in `x`'s dtype.
+
+        Raises:
+            RuntimeError: a quantizer that calibration is to give a scale has none yet.
+        """
+        if self._observing and self.calibrated is not None:
+            self.calibrated.observe(x)
+            return x
+        if not self.is_initialized():
+            raise RuntimeError(
+                f"{self._describe()} has no scale yet: run compute_encodings first"
+            )
         form = self._format
         quantized = torch.ops.aimetpp.float_quantize(
             x,
@@ -145,7 +183,85 @@ class FloatQuantizeDequantize(QuantizerBase):
         )
         return keep_masked(x, quantized, self.masked_below)
 
+    # -- scales from calibration --------------------------------------------
+
+    @classmethod
+    def scaled_by(
+        cls, calibrated: QuantizeDequantize, dtype: torch.dtype
+    ) -> FloatQuantizeDequantize:
+        """A quantizer whose scale makes the largest magnitude that calibration finds
+        the format's largest number: one scale per range of `calibrated`, which observes
+        for it and keeps the statistics. Without any yet it has no scale either.
+
+        Raises:
+            ValueError: block-wise ranges.
+        """
+        made = cls(dtype)
+        if calibrated.blocks is not None:
+            raise ValueError(
+                f"{calibrated._describe()}: {made.precision} has a scale per tensor or "
+                "per channel, not per block"
+            )
+        made.channel_axis = calibrated.channel_axis
+        made._calibrated = (calibrated,)
+        made.label, made.masked_below = calibrated.label, calibrated.masked_below
+        made.renew_scale()
+        return made
+
+    def renew_scale(self) -> None:
+        """Takes the scale that the calibrated range yields, if there is one; of a
+        parameter that has changed since it was calibrated, of what it holds now.
+        Where calibration may not change the range (`allow_overwrite`), the scale stays.
+        """
+        assert self.calibrated is not None
+        if self.scale is not None and not self.calibrated.may_be_calibrated():
+            return
+        largest = self.calibrated.largest_magnitude()
+        if largest is None:
+            self.scale = None
+            return
+        # A range of nothing but zeros needs no scale.
+        self.set_scale(torch.where(largest > 0, largest / self.largest, 1.0))
+
+    @contextlib.contextmanager
+    def compute_encodings(self) -> Iterator[None]:
+        if self.calibrated is None:
+            yield
+            return
+        self._observing = True
+        try:
+            with self.calibrated.compute_encodings():
+                yield
+        finally:
+            self._observing = False
+        self.renew_scale()
+
+    def calibrate_on(self, parameter: ParameterReference) -> None:
+        if self.calibrated is not None:
+            self.calibrated.calibrate_on(parameter)
+            self.renew_scale()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> FloatQuantizeDequantize:
+        # Scales stay float32 in a half-precision model: only the device follows.
+        if self.scale is None or self.scale.is_meta:
+            return super()._apply(fn, recurse)
+        scale = self.scale
+        super()._apply(fn, recurse)
+        assert self.scale is not None
+        self.scale = self.scale if self.scale.is_meta else scale.to(self.scale.device)
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        saved = state_dict.get(f"{prefix}scale")
+        if saved is not None and self.scale is None and self.calibrated is not None:
+            self.scale = torch.empty_like(saved)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def get_encodings(self) -> dict[str, Any] | None:
+        if not self.is_initialized():
+            return None
         found = {"dtype": "float", "bitwidth": self.bitwidth}
         if self.scale is not None:
             found["scale"] = self.scale.tolist()

@@ -109,6 +109,28 @@ class KeptStatistics(AffineGrid):
             raise
         self._content = content
 
+    def largest_magnitude(self) -> torch.Tensor | None:
+        """The largest magnitude of each range, which formats without an offset are
+        scaled by; None where there is no range yet.
+
+        Where the range comes from calibration it is that of all values seen, or with
+        "percentile" of those within it, whatever the bit-width: the other schemes weigh
+        clipping against steps of integers. Else it is the range's larger end.
+        """
+        if self.follows_statistics():
+            self._renew_statistics()
+            scheme = "percentile" if self.scheme == "percentile" else "min_max"
+            assert self.statistics is not None
+            ends = _C.ranges_from_statistics(
+                self.statistics, scheme, 32, "asymmetric", self.percentile
+            )
+            low, high = self._within_fixed_ends(*ends)
+        elif self._initialized:
+            low, high = (end.detach().cpu().flatten() for end in self.ends())
+        else:
+            return None
+        return torch.maximum(low.abs(), high.abs()).to(self.min.device)
+
     def take_statistics(self, statistics: _C.Statistics) -> None:
         """Sets the range that other statistics yield, and keeps them."""
         self.statistics = statistics
@@ -153,11 +175,16 @@ class KeptStatistics(AffineGrid):
         low, high = self._ranges[key]
         # One grid for all channels; without sign where no channel needs one.
         signed = self._symmetric and bool((low < 0).any())
+        return *self._within_fixed_ends(low, high), signed
+
+    def _within_fixed_ends(
+        self, low: torch.Tensor, high: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.fixed_min is not None:
             low = torch.full_like(low, self.fixed_min)
         if self.fixed_max is not None:
             high = torch.full_like(high, self.fixed_max)
-        return low, high, signed
+        return low, high
 
     def _set_range_from_statistics(self) -> None:
         """Sets the range that the statistics yield, unless it may not be changed."""

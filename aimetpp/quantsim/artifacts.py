@@ -21,7 +21,8 @@ from aimetpp.quantization.base import keep_masked
 
 if TYPE_CHECKING:
     from aimetpp import _C
-    from aimetpp.quantsim.bank import QuantizerBank, Slot
+    from aimetpp.quantsim.bank import QuantizerBank
+    from aimetpp.quantsim.entries import Slot
     from aimetpp.quantsim.simulation import QuantizationSimModel
 
 

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -20,78 +18,11 @@ from aimetpp.quantization import (
     QuantizeDequantize,
     QuantizerBase,
 )
-from aimetpp.quantization.float import FLOAT_DTYPES
+from aimetpp.quantization.float import FLOAT8_DTYPES, FLOAT_DTYPES
 from aimetpp.quantization.parameter_reference import ParameterReference
+from aimetpp.quantsim.entries import Entry, Slot
 from aimetpp.quantsim.param_read import ParamRead
 from aimetpp.quantsim.tracing import Tracer, functional_key
-
-
-@dataclass
-class Slot:
-    """Where a quantizer stands: an entry of a quantized module's list or dict."""
-
-    site: int
-    container: torch.nn.Module
-    key: str
-    # The parameter that the slot's quantizer reads, for param sites.
-    owner: torch.nn.Module | None = None
-    read: ParamRead | None = None
-
-    def get(self) -> torch.nn.Module | None:
-        return self.container._modules.get(self.key)
-
-    def set(self, quantizer: torch.nn.Module | None) -> None:
-        self.container._modules[self.key] = quantizer
-
-    def parameter(self) -> torch.Tensor | None:
-        if self.owner is None or self.read is None:
-            return None
-        return self.read.value(self.owner)
-
-    def reference(self) -> ParameterReference:
-        assert self.read is not None
-        return ParameterReference(self.owner, self.read.value)
-
-
-def _standing(
-    places: Iterable[tuple[torch.nn.Module, str]],
-) -> QuantizerBase | None:
-    """The quantizer in the first place, a container and a key, that has one."""
-    for container, key in places:
-        quantizer = container._modules.get(key)
-        if isinstance(quantizer, QuantizerBase):
-            return quantizer
-    return None
-
-
-@dataclass
-class _Entry:
-    label: str
-    kind: str
-    integer: QuantizeDequantize
-    slots: list[Slot] = field(default_factory=list)
-    floats: dict[str, FloatQuantizeDequantize] = field(default_factory=dict)
-
-    def current(self) -> QuantizerBase | None:
-        return self.lookup()()
-
-    def lookup(self) -> Callable[[], QuantizerBase | None]:
-        """`current`, without holding more of the model than what the slots are in."""
-        return functools.partial(
-            _standing, [(slot.container, slot.key) for slot in self.slots]
-        )
-
-    def adopt(self) -> None:
-        """Makes the quantizer that a user put into the slots the entry's own."""
-        current = self.current()
-        if isinstance(current, QuantizeDequantize):
-            current.label = current.label or self.label
-            self.integer = current
-        elif (
-            isinstance(current, FloatQuantizeDequantize)
-            and current.precision in FLOAT_DTYPES
-        ):
-            self.floats[current.precision] = current
 
 
 class QuantizerBank:
@@ -105,9 +36,9 @@ class QuantizerBank:
         # Each look at an attribute of the graph copies its whole list.
         self._calls, self._sites = graph.calls, graph.sites
         self._shapes = {p.site: tuple(p.shape) for op in graph.ops for p in op.params}
-        self.entries: list[_Entry] = []
+        self.entries: list[Entry] = []
         for spec in placement.quantizers:
-            entry = _Entry(
+            entry = Entry(
                 graph.site_name(spec.sites[0]), spec.kind, self._make(spec, scheme)
             )
             entry.integer.label = entry.label
@@ -183,12 +114,8 @@ class QuantizerBank:
         precision = _C.parse_precision(precision)
         quantizer: QuantizerBase | None = None
         if precision in FLOAT_DTYPES:
-            if precision not in entry.floats:
-                dtype = FLOAT_DTYPES[precision]
-                entry.floats[precision] = FloatQuantizeDequantize(dtype)
-                entry.floats[precision].label = entry.label
-                entry.floats[precision].masked_below = entry.integer.masked_below
-            quantizer = entry.floats[precision]
+            self._check_float(index, precision)
+            quantizer = entry.float_of(precision)
         elif precision != "fp32":
             quantizer = entry.integer
             if quantizer.precision != precision:
@@ -197,6 +124,15 @@ class QuantizerBank:
                 quantizer.renew_range()
         for slot in entry.slots:
             slot.set(quantizer)
+
+    def _check_float(self, index: int, precision: str) -> None:
+        """Raises ValueError where an entry cannot have a narrow float precision."""
+        entry = self.entries[index]
+        if precision in FLOAT8_DTYPES and entry.integer.blocks:
+            raise ValueError(
+                f"the precision of {entry.label!r} cannot be {precision}, which has a "
+                "scale per tensor or per channel: it has ranges per block"
+            )
 
     def adopt_standing(self) -> None:
         """Makes quantizers that a user put into slots those of their entries."""
@@ -225,6 +161,8 @@ class QuantizerBank:
                     )
             if self.precision(index) == precisions[index]:
                 continue
+            if precisions[index] in FLOAT_DTYPES:
+                self._check_float(index, precisions[index])
             for module in found.values():
                 if not isinstance(module, QuantizeDequantize | FloatQuantizeDequantize):
                     raise ValueError(
@@ -269,12 +207,16 @@ class QuantizerBank:
         integers = {id(q): q for _, q in slots if isinstance(q, QuantizeDequantize)}
         integers |= {id(entry.integer): entry.integer for entry in self.entries}
         states = [(integer, integer.state()) for integer in integers.values()]
+        floats = [made for entry in self.entries for made in entry.floats.values()]
+        scales = [(made, made.scale) for made in floats]
 
         def restore() -> None:
             for slot, quantizer in slots:
                 slot.set(quantizer)
             for integer, state in states:
                 integer.set_state(state)
+            for made, scale in scales:
+                made.scale = scale
 
         return restore
 
@@ -316,7 +258,7 @@ class QuantizerBank:
         self.adopt_standing()
         for entry in self.entries:
             integer = entry.integer
-            if entry.current() is integer or not integer.has_statistics():
+            if entry.is_observing() or not integer.has_statistics():
                 continue
             if integer.follows_statistics():
                 integer.reset()

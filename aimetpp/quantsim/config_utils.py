@@ -13,7 +13,8 @@ from aimetpp import _C
 from aimetpp.common.text import shortened
 from aimetpp.nn.computed import weight_of
 from aimetpp.nn.wrap import QuantizationMixin
-from aimetpp.quantization import FloatQuantizeDequantize, QuantizeDequantize
+from aimetpp.quantization import QuantizeDequantize
+from aimetpp.quantization.float import FLOAT8_DTYPES
 
 if TYPE_CHECKING:
     from aimetpp.quantsim.simulation import QuantizationSimModel
@@ -162,11 +163,11 @@ def set_quantizers_to_float8(
 ) -> None:
     """Rounds what modules read, hold and return to an 8-bit floating-point format.
 
-    Every quantizer of the chosen modules that is on gets in its place a
-    `FloatQuantizeDequantize` whose scale makes the larger end of the calibrated range
-    the format's largest number; weights keep one scale per channel. A quantizer that
-    other modules share changes for all of them. A precision set later, or a new
-    `compute_encodings` and this function again, starts over.
+    Every quantizer of the chosen modules that is on gets the precision "fp8_e4m3" or
+    "fp8_e5m2", which manual and automatic mixed precision give too: a
+    `FloatQuantizeDequantize` whose scale makes the largest magnitude that calibration
+    saw the format's largest number; weights have one scale per channel. A quantizer
+    that other modules share changes for all of them.
 
     Args:
         sim: a calibrated simulation.
@@ -180,7 +181,7 @@ def set_quantizers_to_float8(
         RuntimeError: a quantizer has no range yet. Nothing is changed then.
     """
     who = "set_quantizers_to_float8"
-    if dtype not in (torch.float8_e4m3fn, torch.float8_e5m2):
+    if dtype not in FLOAT8_DTYPES.values():
         raise ValueError(
             f"{who}: dtype must be torch.float8_e4m3fn or torch.float8_e5m2, got "
             f"{dtype}"
@@ -194,34 +195,26 @@ def set_quantizers_to_float8(
             module.param_quantizers,
         )
     }
-    made = []
-    sim._bank.adopt_standing()
-    for entry in sim._bank.entries:
+    precision = next(name for name, d in FLOAT8_DTYPES.items() if d == dtype)
+    bank = sim._bank
+    bank.adopt_standing()
+    chosen = []
+    for index, entry in enumerate(bank.entries):
         if entry.current() is None:
             continue
         if any(slot.container in containers for slot in entry.slots):
-            made.append((entry, _float8_of(entry.integer, dtype, who)))
-    for entry, quantizer in made:
-        for slot in entry.slots:
-            slot.set(quantizer)
-
-
-def _float8_of(
-    integer: QuantizeDequantize, dtype: torch.dtype, who: str
-) -> FloatQuantizeDequantize:
-    if integer.blocks is not None:
-        raise ValueError(f"{who}: {integer.label} has block-wise ranges")
-    if not integer.is_initialized():
-        raise RuntimeError(
-            f"{who}: {integer.label} has no range yet: run sim.compute_encodings first"
-        )
-    low, high = (end.detach().flatten() for end in integer.ends())
-    made = FloatQuantizeDequantize(dtype, channel_axis=integer.channel_axis, scale=1.0)
-    # A range of nothing but zeros needs no scale.
-    largest = torch.maximum(low.abs(), high.abs()) / made.largest
-    made.set_scale(torch.where(largest > 0, largest, 1.0))
-    made.label, made.masked_below = integer.label, integer.masked_below
-    return made.to(integer.min.device)
+            if not entry.integer.is_initialized():
+                raise RuntimeError(
+                    f"{who}: {entry.label} has no range yet: run "
+                    "sim.compute_encodings first"
+                )
+            chosen.append(index)
+    precisions = bank.precisions()
+    bank.check_standing(
+        [precision if i in chosen else p for i, p in enumerate(precisions)]
+    )
+    for index in chosen:
+        bank.set_precision(index, precision)
 
 
 def _chosen(

@@ -15,7 +15,7 @@ from aimetpp.quantization import QuantizeDequantize, QuantizerBase
 from aimetpp.quantsim.sites import Explanation, Site, SiteMethods
 
 if TYPE_CHECKING:
-    from aimetpp.quantsim.bank import Slot
+    from aimetpp.quantsim.entries import Slot
 
 __all__ = ["Explanation", "InspectionMethods", "Site"]
 

@@ -15,7 +15,8 @@ from aimetpp import _C
 from aimetpp.nn.integer_bias import BiasSource, IntegerBias
 
 if TYPE_CHECKING:
-    from aimetpp.quantsim.bank import QuantizerBank, Slot
+    from aimetpp.quantsim.bank import QuantizerBank
+    from aimetpp.quantsim.entries import Slot
 
 
 def _rounding_slot(slot: Slot) -> Slot:

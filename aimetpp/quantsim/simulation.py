@@ -29,7 +29,8 @@ from aimetpp.quantization import QuantizerBase
 from aimetpp.quantization.base import keep_masked
 from aimetpp.quantsim import constant_sites, tracing, wrapping
 from aimetpp.quantsim.artifacts import ArtifactMethods
-from aimetpp.quantsim.bank import ModuleBank, Slot
+from aimetpp.quantsim.bank import ModuleBank
+from aimetpp.quantsim.entries import Slot
 from aimetpp.quantsim.exclusion import ExclusionMethods
 from aimetpp.quantsim.inspection import InspectionMethods
 from aimetpp.quantsim.integer_biases import IntegerBiasMethods

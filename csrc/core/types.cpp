@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "core/types.h"
 
+#include <array>
 #include <charconv>
 
 #include "core/error.h"
@@ -9,16 +10,11 @@
 namespace aimetpp {
 namespace {
 
-const char* format_word(const Precision& precision) {
-  switch (precision.format()) {
-    case NumberFormat::integer:
-      return "int";
-    case NumberFormat::ieee_float:
-      return "float";
-    case NumberFormat::bfloat:
-      return "bfloat";
+std::string_view format_word(const Precision& precision) {
+  for (const NarrowFloat& row : narrow_floats()) {
+    if (row.precision == precision) return row.word;
   }
-  return "";
+  return precision.is_integer() ? "int" : "float";
 }
 
 }  // namespace
@@ -32,9 +28,10 @@ Precision Precision::integer(int bitwidth) {
 }
 
 Precision Precision::parse(std::string_view name) {
-  if (name == "fp16") return fp16();
-  if (name == "bf16") return bf16();
   if (name == "fp32") return fp32();
+  for (const NarrowFloat& row : narrow_floats()) {
+    if (row.name == name) return row.precision;
+  }
   constexpr std::string_view kPrefix = "int";
   if (name.substr(0, kPrefix.size()) == kPrefix) {
     const std::string_view digits = name.substr(kPrefix.size());
@@ -47,16 +44,30 @@ Precision Precision::parse(std::string_view name) {
       return integer(bitwidth);
     }
   }
-  raise_value_error(
-      "precision must be \"int2\" to \"int32\", \"fp16\", \"bf16\" or "
-      "\"fp32\", got \"",
-      name, "\"");
+  std::string floats;
+  for (const NarrowFloat& row : narrow_floats()) {
+    floats += concat(", \"", row.name, "\"");
+  }
+  raise_value_error("precision must be \"int2\" to \"int32\"", floats,
+                    " or \"fp32\", got \"", name, "\"");
 }
 
 std::string Precision::name() const {
   if (is_integer()) return "int" + std::to_string(bitwidth_);
-  if (format_ == NumberFormat::bfloat) return "bf16";
-  return "fp" + std::to_string(bitwidth_);
+  for (const NarrowFloat& row : narrow_floats()) {
+    if (row.precision == *this) return std::string(row.name);
+  }
+  return "fp32";
+}
+
+std::span<const NarrowFloat> narrow_floats() {
+  static const std::array<NarrowFloat, 4> table = {{
+      {"fp16", "float", Precision::fp16(), 5, 10, false},
+      {"bf16", "bfloat", Precision::bf16(), 8, 7, false},
+      {"fp8_e4m3", "float_e4m3", Precision::fp8_e4m3(), 4, 3, true},
+      {"fp8_e5m2", "float_e5m2", Precision::fp8_e5m2(), 5, 2, true},
+  }};
+  return table;
 }
 
 std::string Candidate::name() const {

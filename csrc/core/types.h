@@ -4,6 +4,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -11,10 +12,16 @@
 
 namespace aimetpp {
 
-enum class NumberFormat : std::uint8_t { integer, ieee_float, bfloat };
+enum class NumberFormat : std::uint8_t {
+  integer,
+  ieee_float,
+  bfloat,
+  e4m3,
+  e5m2
+};
 
-// How a tensor is represented: "int2" to "int32", "fp16", "bf16", or "fp32",
-// which means that its quantizer is off.
+// How a tensor is represented: "int2" to "int32", a narrow float of
+// narrow_floats(), or "fp32", which means that its quantizer is off.
 class AIMETPP_API Precision {
  public:
   static constexpr int kMinBitwidth = 2;
@@ -24,8 +31,11 @@ class AIMETPP_API Precision {
   static Precision integer(int bitwidth);
   static Precision fp16() { return {16, NumberFormat::ieee_float}; }
   static Precision bf16() { return {16, NumberFormat::bfloat}; }
+  static Precision fp8_e4m3() { return {8, NumberFormat::e4m3}; }
+  static Precision fp8_e5m2() { return {8, NumberFormat::e5m2}; }
   static Precision fp32() { return {32, NumberFormat::ieee_float}; }
-  // From "int8", "fp16", "bf16", "fp32"; throws a value error that lists them.
+  // From "int8", "fp16", "fp8_e4m3", "fp32"; throws a value error that lists
+  // all names.
   static Precision parse(std::string_view name);
 
   [[nodiscard]] int bitwidth() const { return bitwidth_; }
@@ -50,6 +60,21 @@ class AIMETPP_API Precision {
   int bitwidth_;
   NumberFormat format_;
 };
+
+// A float precision below fp32.
+struct NarrowFloat {
+  std::string_view name;  // "fp8_e4m3"
+  std::string_view word;  // its data type in Candidate::name: "float_e4m3"
+  Precision precision;
+  int exponent_bits;
+  int mantissa_bits;
+  // What is beyond the largest number becomes it, not infinity. Such a format
+  // is used with a scale that calibration finds.
+  bool saturates;
+};
+
+// The one table of them, from the widest.
+AIMETPP_API std::span<const NarrowFloat> narrow_floats();
 
 // One choice for a quantizer group: what its activations and its parameters are
 // represented in.

@@ -58,8 +58,19 @@ std::map<std::string, ParamRule> read_params(const JsonNode& node) {
   return rules;
 }
 
+// There are two: its exponent bits say which.
+Precision read_float8(const JsonNode& node) {
+  node.check_required({"bitwidth", "dtype", "exponent_bits"});
+  const JsonNode bits_node = node.at("exponent_bits");
+  const std::int64_t bits = bits_node.integer();
+  if (bits != 4 && bits != 5) {
+    bits_node.fail_found("for an 8-bit \"float\" 4 (e4m3) or 5 (e5m2)");
+  }
+  return bits == 4 ? Precision::fp8_e4m3() : Precision::fp8_e5m2();
+}
+
 Precision read_precision(const JsonNode& node) {
-  node.check_keys({"bitwidth", "dtype"});
+  node.check_keys({"bitwidth", "dtype", "exponent_bits"});
   node.check_required({"bitwidth", "dtype"});
   const JsonNode bitwidth_node = node.at("bitwidth");
   const JsonNode dtype_node = node.at("dtype");
@@ -69,6 +80,11 @@ Precision read_precision(const JsonNode& node) {
     dtype_node.fail_found(kDtypes);
   }
   const std::int64_t bitwidth = bitwidth_node.integer();
+  const bool is_float8 = dtype == "float" && bitwidth == 8;
+  if (node.has("exponent_bits") && !is_float8) {
+    node.at("exponent_bits").fail_found("exponent bits of 8-bit floats alone");
+  }
+  if (is_float8) return read_float8(node);
   if (dtype == "int") {
     if (bitwidth < Precision::kMinBitwidth ||
         bitwidth > Precision::kMaxBitwidth) {
@@ -79,7 +95,7 @@ Precision read_precision(const JsonNode& node) {
     return Precision::integer(static_cast<int>(bitwidth));
   }
   if (bitwidth != 16 && bitwidth != 32) {
-    bitwidth_node.fail_found("for \"float\" 16 or 32");
+    bitwidth_node.fail_found("for \"float\" 8, 16 or 32");
   }
   return bitwidth == 16 ? Precision::fp16() : Precision::fp32();
 }

@@ -11,6 +11,7 @@
 #include "core/macros.h"
 #include "core/parallel.h"
 #include "core/quant_math.h"
+#include "kernels/strided.h"
 
 struct CUstream_st;  // *cudaStream_t
 
@@ -72,10 +73,11 @@ AIMETPP_API void transform_observed(const QuantCall& call, const void* x,
 
 // Inputs: grad, x. Outputs: dx like x; dmin, dmax [channels] in range_storage.
 // The sums are taken in double over blocks that depend on the layout alone, so
-// that their bits do not depend on the number of threads.
-AIMETPP_API void gradient(const QuantCall& call, const void* grad,
-                          const void* x, void* dx, void* dmin, void* dmax,
-                          const ParallelFor& parallel_for,
+// that their bits depend neither on the number of threads nor on how grad, x
+// and dx lie. dx may be grad.
+AIMETPP_API void gradient(const QuantCall& call, const Source& grad,
+                          const Source& x, const Target& dx, void* dmin,
+                          void* dmax, const ParallelFor& parallel_for,
                           Isa isa = best_isa());
 
 // The dx that gradient gives for fake_quantize, where dmin and dmax are not
@@ -90,20 +92,22 @@ AIMETPP_API void input_gradient(const QuantCall& call, const void* grad,
 namespace cuda {
 
 // As on the CPU; all pointers are device pointers, grid included, and nothing
-// waits for the device. Launch errors are left in cudaGetLastError.
-AIMETPP_API void transform(const QuantCall& call, const void* x, void* y,
-                           CUstream_st* stream);
+// waits for the device or allocates memory, so that calls can be captured in a
+// graph. Launch errors are left in cudaGetLastError.
+AIMETPP_API void transform(const QuantCall& call, const Source& x,
+                           const Target& y, CUstream_st* stream);
 
 // Bytes of device memory that gradient needs as workspace (aligned for double).
 [[nodiscard]] AIMETPP_API std::size_t gradient_workspace_bytes(
     const ChannelLayout& layout);
 
-AIMETPP_API void gradient(const QuantCall& call, const void* grad,
-                          const void* x, void* dx, void* dmin, void* dmax,
-                          void* workspace, CUstream_st* stream);
+AIMETPP_API void gradient(const QuantCall& call, const Source& grad,
+                          const Source& x, const Target& dx, void* dmin,
+                          void* dmax, void* workspace, CUstream_st* stream);
 
-AIMETPP_API void input_gradient(const QuantCall& call, const void* grad,
-                                const void* x, void* dx, CUstream_st* stream);
+AIMETPP_API void input_gradient(const QuantCall& call, const Source& grad,
+                                const Source& x, const Target& dx,
+                                CUstream_st* stream);
 
 }  // namespace cuda
 

@@ -36,11 +36,12 @@ AIMETPP_API void float_gradient(const FloatCall& call, const void* grad,
 namespace cuda {
 
 // As on the CPU, with device pointers; see kernels/fake_quant.h.
-AIMETPP_API void float_quantize(const FloatCall& call, const void* x, void* y,
-                                CUstream_st* stream);
+AIMETPP_API void float_quantize(const FloatCall& call, const Source& x,
+                                const Target& y, CUstream_st* stream);
 
-AIMETPP_API void float_gradient(const FloatCall& call, const void* grad,
-                                const void* x, void* dx, CUstream_st* stream);
+AIMETPP_API void float_gradient(const FloatCall& call, const Source& grad,
+                                const Source& x, const Target& dx,
+                                CUstream_st* stream);
 
 }  // namespace cuda
 

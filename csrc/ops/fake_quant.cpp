@@ -16,6 +16,7 @@
 #include "ops/fake_quant_call.h"
 #include "ops/parallel.h"
 #include "ops/slabs.h"
+#include "ops/strides.h"
 
 namespace aimetpp::ops {
 
@@ -140,44 +141,25 @@ void check_grad(QuantMode mode, const at::Tensor& grad, const at::Tensor& x) {
                     "'s device ", x.device(), ", got ", grad.device());
 }
 
-PreparedCall prepare(QuantMode mode, const QuantArguments& arguments) {
-  if (arguments.x.is_non_overlapping_and_dense()) {
-    return prepare_result(mode, arguments, arguments.x);
-  }
+PreparedCall prepare(QuantMode mode, const QuantArguments& arguments,
+                     const at::Tensor& dense) {
   check_arguments(mode, arguments);
-  return prepare_result(mode, arguments,
-                        at::empty_like(arguments.x).copy_(arguments.x));
-}
-
-PreparedCall prepare_result(QuantMode mode, const QuantArguments& arguments,
-                            const at::Tensor& dense) {
-  check_arguments(mode, arguments);
-  PreparedCall prepared{dense,
-                        arguments.min.contiguous(),
+  PreparedCall prepared{arguments.min.contiguous(),
                         arguments.max.contiguous(),
                         arguments.grid.contiguous(),
                         {}};
   kernels::QuantCall& call = prepared.call;
   call.mode = mode;
-  call.storage = *storage_of(prepared.x.scalar_type());
+  call.storage = *storage_of(arguments.x.scalar_type());
   call.range_storage = *storage_of(prepared.min.scalar_type());
   call.symmetric = arguments.symmetric;
   call.layout =
-      layout_of(prepared.x, wrapped_axis(op_name(mode), input_name(mode),
-                                         arguments.x, arguments.channel_axis));
+      layout_of(dense, wrapped_axis(op_name(mode), input_name(mode),
+                                    arguments.x, arguments.channel_axis));
   call.min = prepared.min.const_data_ptr();
   call.max = prepared.max.const_data_ptr();
   call.grid = prepared.grid.const_data_ptr<std::int64_t>();
   return prepared;
-}
-
-void write_back(const PreparedCall& prepared, const at::Tensor& x) {
-  if (!prepared.x.is_same(x)) x.copy_(prepared.x);
-}
-
-at::Tensor laid_out_as(const at::Tensor& tensor, const at::Tensor& model) {
-  if (tensor.strides() == model.strides()) return tensor;
-  return at::empty_like(model).copy_(tensor);
 }
 
 at::Tensor empty_range_grad(const at::Tensor& range_end) {
@@ -228,8 +210,7 @@ at::Tensor forward_cpu(const at::Tensor& x, const at::Tensor& min,
   const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
   at::Tensor y = empty_result(x);
   const bool is_dense = x.is_non_overlapping_and_dense();
-  const PreparedCall prepared =
-      prepare_result(mode, arguments, is_dense ? x : y);
+  const PreparedCall prepared = prepare(mode, arguments, is_dense ? x : y);
   check_grid_values(mode, prepared.grid);
   if (is_dense) {
     kernels::cpu::transform(prepared.call, x.const_data_ptr(),
@@ -248,16 +229,15 @@ void fake_quantize_inplace_cpu(const at::Tensor& x, const at::Tensor& min,
   constexpr QuantMode kMode = QuantMode::fake_quantize;
   const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
   const bool is_dense = x.is_non_overlapping_and_dense();
-  const PreparedCall prepared = prepare_result(
-      kMode, arguments,
-      is_dense ? x : at::empty_like(x, at::TensorOptions(at::kMeta)));
+  const at::Tensor dense = dense_like(x);
+  const PreparedCall prepared = prepare(kMode, arguments, dense);
   check_grid_values(kMode, prepared.grid);
   if (is_dense) {
     kernels::cpu::transform(prepared.call, x.const_data_ptr(),
                             x.mutable_data_ptr(), at_parallel_for);
   } else {
     transform_in_place(
-        prepared.call, x, prepared.x.strides(),
+        prepared.call, x, dense.strides(),
         wrapped_axis(op_name(kMode), input_name(kMode), x, channel_axis));
   }
 }
@@ -267,16 +247,15 @@ Gradients backward_cpu(const at::Tensor& grad, const at::Tensor& x,
                        const at::Tensor& min, const at::Tensor& max,
                        const at::Tensor& grid, bool symmetric,
                        OptionalAxis channel_axis) {
+  const at::Tensor dx = empty_result(x);
   const PreparedCall prepared =
-      prepare(mode, {x, min, max, grid, symmetric, channel_axis});
+      prepare(mode, {x, min, max, grid, symmetric, channel_axis}, dx);
   check_grad(mode, grad, x);
   check_grid_values(mode, prepared.grid);
-  const at::Tensor upstream = laid_out_as(grad, prepared.x);
-  at::Tensor dx = empty_result(prepared.x);
   at::Tensor dmin = empty_range_grad(min);
   at::Tensor dmax = empty_range_grad(max);
-  kernels::cpu::gradient(prepared.call, upstream.const_data_ptr(),
-                         prepared.x.const_data_ptr(), dx.mutable_data_ptr(),
+  kernels::cpu::gradient(prepared.call, source_of(grad, dx.strides()),
+                         source_of(x, dx.strides()), dx.mutable_data_ptr(),
                          dmin.mutable_data_ptr(), dmax.mutable_data_ptr(),
                          at_parallel_for);
   return {dx, dmin, dmax};
@@ -287,18 +266,17 @@ std::tuple<at::Tensor, at::Tensor> backward_inplace_cpu(
     const at::Tensor& max, const at::Tensor& grid, bool symmetric,
     OptionalAxis channel_axis) {
   constexpr QuantMode kMode = QuantMode::fake_quantize;
+  const at::Tensor dense = dense_like(x);
   const PreparedCall prepared =
-      prepare(kMode, {x, min, max, grid, symmetric, channel_axis});
+      prepare(kMode, {x, min, max, grid, symmetric, channel_axis}, dense);
   check_grad(kMode, grad, x);
   check_grid_values(kMode, prepared.grid);
-  const at::Tensor upstream = laid_out_as(grad, prepared.x);
   at::Tensor dmin = empty_range_grad(min);
   at::Tensor dmax = empty_range_grad(max);
-  kernels::cpu::gradient(prepared.call, upstream.const_data_ptr(),
-                         prepared.x.const_data_ptr(),
-                         upstream.mutable_data_ptr(), dmin.mutable_data_ptr(),
-                         dmax.mutable_data_ptr(), at_parallel_for);
-  if (!upstream.is_same(grad)) grad.copy_(upstream);
+  kernels::cpu::gradient(
+      prepared.call, source_of(grad, dense.strides()),
+      source_of(x, dense.strides()), target_of(grad, dense.strides()),
+      dmin.mutable_data_ptr(), dmax.mutable_data_ptr(), at_parallel_for);
   return {dmin, dmax};
 }
 

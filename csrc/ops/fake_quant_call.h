@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Between the dispatcher and the kernels, for any device: argument checks and
-// the translation from tensors to kernels::QuantCall. Private to ops/.
+// the translation from tensors to kernels::QuantCall. Private to ops/ and
+// python/.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "core/macros.h"
 #include "kernels/fake_quant.h"
 
 namespace aimetpp::ops {
@@ -33,7 +35,7 @@ struct QuantArguments {
     std::optional<std::int64_t> channel_axis);
 
 // Of a dense tensor.
-[[nodiscard]] kernels::ChannelLayout layout_of(
+[[nodiscard]] AIMETPP_API kernels::ChannelLayout layout_of(
     const at::Tensor& dense, std::optional<std::int64_t> axis);
 
 // Everything that can be checked without reading a tensor's data; also right
@@ -43,29 +45,17 @@ void check_grad(QuantMode mode, const at::Tensor& grad, const at::Tensor& x);
 
 // A call with the tensors its pointers point into.
 struct PreparedCall {
-  at::Tensor x;  // dense, with the strides that at::empty_like gives
   at::Tensor min;
   at::Tensor max;
   at::Tensor grid;
   kernels::QuantCall call;
 };
 
-// Checks the arguments and lays them out for a kernel.
+// Checks the arguments and lays the range out for a kernel that walks in the
+// order of `dense`'s memory, a dense tensor of x's shape, or a meta tensor.
 [[nodiscard]] PreparedCall prepare(QuantMode mode,
-                                   const QuantArguments& arguments);
-
-// The same around a dense tensor of x's shape that a kernel is to work on.
-[[nodiscard]] PreparedCall prepare_result(QuantMode mode,
-                                          const QuantArguments& arguments,
-                                          const at::Tensor& dense);
-
-// After a kernel wrote into prepared.x: into x too, where that is another
-// tensor.
-void write_back(const PreparedCall& prepared, const at::Tensor& x);
-
-// tensor itself where its memory is laid out as model's, else a copy that is.
-[[nodiscard]] at::Tensor laid_out_as(const at::Tensor& tensor,
-                                     const at::Tensor& model);
+                                   const QuantArguments& arguments,
+                                   const at::Tensor& dense);
 
 // That qmin < qmax; on the CPU, where the grid can be read without waiting.
 void check_grid_values(QuantMode mode, const at::Tensor& grid);

@@ -9,106 +9,127 @@
 #include <torch/library.h>
 
 #include "ops/fake_quant_call.h"
+#include "ops/strides.h"
 
 namespace aimetpp::ops {
 namespace {
 
+using OptionalAxis = std::optional<std::int64_t>;
+
+CUstream_st* current_stream() {
+  return c10::cuda::getCurrentCUDAStream().stream();
+}
+
 template <QuantMode mode>
 at::Tensor forward_cuda(const at::Tensor& x, const at::Tensor& min,
                         const at::Tensor& max, const at::Tensor& grid,
-                        bool symmetric,
-                        std::optional<std::int64_t> channel_axis) {
+                        bool symmetric, OptionalAxis channel_axis) {
   // The checks come first: x may be on the CPU beside a range on the device.
-  const PreparedCall prepared =
-      prepare(mode, {x, min, max, grid, symmetric, channel_axis});
+  const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
+  check_arguments(mode, arguments);
   const c10::cuda::CUDAGuard guard(x.device());
-  at::Tensor y = at::empty_like(prepared.x);
-  kernels::cuda::transform(prepared.call, prepared.x.const_data_ptr(),
-                           y.mutable_data_ptr(),
-                           c10::cuda::getCurrentCUDAStream().stream());
+  const at::Tensor y = at::empty_like(x);
+  const PreparedCall prepared = prepare(mode, arguments, y);
+  kernels::cuda::transform(prepared.call, source_of(x, y.strides()),
+                           y.mutable_data_ptr(), current_stream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return y;
 }
 
 void fake_quantize_inplace_cuda(const at::Tensor& x, const at::Tensor& min,
                                 const at::Tensor& max, const at::Tensor& grid,
-                                bool symmetric,
-                                std::optional<std::int64_t> channel_axis) {
-  const PreparedCall prepared = prepare(
-      QuantMode::fake_quantize, {x, min, max, grid, symmetric, channel_axis});
+                                bool symmetric, OptionalAxis channel_axis) {
+  const at::Tensor dense = dense_like(x);
+  const PreparedCall prepared =
+      prepare(QuantMode::fake_quantize,
+              {x, min, max, grid, symmetric, channel_axis}, dense);
   const c10::cuda::CUDAGuard guard(x.device());
-  kernels::cuda::transform(prepared.call, prepared.x.const_data_ptr(),
-                           prepared.x.mutable_data_ptr(),
-                           c10::cuda::getCurrentCUDAStream().stream());
+  kernels::cuda::transform(prepared.call, source_of(x, dense.strides()),
+                           target_of(x, dense.strides()), current_stream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
-  write_back(prepared, x);
+}
+
+// The gradients to min and max; the one to x is written to dx, which may be
+// grad. `dense_strides`: those of a dense tensor like x.
+std::tuple<at::Tensor, at::Tensor> launch_gradient(
+    const PreparedCall& prepared, const at::Tensor& grad, const at::Tensor& x,
+    const at::Tensor& dx, at::IntArrayRef dense_strides) {
+  const at::Tensor dmin = empty_range_grad(prepared.min);
+  const at::Tensor dmax = empty_range_grad(prepared.max);
+  const auto bytes = static_cast<std::int64_t>(
+      kernels::cuda::gradient_workspace_bytes(prepared.call.layout));
+  const at::Tensor workspace = at::empty({bytes}, x.options().dtype(at::kByte));
+  kernels::cuda::gradient(prepared.call, source_of(grad, dense_strides),
+                          source_of(x, dense_strides),
+                          target_of(dx, dense_strides), dmin.mutable_data_ptr(),
+                          dmax.mutable_data_ptr(), workspace.mutable_data_ptr(),
+                          current_stream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return {dmin, dmax};
 }
 
 template <QuantMode mode>
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_cuda(
     const at::Tensor& grad, const at::Tensor& x, const at::Tensor& min,
     const at::Tensor& max, const at::Tensor& grid, bool symmetric,
-    std::optional<std::int64_t> channel_axis) {
-  const PreparedCall prepared =
-      prepare(mode, {x, min, max, grid, symmetric, channel_axis});
+    OptionalAxis channel_axis) {
+  const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
+  check_arguments(mode, arguments);
   check_grad(mode, grad, x);
   const c10::cuda::CUDAGuard guard(x.device());
-  const at::Tensor upstream = laid_out_as(grad, prepared.x);
-  at::Tensor dx = at::empty_like(prepared.x);
-  at::Tensor dmin = empty_range_grad(min);
-  at::Tensor dmax = empty_range_grad(max);
-  const auto bytes = static_cast<std::int64_t>(
-      kernels::cuda::gradient_workspace_bytes(prepared.call.layout));
-  at::Tensor workspace = at::empty({bytes}, x.options().dtype(at::kByte));
-  kernels::cuda::gradient(
-      prepared.call, upstream.const_data_ptr(), prepared.x.const_data_ptr(),
-      dx.mutable_data_ptr(), dmin.mutable_data_ptr(), dmax.mutable_data_ptr(),
-      workspace.mutable_data_ptr(), c10::cuda::getCurrentCUDAStream().stream());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  const at::Tensor dx = at::empty_like(x);
+  const auto [dmin, dmax] =
+      launch_gradient(prepare(mode, arguments, dx), grad, x, dx, dx.strides());
   return {dx, dmin, dmax};
 }
 
 std::tuple<at::Tensor, at::Tensor> backward_inplace_cuda(
     const at::Tensor& grad, const at::Tensor& x, const at::Tensor& min,
     const at::Tensor& max, const at::Tensor& grid, bool symmetric,
-    std::optional<std::int64_t> channel_axis) {
-  const auto [dx, dmin, dmax] = backward_cuda<QuantMode::fake_quantize>(
-      grad, x, min, max, grid, symmetric, channel_axis);
-  grad.copy_(dx);
-  return {dmin, dmax};
+    OptionalAxis channel_axis) {
+  const at::Tensor dense = dense_like(x);
+  const PreparedCall prepared =
+      prepare(QuantMode::fake_quantize,
+              {x, min, max, grid, symmetric, channel_axis}, dense);
+  check_grad(QuantMode::fake_quantize, grad, x);
+  const c10::cuda::CUDAGuard guard(x.device());
+  return launch_gradient(prepared, grad, x, grad, dense.strides());
 }
 
-void launch_input_gradient(const PreparedCall& prepared,
-                           const at::Tensor& upstream, const at::Tensor& dx) {
-  const c10::cuda::CUDAGuard guard(dx.device());
-  kernels::cuda::input_gradient(
-      prepared.call, upstream.const_data_ptr(), prepared.x.const_data_ptr(),
-      dx.mutable_data_ptr(), c10::cuda::getCurrentCUDAStream().stream());
+void launch_input_gradient(const PreparedCall& prepared, const at::Tensor& grad,
+                           const at::Tensor& x, const at::Tensor& dx,
+                           at::IntArrayRef dense_strides) {
+  kernels::cuda::input_gradient(prepared.call, source_of(grad, dense_strides),
+                                source_of(x, dense_strides),
+                                target_of(dx, dense_strides), current_stream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 at::Tensor input_gradient_cuda(const at::Tensor& grad, const at::Tensor& x,
                                const at::Tensor& min, const at::Tensor& max,
                                const at::Tensor& grid, bool symmetric,
-                               std::optional<std::int64_t> channel_axis) {
-  const PreparedCall prepared = prepare(
-      QuantMode::fake_quantize, {x, min, max, grid, symmetric, channel_axis});
+                               OptionalAxis channel_axis) {
+  const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
+  check_arguments(QuantMode::fake_quantize, arguments);
   check_grad(QuantMode::fake_quantize, grad, x);
-  const at::Tensor dx = at::empty_like(prepared.x);
-  launch_input_gradient(prepared, laid_out_as(grad, prepared.x), dx);
+  const c10::cuda::CUDAGuard guard(x.device());
+  const at::Tensor dx = at::empty_like(x);
+  launch_input_gradient(prepare(QuantMode::fake_quantize, arguments, dx), grad,
+                        x, dx, dx.strides());
   return dx;
 }
 
 void input_gradient_inplace_cuda(const at::Tensor& grad, const at::Tensor& x,
                                  const at::Tensor& min, const at::Tensor& max,
                                  const at::Tensor& grid, bool symmetric,
-                                 std::optional<std::int64_t> channel_axis) {
-  const PreparedCall prepared = prepare(
-      QuantMode::fake_quantize, {x, min, max, grid, symmetric, channel_axis});
+                                 OptionalAxis channel_axis) {
+  const at::Tensor dense = dense_like(x);
+  const PreparedCall prepared =
+      prepare(QuantMode::fake_quantize,
+              {x, min, max, grid, symmetric, channel_axis}, dense);
   check_grad(QuantMode::fake_quantize, grad, x);
-  const at::Tensor upstream = laid_out_as(grad, prepared.x);
-  launch_input_gradient(prepared, upstream, upstream);
-  if (!upstream.is_same(grad)) grad.copy_(upstream);
+  const c10::cuda::CUDAGuard guard(x.device());
+  launch_input_gradient(prepared, grad, x, grad, dense.strides());
 }
 
 TORCH_LIBRARY_IMPL(aimetpp, CUDA, m) {

@@ -13,10 +13,11 @@ void fake_quantize_into(const at::Tensor& y, const at::Tensor& x,
                         const at::Tensor& min, const at::Tensor& max,
                         const at::Tensor& grid, bool symmetric,
                         std::optional<std::int64_t> channel_axis) {
-  const PreparedCall prepared = prepare(
-      QuantMode::fake_quantize, {x, min, max, grid, symmetric, channel_axis});
+  const PreparedCall prepared =
+      prepare(QuantMode::fake_quantize,
+              {x, min, max, grid, symmetric, channel_axis}, y);
   check_grid_values(QuantMode::fake_quantize, prepared.grid);
-  kernels::cpu::transform(prepared.call, prepared.x.const_data_ptr(),
+  kernels::cpu::transform(prepared.call, x.const_data_ptr(),
                           y.mutable_data_ptr(), at_parallel_for);
 }
 
@@ -26,7 +27,7 @@ void clamped_fake_quantize_into(const at::Tensor& y, const at::Tensor& x,
                                 bool symmetric) {
   constexpr QuantMode kMode = QuantMode::fake_quantize;
   PreparedCall prepared =
-      prepare_result(kMode, {x, min, max, grid, symmetric, std::nullopt}, x);
+      prepare(kMode, {x, min, max, grid, symmetric, std::nullopt}, x);
   check_grid_values(kMode, prepared.grid);
   prepared.call.before = {low, high};
   kernels::cpu::transform(prepared.call, x.const_data_ptr(),

@@ -41,7 +41,7 @@ std::vector<at::Tensor> many_cpu(const at::Tensor& x, at::TensorList min,
                                    grid[i], symmetric[i], channel_axis};
     check_arguments(kMode, arguments);
     results.push_back(empty_result(x));
-    calls.push_back(prepare_result(kMode, arguments, results[i]));
+    calls.push_back(prepare(kMode, arguments, results[i]));
     check_grid_values(kMode, calls[i].grid);
   }
   if (results.empty()) return results;
@@ -58,6 +58,20 @@ std::vector<at::Tensor> many_cpu(const at::Tensor& x, at::TensorList min,
           call_of(calls[i].call, slab), values.const_data_ptr(),
           view_of(results[i], slab).mutable_data_ptr(), at_parallel_for);
     }
+  }
+  return results;
+}
+
+// One after another; what fits into the device's cache is read once.
+std::vector<at::Tensor> many_cuda(const at::Tensor& x, at::TensorList min,
+                                  at::TensorList max, at::TensorList grid,
+                                  const c10::List<bool>& symmetric,
+                                  OptionalAxis channel_axis) {
+  check_counts(min, max, grid, symmetric);
+  std::vector<at::Tensor> results;
+  for (std::size_t i = 0; i < min.size(); ++i) {
+    results.push_back(
+        fake_quantize(x, min[i], max[i], grid[i], symmetric[i], channel_axis));
   }
   return results;
 }
@@ -84,6 +98,10 @@ TORCH_LIBRARY_FRAGMENT(aimetpp, m) {
 }
 
 TORCH_LIBRARY_IMPL(aimetpp, CPU, m) { m.impl("fake_quantize_many", &many_cpu); }
+
+TORCH_LIBRARY_IMPL(aimetpp, CUDA, m) {
+  m.impl("fake_quantize_many", &many_cuda);
+}
 
 TORCH_LIBRARY_IMPL(aimetpp, Meta, m) {
   m.impl("fake_quantize_many", &many_meta);

@@ -61,20 +61,17 @@ void check_float_grad(const at::Tensor& grad, const at::Tensor& x) {
                    ", got ", grad.scalar_type());
 }
 
-PreparedFloatCall prepare_float(const FloatArguments& arguments) {
+PreparedFloatCall prepare_float(const FloatArguments& arguments,
+                                const at::Tensor& dense) {
   check_float_arguments(arguments);
   PreparedFloatCall prepared{
-      arguments.x.is_non_overlapping_and_dense()
-          ? arguments.x
-          : at::empty_like(arguments.x).copy_(arguments.x),
-      arguments.scale ? arguments.scale->contiguous() : at::Tensor(),
-      {}};
+      arguments.scale ? arguments.scale->contiguous() : at::Tensor(), {}};
   kernels::FloatCall& call = prepared.call;
   call.format = {static_cast<int>(arguments.exponent_bits),
                  static_cast<int>(arguments.mantissa_bits), arguments.saturate};
-  call.storage = *storage_of(prepared.x.scalar_type());
+  call.storage = *storage_of(arguments.x.scalar_type());
   call.layout = layout_of(
-      prepared.x, wrapped_axis(kName, "x", prepared.x, arguments.channel_axis));
+      dense, wrapped_axis(kName, "x", arguments.x, arguments.channel_axis));
   if (arguments.scale) call.scale = prepared.scale.const_data_ptr<float>();
   return prepared;
 }
@@ -89,6 +86,13 @@ using Backward = at::Tensor(const at::Tensor&, const at::Tensor&, std::int64_t,
                             std::int64_t, bool, const OptionalTensor&,
                             OptionalAxis);
 
+kernels::FloatCall call_of(const kernels::FloatCall& whole, const Slab& slab) {
+  kernels::FloatCall call = whole;
+  call.layout = slab.layout;
+  if (call.scale != nullptr) call.scale += slab.first_channel;
+  return call;
+}
+
 const auto& forward_op() {
   static const auto op = find_op<Forward>("float_quantize");
   return op;
@@ -102,27 +106,21 @@ const auto& backward_op() {
 at::Tensor forward_cpu(const at::Tensor& x, std::int64_t exponent_bits,
                        std::int64_t mantissa_bits, bool saturate,
                        const OptionalTensor& scale, OptionalAxis channel_axis) {
-  const FloatArguments arguments{x,        exponent_bits, mantissa_bits,
-                                 saturate, scale,         channel_axis};
-  check_float_arguments(arguments);
-  at::Tensor y = empty_result(x);
+  const at::Tensor y = empty_result(x);
+  const PreparedFloatCall prepared = prepare_float(
+      {x, exponent_bits, mantissa_bits, saturate, scale, channel_axis}, y);
   if (x.is_non_overlapping_and_dense()) {
-    const PreparedFloatCall prepared = prepare_float(arguments);
     kernels::cpu::float_quantize(prepared.call, x.const_data_ptr(),
                                  y.mutable_data_ptr(), at_parallel_for);
     return y;
   }
-  const PreparedFloatCall prepared = prepare_float(
-      {y, exponent_bits, mantissa_bits, saturate, scale, channel_axis});
   const OptionalAxis axis = wrapped_axis(kName, "x", x, channel_axis);
   for (const Slab& slab : slabs_of(y.sizes(), y.strides(), axis)) {
     const at::Tensor part = view_of(y, slab);
     part.copy_(view_of(x, slab));
-    kernels::FloatCall call = prepared.call;
-    call.layout = slab.layout;
-    if (scale) call.scale += slab.first_channel;
-    kernels::cpu::float_quantize(call, part.const_data_ptr(),
-                                 part.mutable_data_ptr(), at_parallel_for);
+    kernels::cpu::float_quantize(call_of(prepared.call, slab),
+                                 part.const_data_ptr(), part.mutable_data_ptr(),
+                                 at_parallel_for);
   }
   return y;
 }
@@ -131,14 +129,24 @@ at::Tensor backward_cpu(const at::Tensor& grad, const at::Tensor& x,
                         std::int64_t exponent_bits, std::int64_t mantissa_bits,
                         bool saturate, const OptionalTensor& scale,
                         OptionalAxis channel_axis) {
+  const at::Tensor dx = empty_result(x);
   const PreparedFloatCall prepared = prepare_float(
-      {x, exponent_bits, mantissa_bits, saturate, scale, channel_axis});
+      {x, exponent_bits, mantissa_bits, saturate, scale, channel_axis}, dx);
   check_float_grad(grad, x);
-  const at::Tensor upstream = laid_out_as(grad, prepared.x);
-  at::Tensor dx = empty_result(prepared.x);
-  kernels::cpu::float_gradient(prepared.call, upstream.const_data_ptr(),
-                               prepared.x.const_data_ptr(),
-                               dx.mutable_data_ptr(), at_parallel_for);
+  if (x.strides() == dx.strides() && grad.strides() == dx.strides()) {
+    kernels::cpu::float_gradient(prepared.call, grad.const_data_ptr(),
+                                 x.const_data_ptr(), dx.mutable_data_ptr(),
+                                 at_parallel_for);
+    return dx;
+  }
+  mask_gathered(
+      grad, x, dx, dx.strides(), wrapped_axis(kName, "x", x, channel_axis),
+      [&call = prepared.call](const Slab& slab, const at::Tensor& part,
+                              const at::Tensor& values) {
+        kernels::cpu::float_gradient(call_of(call, slab), part.const_data_ptr(),
+                                     values.const_data_ptr(),
+                                     part.mutable_data_ptr(), at_parallel_for);
+      });
   return dx;
 }
 

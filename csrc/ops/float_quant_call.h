@@ -26,13 +26,15 @@ struct FloatArguments {
 void check_float_arguments(const FloatArguments& arguments);
 void check_float_grad(const at::Tensor& grad, const at::Tensor& x);
 
-// A call with the tensors its pointers point into.
+// A call with the tensor its pointer points into.
 struct PreparedFloatCall {
-  at::Tensor x;  // dense, with the strides that at::empty_like gives
   at::Tensor scale;
   kernels::FloatCall call;
 };
 
-[[nodiscard]] PreparedFloatCall prepare_float(const FloatArguments& arguments);
+// Checks the arguments, for a kernel that walks in the order of `dense`'s
+// memory, a dense tensor of x's shape.
+[[nodiscard]] PreparedFloatCall prepare_float(const FloatArguments& arguments,
+                                              const at::Tensor& dense);
 
 }  // namespace aimetpp::ops

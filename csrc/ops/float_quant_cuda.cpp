@@ -9,6 +9,7 @@
 
 #include "ops/fake_quant_call.h"
 #include "ops/float_quant_call.h"
+#include "ops/strides.h"
 
 namespace aimetpp::ops {
 namespace {
@@ -19,11 +20,13 @@ at::Tensor forward_cuda(const at::Tensor& x, std::int64_t exponent_bits,
                         std::int64_t mantissa_bits, bool saturate,
                         const OptionalTensor& scale,
                         std::optional<std::int64_t> channel_axis) {
-  const PreparedFloatCall prepared = prepare_float(
+  check_float_arguments(
       {x, exponent_bits, mantissa_bits, saturate, scale, channel_axis});
   const c10::cuda::CUDAGuard guard(x.device());
-  at::Tensor y = at::empty_like(prepared.x);
-  kernels::cuda::float_quantize(prepared.call, prepared.x.const_data_ptr(),
+  const at::Tensor y = at::empty_like(x);
+  const PreparedFloatCall prepared = prepare_float(
+      {x, exponent_bits, mantissa_bits, saturate, scale, channel_axis}, y);
+  kernels::cuda::float_quantize(prepared.call, source_of(x, y.strides()),
                                 y.mutable_data_ptr(),
                                 c10::cuda::getCurrentCUDAStream().stream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
@@ -34,14 +37,15 @@ at::Tensor backward_cuda(const at::Tensor& grad, const at::Tensor& x,
                          std::int64_t exponent_bits, std::int64_t mantissa_bits,
                          bool saturate, const OptionalTensor& scale,
                          std::optional<std::int64_t> channel_axis) {
-  const PreparedFloatCall prepared = prepare_float(
+  check_float_arguments(
       {x, exponent_bits, mantissa_bits, saturate, scale, channel_axis});
   check_float_grad(grad, x);
   const c10::cuda::CUDAGuard guard(x.device());
-  const at::Tensor upstream = laid_out_as(grad, prepared.x);
-  at::Tensor dx = at::empty_like(prepared.x);
+  const at::Tensor dx = at::empty_like(x);
+  const PreparedFloatCall prepared = prepare_float(
+      {x, exponent_bits, mantissa_bits, saturate, scale, channel_axis}, dx);
   kernels::cuda::float_gradient(
-      prepared.call, upstream.const_data_ptr(), prepared.x.const_data_ptr(),
+      prepared.call, source_of(grad, dx.strides()), source_of(x, dx.strides()),
       dx.mutable_data_ptr(), c10::cuda::getCurrentCUDAStream().stream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return dx;

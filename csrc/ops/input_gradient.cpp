@@ -10,6 +10,7 @@
 #include "ops/fake_quant_call.h"
 #include "ops/parallel.h"
 #include "ops/slabs.h"
+#include "ops/strides.h"
 
 namespace aimetpp::ops {
 namespace {
@@ -17,41 +18,38 @@ namespace {
 constexpr QuantMode kMode = QuantMode::fake_quantize;
 using OptionalAxis = std::optional<std::int64_t>;
 
-// grad and x as they lie in memory; dx dense.
-void run_gathered(const kernels::QuantCall& call, const at::Tensor& grad,
-                  const at::Tensor& x, const at::Tensor& dx,
-                  OptionalAxis axis) {
-  at::Tensor values;
-  for (const Slab& slab : slabs_of(dx.sizes(), dx.strides(), axis)) {
-    const at::Tensor part = view_of(dx, slab);
-    part.copy_(view_of(grad, slab));
-    if (!values.defined() || values.sizes() != part.sizes()) {
-      values = at::empty_like(part);
-    }
-    values.copy_(view_of(x, slab));
-    kernels::cpu::input_gradient(call_of(call, slab), part.const_data_ptr(),
-                                 values.const_data_ptr(),
-                                 part.mutable_data_ptr(), at_parallel_for);
+// dx, which may be grad; all as they lie in memory.
+void run(const kernels::QuantCall& call, const at::Tensor& grad,
+         const at::Tensor& x, const at::Tensor& dx,
+         at::IntArrayRef dense_strides, OptionalAxis channel_axis) {
+  if (x.strides() == dense_strides && grad.strides() == dense_strides &&
+      dx.strides() == dense_strides) {
+    kernels::cpu::input_gradient(call, grad.const_data_ptr(),
+                                 x.const_data_ptr(), dx.mutable_data_ptr(),
+                                 at_parallel_for);
+    return;
   }
+  mask_gathered(grad, x, dx, dense_strides,
+                wrapped_axis("fake_quantize", "x", x, channel_axis),
+                [&call](const Slab& slab, const at::Tensor& part,
+                        const at::Tensor& values) {
+                  kernels::cpu::input_gradient(
+                      call_of(call, slab), part.const_data_ptr(),
+                      values.const_data_ptr(), part.mutable_data_ptr(),
+                      at_parallel_for);
+                });
 }
 
 at::Tensor input_gradient_cpu(const at::Tensor& grad, const at::Tensor& x,
                               const at::Tensor& min, const at::Tensor& max,
                               const at::Tensor& grid, bool symmetric,
                               OptionalAxis channel_axis) {
-  const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
   const at::Tensor dx = empty_result(x);
-  const PreparedCall prepared = prepare_result(kMode, arguments, dx);
+  const PreparedCall prepared =
+      prepare(kMode, {x, min, max, grid, symmetric, channel_axis}, dx);
   check_grad(kMode, grad, x);
   check_grid_values(kMode, prepared.grid);
-  if (x.strides() == dx.strides() && grad.strides() == dx.strides()) {
-    kernels::cpu::input_gradient(prepared.call, grad.const_data_ptr(),
-                                 x.const_data_ptr(), dx.mutable_data_ptr(),
-                                 at_parallel_for);
-  } else {
-    run_gathered(prepared.call, grad, x, dx,
-                 wrapped_axis("fake_quantize", "x", x, channel_axis));
-  }
+  run(prepared.call, grad, x, dx, dx.strides(), channel_axis);
   return dx;
 }
 
@@ -59,15 +57,12 @@ void input_gradient_inplace_cpu(const at::Tensor& grad, const at::Tensor& x,
                                 const at::Tensor& min, const at::Tensor& max,
                                 const at::Tensor& grid, bool symmetric,
                                 OptionalAxis channel_axis) {
+  const at::Tensor dense = dense_like(x);
   const PreparedCall prepared =
-      prepare(kMode, {x, min, max, grid, symmetric, channel_axis});
+      prepare(kMode, {x, min, max, grid, symmetric, channel_axis}, dense);
   check_grad(kMode, grad, x);
   check_grid_values(kMode, prepared.grid);
-  const at::Tensor upstream = laid_out_as(grad, prepared.x);
-  kernels::cpu::input_gradient(prepared.call, upstream.const_data_ptr(),
-                               prepared.x.const_data_ptr(),
-                               upstream.mutable_data_ptr(), at_parallel_for);
-  if (!upstream.is_same(grad)) grad.copy_(upstream);
+  run(prepared.call, grad, x, grad, dense.strides(), channel_axis);
 }
 
 at::Tensor input_gradient_meta(const at::Tensor& grad, const at::Tensor& x,

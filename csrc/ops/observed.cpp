@@ -11,6 +11,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <limits>
 #include <tuple>
 
@@ -18,6 +19,7 @@
 #include "ops/fake_quant_call.h"
 #include "ops/find_op.h"
 #include "ops/parallel.h"
+#include "ops/slabs.h"
 
 namespace aimetpp::ops {
 namespace {
@@ -45,20 +47,43 @@ at::Tensor empty_extreme(const at::Tensor& x) {
   return at::empty({}, x.options().dtype(at::kFloat));
 }
 
+// The extremes of the parts that have been quantized.
+struct Ends {
+  float least = std::numeric_limits<float>::infinity();
+  float largest = -std::numeric_limits<float>::infinity();
+
+  void include(const kernels::QuantCall& call, const void* x,
+               const at::Tensor& y) {
+    float low = 0;
+    float high = 0;
+    kernels::cpu::transform_observed(call, x, y.mutable_data_ptr(), &low, &high,
+                                     at_parallel_for);
+    least = std::min(least, low);
+    largest = std::max(largest, high);
+  }
+};
+
 Observed observed_cpu(const at::Tensor& x, const at::Tensor& min,
                       const at::Tensor& max, const at::Tensor& grid,
                       bool symmetric) {
   const QuantArguments arguments{x, min, max, grid, symmetric, std::nullopt};
-  const PreparedCall prepared = prepare(kMode, arguments);
+  const at::Tensor y = empty_result(x);
+  const PreparedCall prepared = prepare(kMode, arguments, y);
   check_grid_values(kMode, prepared.grid);
-  const bool was_dense = prepared.x.is_same(x);
-  const at::Tensor y = was_dense ? empty_result(x) : prepared.x;
+  Ends ends;
+  if (x.is_non_overlapping_and_dense()) {
+    ends.include(prepared.call, x.const_data_ptr(), y);
+  } else {
+    for (const Slab& slab : slabs_of(y.sizes(), y.strides(), std::nullopt)) {
+      const at::Tensor part = view_of(y, slab);
+      part.copy_(view_of(x, slab));
+      ends.include(call_of(prepared.call, slab), part.const_data_ptr(), part);
+    }
+  }
   const at::Tensor least = empty_extreme(x);
   const at::Tensor largest = empty_extreme(x);
-  kernels::cpu::transform_observed(
-      prepared.call, prepared.x.const_data_ptr(), y.mutable_data_ptr(),
-      least.mutable_data_ptr<float>(), largest.mutable_data_ptr<float>(),
-      at_parallel_for);
+  *least.mutable_data_ptr<float>() = ends.least;
+  *largest.mutable_data_ptr<float>() = ends.largest;
   return {y, least, largest};
 }
 

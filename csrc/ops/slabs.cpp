@@ -44,9 +44,11 @@ void set_channels(Slab* slab, const std::vector<std::int64_t>& order,
 }  // namespace
 
 std::vector<Slab> slabs_of(at::IntArrayRef sizes, at::IntArrayRef dense_strides,
-                           std::optional<std::int64_t> axis) {
+                           std::optional<std::int64_t> axis,
+                           std::int64_t threads) {
   const std::int64_t numel = product(sizes);
   if (numel == 0) return {};
+  const std::int64_t largest = kSlab * threads;
   std::vector<std::int64_t> order(sizes.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) {
@@ -56,10 +58,10 @@ std::vector<Slab> slabs_of(at::IntArrayRef sizes, at::IntArrayRef dense_strides,
   // has `length` indices in it, those before that one.
   std::int64_t whole = 1;
   std::size_t split = order.size();
-  while (split > 0 && whole * sizes[order[split - 1]] <= kSlab) {
+  while (split > 0 && whole * sizes[order[split - 1]] <= largest) {
     whole *= sizes[order[--split]];
   }
-  const std::int64_t length = std::max<std::int64_t>(1, kSlab / whole);
+  const std::int64_t length = std::max<std::int64_t>(1, largest / whole);
   std::vector<Slab> slabs;
   std::vector<std::int64_t> first(sizes.size(), 0);
   for (std::int64_t offset = 0; offset < numel;) {
@@ -113,6 +115,35 @@ void transform_gathered(const kernels::QuantCall& call, const at::Tensor& x,
     part.copy_(view_of(x, slab));
     kernels::cpu::transform(call_of(call, slab), part.const_data_ptr(),
                             part.mutable_data_ptr(), at_parallel_for);
+  }
+}
+
+void mask_gathered(const at::Tensor& grad, const at::Tensor& x,
+                   const at::Tensor& dx, at::IntArrayRef dense_strides,
+                   std::optional<std::int64_t> axis, const MaskSlab& run) {
+  at::assert_no_internal_overlap(dx);
+  const std::vector<Slab> slabs = slabs_of(x.sizes(), dense_strides, axis);
+  if (slabs.empty()) return;
+  const bool in_dx = dx.strides() == dense_strides;
+  const bool in_x = x.strides() == dense_strides;
+  // The first slab is the largest.
+  const auto buffer_unless = [&](bool in_place) {
+    const std::int64_t size = in_place ? 0 : slabs.front().layout.numel();
+    return at::empty({size}, x.options());
+  };
+  const at::Tensor parts = buffer_unless(in_dx);
+  const at::Tensor xs = buffer_unless(in_x);
+  for (const Slab& slab : slabs) {
+    const at::Tensor target = view_of(dx, slab);
+    const at::Tensor part =
+        in_dx ? target : at::as_strided(parts, slab.sizes, dense_strides);
+    if (!(in_dx && dx.is_same(grad))) part.copy_(view_of(grad, slab));
+    const at::Tensor values =
+        in_x ? view_of(x, slab)
+             : at::as_strided(xs, slab.sizes, dense_strides)
+                   .copy_(view_of(x, slab));
+    run(slab, part, values);
+    if (!in_dx) target.copy_(part);
   }
 }
 

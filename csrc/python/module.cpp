@@ -16,6 +16,8 @@
 #include "config/integer_biases.h"
 #include "config/placement.h"
 #include "core/error.h"
+#include "core/float_grid.h"
+#include "core/types.h"
 #include "fold/batch_norm_folds.h"
 #include "fold/equalizable_chains.h"
 #include "fold/op_chain.h"
@@ -320,6 +322,22 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "C++ side of aimetpp: graph, placement, groups, search, requests.";
   m.attr("torch_version") = AIMETPP_TORCH_VERSION;
   py::register_exception_translator(&aimetpp::python::translate_error);
+  py::class_<aimetpp::NarrowFloat>(m, "NarrowFloat")
+      .def_readonly("name", &aimetpp::NarrowFloat::name)
+      .def_readonly("exponent_bits", &aimetpp::NarrowFloat::exponent_bits)
+      .def_readonly("mantissa_bits", &aimetpp::NarrowFloat::mantissa_bits)
+      .def_readonly("saturates", &aimetpp::NarrowFloat::saturates)
+      .def_property_readonly("bitwidth",
+                             [](const aimetpp::NarrowFloat& row) {
+                               return row.precision.bitwidth();
+                             })
+      .def_property_readonly("largest", [](const aimetpp::NarrowFloat& row) {
+        return aimetpp::largest_value({row.exponent_bits, row.mantissa_bits});
+      });
+  m.def("narrow_floats", [] {
+    const auto rows = aimetpp::narrow_floats();
+    return std::vector<aimetpp::NarrowFloat>(rows.begin(), rows.end());
+  });
   m.def("parse_precision", [](const std::string& name) {
     return aimetpp::Precision::parse(name);
   });

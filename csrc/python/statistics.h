@@ -2,7 +2,9 @@
 // Calibration statistics of torch tensors.
 #pragma once
 
+#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/as_strided.h>
 #include <ATen/ops/empty.h>
 #include <pybind11/pybind11.h>
 
@@ -16,7 +18,10 @@
 #include <vector>
 
 #include "core/error.h"
+#include "ops/fake_quant_call.h"
 #include "ops/parallel.h"
+#include "ops/slabs.h"
+#include "ops/strides.h"
 #include "python/convert.h"
 #include "python/tensor_state.h"
 #include "quantizer/statistics.h"
@@ -24,37 +29,44 @@
 
 namespace aimetpp::python {
 
-// How the channels lie in a tensor's memory: [outer, channels, inner].
-struct ChannelView {
-  std::int64_t outer;
-  std::int64_t inner;
-};
-
-// A tensor of any dtype on any device; per channel along an axis. The values of
-// a tensor on another device are copied to the CPU.
+// A tensor of any floating dtype on any device; per channel along an axis. The
+// values of a tensor on another device are copied to the CPU; what is not dense
+// float32 becomes that a cacheful at a time.
 inline void update_statistics(quantizer::Statistics& statistics,
                               const at::Tensor& tensor,
                               std::optional<std::int64_t> channel_axis) {
-  at::Tensor data = tensor.detach().to(at::kCPU, at::kFloat);
-  // Any order of memory will do where every element is there once.
-  if (!data.is_non_overlapping_and_dense()) data = data.contiguous();
-  ChannelView view{1, data.numel()};
-  if (channel_axis) {
-    const std::int64_t channels = data.size(*channel_axis);
-    if (channels != statistics.num_channels()) {
-      raise_value_error("calibration: the tensor must have ",
-                        statistics.num_channels(), " channels on axis ",
-                        *channel_axis, ", got ", channels);
-    }
-    // What has a smaller stride than the channels lies inside of them.
-    if (channels > 1 && view.inner > 0) {
-      view.inner = data.stride(*channel_axis);
-      view.outer = data.numel() / (channels * view.inner);
-    }
+  const at::Tensor data = tensor.detach().to(at::kCPU);
+  if (channel_axis && *channel_axis < 0) *channel_axis += data.dim();
+  if (channel_axis && data.size(*channel_axis) != statistics.num_channels()) {
+    raise_value_error("calibration: the tensor must have ",
+                      statistics.num_channels(), " channels on axis ",
+                      *channel_axis, ", got ", data.size(*channel_axis));
   }
   pybind11::gil_scoped_release release;
-  statistics.update(data.const_data_ptr<float>(), view.outer, view.inner,
-                    ops::at_parallel_for);
+  if (data.scalar_type() == at::kFloat && data.is_non_overlapping_and_dense()) {
+    // Any order of memory will do where every element is there once.
+    const kernels::ChannelLayout layout = ops::layout_of(data, channel_axis);
+    statistics.update(data.const_data_ptr<float>(), layout.outer, layout.inner,
+                      ops::at_parallel_for);
+    return;
+  }
+  const at::Tensor dense = ops::dense_like(data);
+  const std::vector<ops::Slab> slabs = ops::slabs_of(
+      dense.sizes(), dense.strides(), channel_axis, at::get_num_threads());
+  if (slabs.empty()) return;
+  // The first slab is the largest.
+  const at::Tensor buffer =
+      at::empty({slabs.front().layout.numel()}, at::kFloat);
+  const quantizer::ValueBlocks blocks = [&](const auto& visit) {
+    for (const ops::Slab& slab : slabs) {
+      at::as_strided(buffer, slab.sizes, dense.strides())
+          .copy_(ops::view_of(data, slab));
+      const auto& [outer, channels, inner] = slab.layout;
+      visit({buffer.const_data_ptr<float>(), outer, channels, inner,
+             slab.first_channel});
+    }
+  };
+  statistics.update(blocks, ops::at_parallel_for);
 }
 
 // (min, max), float32, each with one element per channel.

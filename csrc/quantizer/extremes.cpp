@@ -5,50 +5,13 @@
 #include <cmath>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 #include "core/error.h"
 #include "core/lanes.h"
 
 namespace aimetpp::quantizer {
 namespace {
-
-struct ScanSegment {
-  template <typename Lanes>
-  static AIMETPP_ALWAYS_INLINE void run(const float* data, std::int64_t count,
-                                        Scan* scan) {
-    constexpr std::int64_t kWidth = Lanes::kWidth;
-    // Two of each, so that one need not wait for the other.
-    typename Lanes::Floats low[2];
-    typename Lanes::Floats high[2];
-    typename Lanes::Ints bits[2];
-    for (int half = 0; half < 2; ++half) {
-      low[half] = typename Lanes::Floats{} + scan->extremes.min;
-      high[half] = typename Lanes::Floats{} + scan->extremes.max;
-      bits[half] = typename Lanes::Ints{};
-    }
-    std::int64_t done = 0;
-    for (; done + 2 * kWidth <= count; done += 2 * kWidth) {
-      for (int half = 0; half < 2; ++half) {
-        typename Lanes::Floats x;
-        load(x, data + done + half * kWidth);
-        typename Lanes::Ints pattern;
-        std::memcpy(&pattern, &x, sizeof(x));
-        pattern &= kWithoutSign;
-        bits[half] = pattern > bits[half] ? pattern : bits[half];
-        low[half] = x < low[half] ? x : low[half];
-        high[half] = x > high[half] ? x : high[half];
-      }
-    }
-    for (int half = 0; half < 2; ++half) {
-      for (std::int64_t lane = 0; lane < kWidth; ++lane) {
-        scan->include({{low[half][lane], high[half][lane]}, bits[half][lane]});
-      }
-    }
-    for (; done < count; ++done) {
-      scan->include(Scan::of(data[done]));
-    }
-  }
-};
 
 // One Scan per column of a row: low, high, bits have `count` elements.
 struct ScanRow {
@@ -104,15 +67,14 @@ std::vector<Scan> scan_one(const float* data, std::int64_t count,
 std::vector<Scan> scan_segments(const float* data, std::int64_t outer,
                                 std::int64_t num_channels, std::int64_t inner,
                                 const ParallelFor& parallel_for, Isa isa) {
-  const auto scan_segment = lanes_for_isa<ScanSegment>(isa);
   std::vector<Scan> scans(static_cast<std::size_t>(num_channels));
   const std::int64_t grain = kGrain / std::max<std::int64_t>(outer * inner, 1);
   parallel_for(num_channels, std::max<std::int64_t>(grain, 1),
                [&](std::int64_t begin, std::int64_t end) {
                  for (std::int64_t row = 0; row < outer; ++row) {
                    for (std::int64_t c = begin; c < end; ++c) {
-                     scan_segment(data + (row * num_channels + c) * inner,
-                                  inner, &scans[static_cast<std::size_t>(c)]);
+                     scans[static_cast<std::size_t>(c)].include(scan_values(
+                         data + (row * num_channels + c) * inner, inner, isa));
                    }
                  }
                });
@@ -141,27 +103,15 @@ std::vector<Scan> scan_rows(const float* data, std::int64_t outer,
   return scans;
 }
 
-[[noreturn]] void raise_nan(const float* data, std::int64_t count) {
-  std::int64_t first = count;
-  std::int64_t found = 0;
-  for (std::int64_t i = count - 1; i >= 0; --i) {
-    if (!std::isnan(data[i])) continue;
-    first = i;
-    ++found;
-  }
-  raise_value_error("calibration data must not hold NaN, got ", found, " in ",
-                    count, " values, the first at flat index ", first);
-}
-
-std::vector<Extremes> finite_extremes(const float* data, std::int64_t outer,
-                                      std::int64_t num_channels,
-                                      std::int64_t inner) {
+std::vector<Extremes> finite_channel_extremes(const float* data,
+                                              std::int64_t outer,
+                                              std::int64_t num_channels,
+                                              std::int64_t inner, Isa isa) {
   std::vector<Extremes> extremes(static_cast<std::size_t>(num_channels));
   for (std::int64_t row = 0; row < outer; ++row) {
     for (Extremes& channel : extremes) {
-      for (std::int64_t i = 0; i < inner; ++i, ++data) {
-        if (std::isfinite(*data)) channel.include({*data, *data});
-      }
+      channel.include(finite_extremes(data, inner, isa));
+      data += inner;
     }
   }
   return extremes;
@@ -169,17 +119,9 @@ std::vector<Extremes> finite_extremes(const float* data, std::int64_t outer,
 
 }  // namespace
 
-Scan scan_values(const float* data, std::int64_t count, Isa isa) {
-  Scan scan;
-  lanes_for_isa<ScanSegment>(isa)(data, count, &scan);
-  return scan;
-}
-
-std::vector<Extremes> channel_extremes(const float* data, std::int64_t outer,
-                                       std::int64_t num_channels,
-                                       std::int64_t inner,
-                                       const ParallelFor& parallel_for,
-                                       Isa isa) {
+std::optional<std::vector<Extremes>> channel_extremes_without_nan(
+    const float* data, std::int64_t outer, std::int64_t num_channels,
+    std::int64_t inner, const ParallelFor& parallel_for, Isa isa) {
   constexpr std::int64_t kShortSegment = 64;
   std::vector<Scan> scans;
   if (num_channels == 1) {
@@ -191,11 +133,11 @@ std::vector<Extremes> channel_extremes(const float* data, std::int64_t outer,
   }
   Scan all;
   for (const Scan& scan : scans) all.include(scan);
-  if (all.has_nan()) raise_nan(data, outer * num_channels * inner);
+  if (all.has_nan()) return std::nullopt;
 
   std::vector<Extremes> extremes;
   if (!all.all_finite()) {
-    extremes = finite_extremes(data, outer, num_channels, inner);
+    extremes = finite_channel_extremes(data, outer, num_channels, inner, isa);
   } else {
     extremes.reserve(scans.size());
     for (const Scan& scan : scans) extremes.push_back(scan.extremes);
@@ -206,6 +148,35 @@ std::vector<Extremes> channel_extremes(const float* data, std::int64_t outer,
     channel.max += 0.0F;
   }
   return extremes;
+}
+
+std::vector<Extremes> channel_extremes(const float* data, std::int64_t outer,
+                                       std::int64_t num_channels,
+                                       std::int64_t inner,
+                                       const ParallelFor& parallel_for,
+                                       Isa isa) {
+  auto extremes = channel_extremes_without_nan(data, outer, num_channels, inner,
+                                               parallel_for, isa);
+  if (!extremes) {
+    NanCount nan;
+    nan.include(data, outer * num_channels * inner);
+    nan.raise();
+  }
+  return *std::move(extremes);
+}
+
+void NanCount::include(const float* data, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (!std::isnan(data[i])) continue;
+    if (found_ == 0) first_ = seen_ + i;
+    ++found_;
+  }
+  seen_ += count;
+}
+
+void NanCount::raise() const {
+  raise_value_error("calibration data must not hold NaN, got ", found_, " in ",
+                    seen_, " values, the first at flat index ", first_);
 }
 
 }  // namespace aimetpp::quantizer

@@ -2,11 +2,11 @@
 // The smallest and the largest finite value of each channel.
 #pragma once
 
-#include <bit>
 #include <cstdint>
-#include <limits>
+#include <optional>
 #include <vector>
 
+#include "core/extremes.h"
 #include "core/isa.h"
 #include "core/parallel.h"
 
@@ -15,46 +15,30 @@ namespace aimetpp::quantizer {
 // Elements below which another thread does not pay.
 inline constexpr std::int64_t kGrain = 1 << 16;
 
-// min > max: no finite value was seen.
-struct Extremes {
-  float min = std::numeric_limits<float>::infinity();
-  float max = -std::numeric_limits<float>::infinity();
+// data: [outer, num_channels, inner]. Infinities are left out. Nothing where a
+// value is NaN.
+std::optional<std::vector<Extremes>> channel_extremes_without_nan(
+    const float* data, std::int64_t outer, std::int64_t num_channels,
+    std::int64_t inner, const ParallelFor& parallel_for = serial_for,
+    Isa isa = best_isa());
 
-  [[nodiscard]] bool empty() const { return min > max; }
-  void include(const Extremes& other) {
-    if (other.min < min) min = other.min;
-    if (other.max > max) max = other.max;
-  }
-};
-
-inline constexpr std::int32_t kWithoutSign = 0x7FFFFFFF;
-// The bits of an infinity; a NaN's, its sign left out, are larger.
-inline constexpr std::int32_t kInfinityBits = 0x7F800000;
-
-// What one look at values that may be anything shows: infinities and NaN show
-// in `bits`, the largest pattern seen without its sign.
-struct Scan {
-  Extremes extremes;
-  std::int32_t bits = 0;
-
-  static Scan of(float value) {
-    return {{value, value}, std::bit_cast<std::int32_t>(value) & kWithoutSign};
-  }
-  void include(const Scan& other) {
-    extremes.include(other.extremes);
-    if (other.bits > bits) bits = other.bits;
-  }
-  [[nodiscard]] bool all_finite() const { return bits < kInfinityBits; }
-  [[nodiscard]] bool has_nan() const { return bits > kInfinityBits; }
-};
-
-Scan scan_values(const float* data, std::int64_t count, Isa isa = best_isa());
-
-// data: [outer, num_channels, inner]. Infinities are left out. Throws a value
-// error that says how many NaN there are and where the first one is.
+// The same; throws NanCount's error where a value is NaN.
 std::vector<Extremes> channel_extremes(
     const float* data, std::int64_t outer, std::int64_t num_channels,
     std::int64_t inner, const ParallelFor& parallel_for = serial_for,
     Isa isa = best_isa());
+
+// The NaN among values that come one after another.
+class NanCount {
+ public:
+  void include(const float* data, std::int64_t count);
+  // Throws a value error that says how many there are and where the first is.
+  [[noreturn]] void raise() const;
+
+ private:
+  std::int64_t seen_ = 0;
+  std::int64_t found_ = 0;
+  std::int64_t first_ = 0;
+};
 
 }  // namespace aimetpp::quantizer

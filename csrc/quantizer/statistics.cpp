@@ -81,15 +81,14 @@ Histogram read_histogram(Reader& reader, int num_bins) {
   return histogram;
 }
 
-// A channel of [outer, num_channels, inner] as one run of values.
-const float* channel_values(const float* data, std::int64_t outer,
-                            std::int64_t num_channels, std::int64_t inner,
-                            std::int64_t channel,
+// A channel of a block, counted from the block's first, as one run of values.
+const float* channel_values(const ValueBlock& block, std::int64_t channel,
                             std::vector<float>& workspace) {
-  if (outer == 1 || num_channels == 1) return data + channel * inner;
+  const auto& [data, outer, channels, inner, first_channel] = block;
+  if (outer == 1 || channels == 1) return data + channel * inner;
   workspace.resize(static_cast<std::size_t>(outer * inner));
   for (std::int64_t row = 0; row < outer; ++row) {
-    const float* segment = data + (row * num_channels + channel) * inner;
+    const float* segment = data + (row * channels + channel) * inner;
     std::copy(segment, segment + inner, workspace.begin() + row * inner);
   }
   return workspace.data();
@@ -155,13 +154,48 @@ void Statistics::update(const float* data, std::int64_t outer,
       return;
     }
   }
-  const std::vector<Extremes> extremes =
-      channel_extremes(data, outer, num_channels(), inner, parallel_for);
-  for (std::size_t channel = 0; channel < extremes.size(); ++channel) {
-    include(channel, extremes[channel]);
+  const ValueBlock all{data, outer, num_channels(), inner};
+  Room room{channel_extremes(data, outer, num_channels(), inner, parallel_for),
+            std::vector<char>(mins_.size(), 0)};
+  for (std::size_t channel = 0; channel < mins_.size(); ++channel) {
+    include(channel, room.extremes[channel]);
+  }
+  if (num_bins_ > 0) update_histograms(room, all, parallel_for);
+  limit_growth();
+}
+
+void Statistics::update(const ValueBlocks& blocks,
+                        const ParallelFor& parallel_for) {
+  Room room{std::vector<Extremes>(mins_.size()),
+            std::vector<char>(mins_.size(), 0)};
+  bool has_nan = false;
+  std::int64_t count = 0;
+  blocks([&](const ValueBlock& block) {
+    count += block.numel();
+    const auto found = channel_extremes_without_nan(
+        block.data, block.outer, block.channels, block.inner, parallel_for);
+    has_nan = has_nan || !found;
+    if (has_nan) return;
+    const auto first = static_cast<std::size_t>(block.first_channel);
+    for (std::size_t i = 0; i < found->size(); ++i) {
+      room.extremes[first + i].include((*found)[i]);
+    }
+  });
+  if (count == 0) return;
+  if (has_nan) {
+    NanCount nan;
+    blocks([&nan](const ValueBlock& block) {
+      nan.include(block.data, block.numel());
+    });
+    nan.raise();
+  }
+  for (std::size_t channel = 0; channel < mins_.size(); ++channel) {
+    include(channel, room.extremes[channel]);
   }
   if (num_bins_ > 0) {
-    update_histograms(extremes, data, outer, inner, parallel_for);
+    blocks([&](const ValueBlock& block) {
+      update_histograms(room, block, parallel_for);
+    });
   }
   limit_growth();
 }
@@ -228,40 +262,39 @@ bool Statistics::update_in_one_pass(const float* data, std::int64_t count,
   return true;
 }
 
-void Statistics::update_histograms(const std::vector<Extremes>& extremes,
-                                   const float* data, std::int64_t outer,
-                                   std::int64_t inner,
+void Statistics::update_histograms(Room& room, const ValueBlock& block,
                                    const ParallelFor& parallel_for) {
   // Used again for every channel, so that what is kept lies close together.
   struct Workspace {
     Histogram histogram;
     std::vector<float> values;
   };
-  const auto update_channel = [&](std::size_t channel, Workspace& workspace,
+  const std::int64_t count = block.outer * block.inner;
+  const auto update_channel = [&](std::int64_t index, Workspace& workspace,
                                   const ParallelFor& threads) {
+    const auto channel = static_cast<std::size_t>(block.first_channel + index);
+    const Extremes& extremes = room.extremes[channel];
     Histogram& histogram = workspace.histogram;
     histograms_[channel].unpack_into(histogram, num_bins_);
-    if (!extremes[channel].empty()) {
-      make_room(histogram, extremes[channel], num_bins_, growth());
+    if (!extremes.empty() && room.made[channel] == 0) {
+      make_room(histogram, extremes, num_bins_, growth());
+      room.made[channel] = 1;
     }
     if (histogram.counts.empty()) return;  // infinities and no range yet
-    const float* values =
-        channel_values(data, outer, num_channels(), inner,
-                       static_cast<std::int64_t>(channel), workspace.values);
-    count_values(histogram, values, outer * inner, threads);
+    const float* values = channel_values(block, index, workspace.values);
+    count_values(histogram, values, count, threads);
     histograms_[channel] = PackedHistogram(histogram);
   };
-  if (num_channels() == 1) {
+  if (block.channels == 1) {
     Workspace workspace;
     update_channel(0, workspace, parallel_for);
     return;
   }
-  parallel_for(num_channels(), channels_per_thread(outer * inner + num_bins_),
+  parallel_for(block.channels, channels_per_thread(count + num_bins_),
                [&](std::int64_t begin, std::int64_t end) {
                  Workspace workspace;
-                 for (std::int64_t channel = begin; channel < end; ++channel) {
-                   update_channel(static_cast<std::size_t>(channel), workspace,
-                                  serial_for);
+                 for (std::int64_t index = begin; index < end; ++index) {
+                   update_channel(index, workspace, serial_for);
                  }
                });
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -22,6 +23,21 @@ namespace aimetpp::quantizer {
 //   mse          least squared error over a finer histogram and finer
 //                candidates, clipping error counted as it is
 enum class Scheme : std::uint8_t { min_max, tf_enhanced, percentile, mse };
+
+// Values of some channels: [outer, channels, inner], contiguous.
+struct ValueBlock {
+  const float* data = nullptr;
+  std::int64_t outer = 0;
+  std::int64_t channels = 1;
+  std::int64_t inner = 0;
+  std::int64_t first_channel = 0;
+
+  [[nodiscard]] std::int64_t numel() const { return outer * channels * inner; }
+};
+
+// Hands a tensor's values to a function, block by block.
+using ValueBlocks =
+    std::function<void(const std::function<void(const ValueBlock&)>&)>;
 
 // Statistics of one quantizer: one entry per channel (one channel: per-tensor).
 // Infinities are left out of the range and counted in the end bins.
@@ -46,6 +62,12 @@ class AIMETPP_API Statistics {
   // elements: no change. Throws a value error where a value is NaN; the
   // statistics are then as before. They do not depend on the threads.
   void update(const float* data, std::int64_t outer, std::int64_t inner,
+              const ParallelFor& parallel_for = serial_for);
+
+  // The same with values that lie elsewhere, or otherwise: `blocks` is called
+  // two or three times, and hands over the same ones each time. The statistics
+  // do not depend on how the values are cut into blocks.
+  void update(const ValueBlocks& blocks,
               const ParallelFor& parallel_for = serial_for);
 
   // Takes in what other statistics of the same channels, bins and growth have
@@ -81,9 +103,13 @@ class AIMETPP_API Statistics {
   void include(std::size_t channel, const Extremes& extremes);
   [[nodiscard]] double growth() const;
   void limit_growth();
-  void update_histograms(const std::vector<Extremes>& extremes,
-                         const float* data, std::int64_t outer,
-                         std::int64_t inner, const ParallelFor& parallel_for);
+  // What the values of one update ask of the histograms.
+  struct Room {
+    std::vector<Extremes> extremes;  // of each channel
+    std::vector<char> made;          // of each channel, whether it is there
+  };
+  void update_histograms(Room& room, const ValueBlock& block,
+                         const ParallelFor& parallel_for);
 
   int num_bins_;
   double max_growth_;

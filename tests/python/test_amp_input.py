@@ -115,7 +115,11 @@ def test_defect_12_uncalibrated_simulation_is_named(tmp_path: Path) -> None:
         ([(8, 8)], TypeError, r"candidates\[0\]"),
         ([A8W8, ((8, "int"),)], TypeError, r"candidates\[1\]"),
         ([((1, "int"), (8, "int"))], ValueError, "between 2 and 32, got 1"),
-        ([((8, "float"), (8, "float"))], ValueError, "float bitwidth must be 16 or 32"),
+        (
+            [((8, "float"), (8, "float"))],
+            ValueError,
+            "an 8-bit float has 4 or 5 exponent bits",
+        ),
         ([((8, "uint"), (8, "int"))], TypeError, r"candidates\[0\] must be .*a pair"),
         ([((8.0, "int"), (8, "int"))], TypeError, "bitwidth must be an int"),
     ],

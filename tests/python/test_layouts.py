@@ -6,7 +6,7 @@ no copy of the whole tensor beside the result.
 import pytest
 import torch
 
-from aimetpp import ops
+from aimetpp import _C, ops
 
 
 def make(name, dtype=torch.float32, large=False):
@@ -103,6 +103,69 @@ class TestBits:
                 gradients[0][1:], other[1:], rtol=1e-5, atol=1e-4
             )
 
+    def test_sums(self, name, large, axis):
+        """To the last bit those of a dense tensor in the order of the result."""
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            x = make(name, dtype, large)
+            dense = torch.empty_like(x).copy_(x)
+            arguments = (*ranges(x, axis), ops.integer_grid(4, False), False, axis)
+            upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+            grad = upstream.to(dtype).transpose(2, 3).contiguous().mT
+            laid_out = torch.empty_like(dense).copy_(grad)
+            for op in ("fake_quantize", "quantize", "dequantize"):
+                backward = getattr(torch.ops.aimetpp, f"{op}_backward")
+                expected = backward(laid_out, dense, *arguments)
+                for given in (grad, laid_out):
+                    got = backward(given, x, *arguments)
+                    for a, b in zip(got, expected, strict=True):
+                        assert_same(a, b)
+                    assert got[0].stride() == dense.stride()
+
+    def test_gradient_in_place(self, name, large, axis):
+        x = make(name, large=large)
+        arguments = (*ranges(x, axis), ops.integer_grid(4, False), False, axis)
+        upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+        learned = torch.ops.aimetpp.fake_quantize_backward_
+        frozen = torch.ops.aimetpp.fake_quantize_input_gradient_
+        laid_out = torch.empty_like(x).copy_(upstream)
+        expected = torch.ops.aimetpp.fake_quantize_backward(laid_out, x, *arguments)
+        room = torch.zeros(*x.shape[:-1], 2 * x.size(3))
+        for make_grad in (
+            lambda: upstream.clone(),
+            lambda: laid_out.clone(),
+            lambda: room[..., ::2].copy_(upstream),
+        ):
+            grad = make_grad()
+            for a, b in zip(learned(grad, x, *arguments), expected[1:], strict=True):
+                assert_same(a, b)
+            assert_same(grad, expected[0])
+            grad = make_grad()
+            frozen(grad, x, *arguments)
+            assert_same(grad, expected[0])
+
+    def test_observed(self, name, large, axis):
+        for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+            x = make(name, dtype, large)
+            arguments = (*ranges(x, None), ops.integer_grid(4, False), False)
+            got = ops.fake_quantize_observed(x, *arguments)
+            expected = ops.fake_quantize_observed(x.contiguous(), *arguments)
+            for a, b in zip(got, expected, strict=True):
+                assert_same(a, b)
+            assert got[0].stride() == torch.empty_like(x).stride()
+
+    @pytest.mark.parametrize("scheme", ["min_max", "tf_enhanced", "percentile"])
+    def test_statistics(self, name, large, axis, scheme):
+        for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+            x = make(name, dtype, large)
+            count = 1 if axis is None else x.size(axis)
+            got, expected = (_C.Statistics.for_scheme(count, scheme) for _ in "ab")
+            for statistics in (got, expected):
+                statistics.update((x / 8).float(), axis)
+            for value in (x, x):  # the first extends the histograms
+                got.update(value, axis)
+                expected.update(value.float().contiguous(), axis)
+            assert got == expected
+
     def test_float_formats(self, name, large, axis):
         x = make(name, large=large).requires_grad_()
         scale = ranges(x, axis)[1] / 448
@@ -161,20 +224,64 @@ def allocated(run):
     return sum(max(0, e.self_cpu_memory_usage) for e in profiler.key_averages())
 
 
-@pytest.mark.parametrize("name", ["sliced", "expanded", "chunk", "overlapping"])
+STRIDED = ["sliced", "expanded", "chunk", "overlapping"]
+
+
+@pytest.mark.parametrize("name", STRIDED)
 def test_forward_allocates_its_result_alone(name):
     x = make(name, large=True)
     low, high = ranges(x, None)
-    grid = ops.integer_grid(8, False)
+    arguments = (low, high, ops.integer_grid(8, False), False)
     size = x.numel() * x.element_size()
-    taken = allocated(lambda: ops.fake_quantize(x, low, high, grid, False))
+    for run in (
+        lambda: ops.fake_quantize(x, *arguments),
+        lambda: ops.fake_quantize_observed(x, *arguments),
+        lambda: ops.float_quantize(x, 4, 3, True),
+    ):
+        assert size <= allocated(run) < 1.1 * size
+
+
+@pytest.mark.parametrize("axis", [None, 1])
+@pytest.mark.parametrize("name", STRIDED)
+def test_backward_allocates_its_result_alone(name, axis):
+    x = make(name, large=True)
+    grad = torch.ones(x.shape).transpose(2, 3).contiguous().mT
+    arguments = (*ranges(x, axis), ops.integer_grid(8, False), False, axis)
+    size = x.numel() * x.element_size()
+    taken = allocated(
+        lambda: torch.ops.aimetpp.fake_quantize_backward(grad, x, *arguments)
+    )
     assert size <= taken < 1.1 * size
+    # Two slabs of 64K elements beside it, one of x and, in place, one of grad.
+    slabs = 2 * 65536 * x.element_size()
+    for run in (
+        lambda: torch.ops.aimetpp.fake_quantize_input_gradient(grad, x, *arguments),
+        lambda: torch.ops.aimetpp.float_quantize_backward(grad, x, 4, 3, True),
+    ):
+        assert size <= allocated(run) < size + slabs
 
 
 @pytest.mark.parametrize("name", ["sliced", "chunk"])
 def test_in_place_needs_a_part_of_the_memory(name):
-    x = make(name, large=True)
+    x = torch.cat([make(name, large=True)] * 4).transpose(0, 1)[:, ::2]
     low, high = ranges(x, None)
-    grid = ops.integer_grid(8, False)
-    taken = allocated(lambda: ops.fake_quantize_(x, low, high, grid, False))
-    assert taken < 0.5 * x.numel() * x.element_size()
+    arguments = (low, high, ops.integer_grid(8, False), False)
+    grad = torch.ones(*x.shape, 2)[..., 0]
+    for run in (
+        lambda: ops.fake_quantize_(x, *arguments),
+        lambda: torch.ops.aimetpp.fake_quantize_backward_(grad, x, *arguments),
+        lambda: torch.ops.aimetpp.fake_quantize_input_gradient_(grad, x, *arguments),
+    ):
+        assert allocated(run) < 2.1 * 65536 * x.element_size()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_calibration_needs_a_part_of_the_memory(dtype):
+    x = make("sliced", dtype, large=True).repeat(8, 1, 1, 1).transpose(2, 3)[..., ::2]
+    statistics = _C.Statistics.for_scheme(1, "tf_enhanced")
+    assert allocated(lambda: statistics.update(x)) <= (
+        65536 * 4 * torch.get_num_threads()
+    )
+    ends = _C.ranges_from_statistics(statistics, "min_max", 32, "asymmetric", 100)
+    assert ends[0].item() == pytest.approx(x.min().item())
+    assert ends[1].item() == pytest.approx(x.max().item())

@@ -16,6 +16,7 @@
 #include "kernels/cpu/gradient_avx512.h"
 #include "kernels/cpu/spans.h"
 #include "kernels/cpu/storage.h"
+#include "kernels/cpu/stretches.h"
 #include "kernels/cpu/variants.h"
 
 namespace aimetpp::kernels::cpu {
@@ -49,11 +50,33 @@ using ChannelSums = std::vector<Sums>;
 // What a variant's gradient loops work on.
 template <typename V>
 struct GradientData {
-  const typename V::Stored* grad;
-  const typename V::Stored* x;
-  typename V::Stored* dx;
+  const Source& grad;
+  const Source& x;
+  const Target& dx;
   GridArrays<typename V::Compute> grids;
   ChannelLayout layout;
+};
+
+// The same, a stretch of up to `longest` elements at a time; for one thread.
+template <typename V>
+class GradientStretches {
+ public:
+  using Stored = typename V::Stored;
+
+  GradientStretches(const GradientData<V>& data, std::int64_t longest)
+      : grad_(data.grad, longest), x_(data.x, longest), dx_(data.dx, longest) {}
+
+  // span(grad, x, dx) for the n elements from `begin` on.
+  template <typename Span>
+  void run(std::int64_t begin, std::int64_t n, const Span& span) {
+    span(grad_.read(begin, n), x_.read(begin, n), dx_.place(begin));
+    dx_.store(begin, n);
+  }
+
+ private:
+  SourceStretches<Stored> grad_;
+  SourceStretches<Stored> x_;
+  TargetStretches<Stored> dx_;
 };
 
 // Layout [outer, channels]: a block is a few rows, all channels side by side.
@@ -69,14 +92,17 @@ ChannelSums gradient_by_rows(const GradientData<V>& data, const Blocks& blocks,
       static_cast<std::size_t>(blocks.outer_count * 2 * channels));
   parallel_for(
       blocks.outer_count, 1, [&](std::int64_t begin, std::int64_t end) {
+        GradientStretches<V> stretches(data, channels);
         for (std::int64_t block = begin; block < end; ++block) {
           double* sums = partial.data() + block * 2 * channels;
           const std::int64_t stop =
               std::min(data.layout.outer, (block + 1) * blocks.outer_size);
           for (std::int64_t o = block * blocks.outer_size; o < stop; ++o) {
-            const std::int64_t at = o * channels;
-            row(data.grad + at, data.x + at, data.dx + at, channels, data.grids,
-                sums, sums + channels);
+            stretches.run(o * channels, channels,
+                          [&](const auto* grad, const auto* x, auto* dx) {
+                            row(grad, x, dx, channels, data.grids, sums,
+                                sums + channels);
+                          });
           }
         }
       });
@@ -191,6 +217,7 @@ ChannelSums gradient_by_spans(const GradientData<V>& data, const Blocks& blocks,
   const std::int64_t block_numel = blocks.outer_size * std::min(inner, kBlock);
   const auto run = [&, outer = outer, channels = channels, inner = inner](
                        std::int64_t begin, std::int64_t end) {
+    GradientStretches<V> stretches(data, std::min(inner, kBlock));
     for (std::int64_t task = begin; task < end; ++task) {
       // In the order of memory: outer block, channel, inner block.
       const std::int64_t inner_block = task % blocks.inner_count;
@@ -202,8 +229,10 @@ ChannelSums gradient_by_spans(const GradientData<V>& data, const Blocks& blocks,
           std::min(outer, (outer_block + 1) * blocks.outer_size);
       LaneSums sums;
       for (std::int64_t o = outer_block * blocks.outer_size; o < stop; ++o) {
-        const std::int64_t at = (o * channels + c) * inner + i;
-        span(data.grad + at, data.x + at, data.dx + at, size, c, &sums);
+        stretches.run((o * channels + c) * inner + i, size,
+                      [&](const auto* grad, const auto* x, auto* dx) {
+                        span(grad, x, dx, size, c, &sums);
+                      });
       }
       partial[static_cast<std::size_t>(
           c * per_channel + outer_block * blocks.inner_count + inner_block)] =
@@ -222,15 +251,12 @@ ChannelSums gradient_by_spans(const GradientData<V>& data, const Blocks& blocks,
 }
 
 template <typename V>
-void gradient_variant(const QuantCall& call, const void* grad, const void* x,
-                      void* dx, void* dmin, void* dmax,
+void gradient_variant(const QuantCall& call, const Source& grad,
+                      const Source& x, const Target& dx, void* dmin, void* dmax,
                       const ParallelFor& parallel_for, Isa isa) {
-  using Stored = typename V::Stored;
   using Compute = typename V::Compute;
   const Grids<Compute> grids(call);
-  const GradientData<V> data{
-      static_cast<const Stored*>(grad), static_cast<const Stored*>(x),
-      static_cast<Stored*>(dx), grids.arrays(), call.layout};
+  const GradientData<V> data{grad, x, dx, grids.arrays(), call.layout};
   ChannelSums sums(static_cast<std::size_t>(call.layout.channels));
   if (call.layout.numel() > 0) {
     const Blocks blocks(call.layout);
@@ -246,9 +272,9 @@ void gradient_variant(const QuantCall& call, const void* grad, const void* x,
 
 }  // namespace
 
-void gradient(const QuantCall& call, const void* grad, const void* x, void* dx,
-              void* dmin, void* dmax, const ParallelFor& parallel_for,
-              Isa isa) {
+void gradient(const QuantCall& call, const Source& grad, const Source& x,
+              const Target& dx, void* dmin, void* dmax,
+              const ParallelFor& parallel_for, Isa isa) {
   with_variant(call, [&](auto variant) {
     gradient_variant<decltype(variant)>(call, grad, x, dx, dmin, dmax,
                                         parallel_for, isa);

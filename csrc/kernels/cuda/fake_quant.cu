@@ -13,31 +13,19 @@ namespace aimetpp::kernels::cuda {
 namespace {
 
 // Calls run(mode as integral_constant, Stored{}) for what `call` asks.
-template <QuantMode mode, typename Run>
-void with_storage(const QuantCall& call, const Run& run) {
-  const std::integral_constant<QuantMode, mode> constant;
-  switch (call.storage) {
-    case Storage::float32:
-      return run(constant, float{});
-    case Storage::float64:
-      return run(constant, double{});
-    case Storage::float16:
-      return run(constant, __half{});
-    case Storage::bfloat16:
-      return run(constant, __nv_bfloat16{});
-  }
-}
-
 template <typename Run>
 void with_variant(const QuantCall& call, const Run& run) {
-  switch (call.mode) {
-    case QuantMode::fake_quantize:
-      return with_storage<QuantMode::fake_quantize>(call, run);
-    case QuantMode::quantize:
-      return with_storage<QuantMode::quantize>(call, run);
-    case QuantMode::dequantize:
-      return with_storage<QuantMode::dequantize>(call, run);
-  }
+  with_stored(call.storage, [&](auto stored) {
+    using enum QuantMode;
+    switch (call.mode) {
+      case fake_quantize:
+        return run(std::integral_constant<QuantMode, fake_quantize>{}, stored);
+      case quantize:
+        return run(std::integral_constant<QuantMode, quantize>{}, stored);
+      case dequantize:
+        return run(std::integral_constant<QuantMode, dequantize>{}, stored);
+    }
+  });
 }
 
 template <typename Stored>
@@ -78,39 +66,78 @@ __device__ void transform_packs(const QuantCall& call, const Stored* x,
   }
 }
 
-template <QuantMode mode, typename Stored, int width>
+template <QuantMode mode, typename Stored>
 __global__ void __launch_bounds__(kThreads)
-    transform_kernel(QuantCall call, const Stored* x, Stored* y,
-                     std::int64_t packs) {
+    transform_packs_kernel(QuantCall call, const Stored* x, Stored* y,
+                           std::int64_t packs) {
+  constexpr int kWidth = kPackWidth<Stored>;
   if (computes_in_double<Stored>(call)) {
-    transform_packs<mode, double, Stored, width>(call, x, y, packs);
+    transform_packs<mode, double, Stored, kWidth>(call, x, y, packs);
   } else {
-    transform_packs<mode, float, Stored, width>(call, x, y, packs);
+    transform_packs<mode, float, Stored, kWidth>(call, x, y, packs);
+  }
+}
+
+template <QuantMode mode, typename Compute, typename Stored>
+__device__ void transform_elements(const QuantCall& call,
+                                   const Elements<const Stored>& x,
+                                   const Elements<Stored>& y) {
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+       i < call.layout.numel(); i += step) {
+    const AffineGrid<Compute> grid =
+        channel_grid<Compute>(call, channel_of(call.layout, i));
+    y[i] = store<Stored>(aimetpp::transform<mode>(load<Compute>(x[i]), grid));
   }
 }
 
 template <QuantMode mode, typename Stored>
-void launch_transform(const QuantCall& call, const Stored* x, Stored* y,
+__global__ void __launch_bounds__(kThreads)
+    transform_kernel(QuantCall call, Elements<const Stored> x,
+                     Elements<Stored> y) {
+  if (computes_in_double<Stored>(call)) {
+    transform_elements<mode, double>(call, x, y);
+  } else {
+    transform_elements<mode, float>(call, x, y);
+  }
+}
+
+template <QuantMode mode, typename Stored>
+void launch_transform(const QuantCall& call, const Source& x, const Target& y,
                       cudaStream_t stream) {
   constexpr int kWidth = kPackWidth<Stored>;
   const std::int64_t numel = call.layout.numel();
-  if (numel % kWidth == 0 && is_pack_aligned(x) && is_pack_aligned(y)) {
+  if (numel % kWidth == 0 && is_in_packs(x) && is_in_packs(y)) {
     const std::int64_t packs = numel / kWidth;
-    transform_kernel<mode, Stored, kWidth>
-        <<<grid_stride_blocks(packs), kThreads, 0, stream>>>(call, x, y, packs);
+    transform_packs_kernel<mode, Stored>
+        <<<grid_stride_blocks(packs), kThreads, 0, stream>>>(
+            call, static_cast<const Stored*>(x.data),
+            static_cast<Stored*>(y.data), packs);
   } else {
-    transform_kernel<mode, Stored, 1>
-        <<<grid_stride_blocks(numel), kThreads, 0, stream>>>(call, x, y, numel);
+    transform_kernel<mode, Stored>
+        <<<grid_stride_blocks(numel), kThreads, 0, stream>>>(
+            call, elements_of<Stored>(x), elements_of<Stored>(y));
   }
 }
 
 // ------------------------------------------------------------- input gradient
 
-template <typename Compute, typename Stored, int width>
+// What passes of one element's gradient.
+template <typename Compute, typename Stored>
+__device__ Stored passed(const QuantCall& call, Stored grad, Stored x,
+                         std::int64_t channel) {
+  const AffineGrid<Compute> grid = channel_grid<Compute>(call, channel);
+  return store<Stored>(aimetpp::gradient<QuantMode::fake_quantize>(
+                           load<Compute>(grad), load<Compute>(x), grid)
+                           .x);
+}
+
+template <typename Compute, typename Stored>
 __device__ void input_gradient_packs(const QuantCall& call, const Stored* grad,
                                      const Stored* x, Stored* dx,
                                      std::int64_t packs) {
-  using P = Pack<Stored, width>;
+  constexpr int kWidth = kPackWidth<Stored>;
+  using P = Pack<Stored, kWidth>;
   const auto* grads = reinterpret_cast<const P*>(grad);
   const auto* sources = reinterpret_cast<const P*>(x);
   auto* targets = reinterpret_cast<P*>(dx);
@@ -119,43 +146,59 @@ __device__ void input_gradient_packs(const QuantCall& call, const Stored* grad,
        i < packs; i += step) {
     P pack = grads[i];
     const P values = sources[i];
-    for (int k = 0; k < width; ++k) {
-      const AffineGrid<Compute> grid =
-          channel_grid<Compute>(call, channel_of(call.layout, i * width + k));
-      const auto element = aimetpp::gradient<QuantMode::fake_quantize>(
-          load<Compute>(pack.values[k]), load<Compute>(values.values[k]), grid);
-      pack.values[k] = store<Stored>(element.x);
+    for (int k = 0; k < kWidth; ++k) {
+      pack.values[k] = passed<Compute>(call, pack.values[k], values.values[k],
+                                       channel_of(call.layout, i * kWidth + k));
     }
     targets[i] = pack;
   }
 }
 
-template <typename Stored, int width>
+template <typename Stored>
 __global__ void __launch_bounds__(kThreads)
-    input_gradient_kernel(QuantCall call, const Stored* grad, const Stored* x,
-                          Stored* dx, std::int64_t packs) {
+    input_gradient_packs_kernel(QuantCall call, const Stored* grad,
+                                const Stored* x, Stored* dx,
+                                std::int64_t packs) {
   if (computes_in_double<Stored>(call)) {
-    input_gradient_packs<double, Stored, width>(call, grad, x, dx, packs);
+    input_gradient_packs<double>(call, grad, x, dx, packs);
   } else {
-    input_gradient_packs<float, Stored, width>(call, grad, x, dx, packs);
+    input_gradient_packs<float>(call, grad, x, dx, packs);
   }
 }
 
 template <typename Stored>
-void launch_input_gradient(const QuantCall& call, const Stored* grad,
-                           const Stored* x, Stored* dx, cudaStream_t stream) {
+__global__ void __launch_bounds__(kThreads)
+    input_gradient_kernel(QuantCall call, Elements<const Stored> grad,
+                          Elements<const Stored> x, Elements<Stored> dx) {
+  const bool in_double = computes_in_double<Stored>(call);
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+       i < call.layout.numel(); i += step) {
+    const std::int64_t channel = channel_of(call.layout, i);
+    dx[i] = in_double ? passed<double>(call, Stored{grad[i]}, x[i], channel)
+                      : passed<float>(call, Stored{grad[i]}, x[i], channel);
+  }
+}
+
+template <typename Stored>
+void launch_input_gradient(const QuantCall& call, const Source& grad,
+                           const Source& x, const Target& dx,
+                           cudaStream_t stream) {
   constexpr int kWidth = kPackWidth<Stored>;
   const std::int64_t numel = call.layout.numel();
-  if (numel % kWidth == 0 && is_pack_aligned(grad) && is_pack_aligned(x) &&
-      is_pack_aligned(dx)) {
+  if (numel % kWidth == 0 && is_in_packs(grad) && is_in_packs(x) &&
+      is_in_packs(dx)) {
     const std::int64_t packs = numel / kWidth;
-    input_gradient_kernel<Stored, kWidth>
-        <<<grid_stride_blocks(packs), kThreads, 0, stream>>>(call, grad, x, dx,
-                                                             packs);
+    input_gradient_packs_kernel<Stored>
+        <<<grid_stride_blocks(packs), kThreads, 0, stream>>>(
+            call, static_cast<const Stored*>(grad.data),
+            static_cast<const Stored*>(x.data), static_cast<Stored*>(dx.data),
+            packs);
   } else {
-    input_gradient_kernel<Stored, 1>
-        <<<grid_stride_blocks(numel), kThreads, 0, stream>>>(call, grad, x, dx,
-                                                             numel);
+    input_gradient_kernel<Stored>
+        <<<grid_stride_blocks(numel), kThreads, 0, stream>>>(
+            call, elements_of<Stored>(grad), elements_of<Stored>(x),
+            elements_of<Stored>(dx));
   }
 }
 
@@ -192,13 +235,20 @@ struct Sums {
   double offset = 0;
 };
 
+// What a block works on, each in the order of the walk.
+template <typename Stored>
+struct GradientData {
+  Elements<const Stored> grad;
+  Elements<const Stored> x;
+  Elements<Stored> dx;
+};
+
 template <QuantMode mode, typename Stored, typename Compute>
-__device__ void add_element(const Stored* grad, const Stored* x, Stored* dx,
-                            std::int64_t i, const AffineGrid<Compute>& grid,
-                            Sums& sums) {
+__device__ void add_element(const GradientData<Stored>& data, std::int64_t i,
+                            const AffineGrid<Compute>& grid, Sums& sums) {
   const ElementGradient<Compute> element = aimetpp::gradient<mode>(
-      load<Compute>(grad[i]), load<Compute>(x[i]), grid);
-  dx[i] = store<Stored>(element.x);
+      load<Compute>(data.grad[i]), load<Compute>(data.x[i]), grid);
+  data.dx[i] = store<Stored>(element.x);
   sums.scale += static_cast<double>(element.scale_term);
   sums.offset += static_cast<double>(element.offset_term);
 }
@@ -206,10 +256,9 @@ __device__ void add_element(const Stored* grad, const Stored* x, Stored* dx,
 // One block: outer_size x kElements elements of one channel.
 template <QuantMode mode, typename Compute, typename Stored>
 __device__ void gradient_span(const QuantCall& call, const Blocks& blocks,
-                              const Stored* grad, const Stored* x, Stored* dx,
-                              Sums* partial) {
+                              const GradientData<Stored>& data,
+                              std::int64_t task, Sums* partial) {
   const ChannelLayout& layout = call.layout;
-  const std::int64_t task = blockIdx.x;
   const std::int64_t inner_block = task % blocks.inner_count;
   const std::int64_t c = task / blocks.inner_count % layout.channels;
   const std::int64_t outer_block = task / blocks.inner_count / layout.channels;
@@ -224,8 +273,8 @@ __device__ void gradient_span(const QuantCall& call, const Blocks& blocks,
   for (std::uint32_t e = threadIdx.x; e < count; e += kThreads) {
     const std::int64_t o = first_o + e / static_cast<std::uint32_t>(size);
     const std::int64_t i = first_i + e % static_cast<std::uint32_t>(size);
-    add_element<mode>(grad, x, dx, (o * layout.channels + c) * layout.inner + i,
-                      grid, sums);
+    add_element<mode>(data, (o * layout.channels + c) * layout.inner + i, grid,
+                      sums);
   }
   const double scale = block_sum(sums.scale);
   const double offset = block_sum(sums.offset);
@@ -239,24 +288,24 @@ __device__ void gradient_span(const QuantCall& call, const Blocks& blocks,
 // row of the tile; the warps' sums are then added in order.
 template <QuantMode mode, typename Compute, typename Stored>
 __device__ void gradient_rows(const QuantCall& call, const Blocks& blocks,
-                              const Stored* grad, const Stored* x, Stored* dx,
-                              Sums* partial) {
+                              const GradientData<Stored>& data,
+                              std::int64_t task, Sums* partial) {
   constexpr int kTile = static_cast<int>(Blocks::kTile);
   constexpr int kWarps = kThreads / kTile;
   __shared__ Sums warps[kWarps][kTile];
   const ChannelLayout& layout = call.layout;
   const std::int64_t tiles = (layout.channels + kTile - 1) / kTile;
-  const std::int64_t outer_block = blockIdx.x / tiles;
+  const std::int64_t outer_block = task / tiles;
   const int lane = static_cast<int>(threadIdx.x) % kTile;
   const int warp = static_cast<int>(threadIdx.x) / kTile;
-  const std::int64_t c = blockIdx.x % tiles * kTile + lane;
+  const std::int64_t c = task % tiles * kTile + lane;
   const std::int64_t first = outer_block * blocks.outer_size;
   const std::int64_t stop = min(layout.outer, first + blocks.outer_size);
   Sums sums;
   if (c < layout.channels) {
     const AffineGrid<Compute> grid = channel_grid<Compute>(call, c);
     for (std::int64_t o = first + warp; o < stop; o += kWarps) {
-      add_element<mode>(grad, x, dx, o * layout.channels + c, grid, sums);
+      add_element<mode>(data, o * layout.channels + c, grid, sums);
     }
   }
   warps[warp][lane] = sums;
@@ -268,54 +317,58 @@ __device__ void gradient_rows(const QuantCall& call, const Blocks& blocks,
     }
     partial[c * blocks.per_channel() + outer_block] = sums;
   }
+  __syncthreads();  // `warps` may be used again
 }
 
 template <QuantMode mode, typename Compute, typename Stored>
-__device__ void gradient_block(const QuantCall& call, const Blocks& blocks,
-                               const Stored* grad, const Stored* x, Stored* dx,
-                               Sums* partial) {
-  if (blocks.rows) {
-    gradient_rows<mode, Compute>(call, blocks, grad, x, dx, partial);
-  } else {
-    gradient_span<mode, Compute>(call, blocks, grad, x, dx, partial);
+__device__ void gradient_tasks(const QuantCall& call, const Blocks& blocks,
+                               const GradientData<Stored>& data,
+                               std::int64_t tasks, Sums* partial) {
+  for (std::int64_t task = blockIdx.x; task < tasks; task += gridDim.x) {
+    if (blocks.rows) {
+      gradient_rows<mode, Compute>(call, blocks, data, task, partial);
+    } else {
+      gradient_span<mode, Compute>(call, blocks, data, task, partial);
+    }
   }
 }
 
 template <QuantMode mode, typename Stored>
 __global__ void __launch_bounds__(kThreads)
-    gradient_kernel(QuantCall call, Blocks blocks, const Stored* grad,
-                    const Stored* x, Stored* dx, Sums* partial) {
+    gradient_kernel(QuantCall call, Blocks blocks, GradientData<Stored> data,
+                    std::int64_t tasks, Sums* partial) {
   if (computes_in_double<Stored>(call)) {
-    gradient_block<mode, double>(call, blocks, grad, x, dx, partial);
+    gradient_tasks<mode, double>(call, blocks, data, tasks, partial);
   } else {
-    gradient_block<mode, float>(call, blocks, grad, x, dx, partial);
+    gradient_tasks<mode, float>(call, blocks, data, tasks, partial);
   }
 }
 
-// One block per channel.
+// A channel is one block's.
 template <QuantMode mode, typename Stored>
 __global__ void __launch_bounds__(kThreads)
     finish_kernel(QuantCall call, std::int64_t per_channel, const Sums* partial,
                   void* dmin, void* dmax) {
-  const std::int64_t c = blockIdx.x;
-  Sums sums;
-  for (std::int64_t i = threadIdx.x; i < per_channel; i += kThreads) {
-    sums.scale += partial[c * per_channel + i].scale;
-    sums.offset += partial[c * per_channel + i].offset;
-  }
-  const double scale = block_sum(sums.scale);
-  const double offset = block_sum(sums.offset);
-  if (threadIdx.x != 0) return;
-  if (computes_in_double<Stored>(call)) {
-    store_range_gradient<mode, double>(call, c, scale, offset, dmin, dmax);
-  } else {
-    store_range_gradient<mode, float>(call, c, scale, offset, dmin, dmax);
+  for (std::int64_t c = blockIdx.x; c < call.layout.channels; c += gridDim.x) {
+    Sums sums;
+    for (std::int64_t i = threadIdx.x; i < per_channel; i += kThreads) {
+      sums.scale += partial[c * per_channel + i].scale;
+      sums.offset += partial[c * per_channel + i].offset;
+    }
+    const double scale = block_sum(sums.scale);
+    const double offset = block_sum(sums.offset);
+    if (threadIdx.x != 0) continue;
+    if (computes_in_double<Stored>(call)) {
+      store_range_gradient<mode, double>(call, c, scale, offset, dmin, dmax);
+    } else {
+      store_range_gradient<mode, float>(call, c, scale, offset, dmin, dmax);
+    }
   }
 }
 
 template <QuantMode mode, typename Stored>
-void launch_gradient(const QuantCall& call, const Stored* grad, const Stored* x,
-                     Stored* dx, void* dmin, void* dmax, Sums* partial,
+void launch_gradient(const QuantCall& call, const GradientData<Stored>& data,
+                     void* dmin, void* dmax, Sums* partial,
                      cudaStream_t stream) {
   const Blocks blocks(call.layout);
   const std::int64_t columns =
@@ -323,26 +376,24 @@ void launch_gradient(const QuantCall& call, const Stored* grad, const Stored* x,
                   : call.layout.channels;
   const std::int64_t tasks = columns * blocks.per_channel();
   if (tasks > 0) {
-    gradient_kernel<mode, Stored>
-        <<<static_cast<unsigned>(tasks), kThreads, 0, stream>>>(
-            call, blocks, grad, x, dx, partial);
+    gradient_kernel<mode, Stored><<<blocks_for(tasks), kThreads, 0, stream>>>(
+        call, blocks, data, tasks, partial);
   }
   if (call.layout.channels > 0) {
     finish_kernel<mode, Stored>
-        <<<static_cast<unsigned>(call.layout.channels), kThreads, 0, stream>>>(
+        <<<blocks_for(call.layout.channels), kThreads, 0, stream>>>(
             call, blocks.per_channel(), partial, dmin, dmax);
   }
 }
 
 }  // namespace
 
-void transform(const QuantCall& call, const void* x, void* y,
+void transform(const QuantCall& call, const Source& x, const Target& y,
                CUstream_st* stream) {
   if (call.layout.numel() == 0) return;
   with_variant(call, [&](auto mode, auto stored) {
-    using Stored = decltype(stored);
-    launch_transform<decltype(mode)::value>(call, static_cast<const Stored*>(x),
-                                            static_cast<Stored*>(y), stream);
+    launch_transform<decltype(mode)::value, decltype(stored)>(call, x, y,
+                                                              stream);
   });
 }
 
@@ -352,25 +403,24 @@ std::size_t gradient_workspace_bytes(const ChannelLayout& layout) {
          sizeof(Sums);
 }
 
-void gradient(const QuantCall& call, const void* grad, const void* x, void* dx,
-              void* dmin, void* dmax, void* workspace, CUstream_st* stream) {
+void gradient(const QuantCall& call, const Source& grad, const Source& x,
+              const Target& dx, void* dmin, void* dmax, void* workspace,
+              CUstream_st* stream) {
   with_variant(call, [&](auto mode, auto stored) {
     using Stored = decltype(stored);
     launch_gradient<decltype(mode)::value>(
-        call, static_cast<const Stored*>(grad), static_cast<const Stored*>(x),
-        static_cast<Stored*>(dx), dmin, dmax, static_cast<Sums*>(workspace),
-        stream);
+        call,
+        GradientData<Stored>{elements_of<Stored>(grad), elements_of<Stored>(x),
+                             elements_of<Stored>(dx)},
+        dmin, dmax, static_cast<Sums*>(workspace), stream);
   });
 }
 
-void input_gradient(const QuantCall& call, const void* grad, const void* x,
-                    void* dx, CUstream_st* stream) {
+void input_gradient(const QuantCall& call, const Source& grad, const Source& x,
+                    const Target& dx, CUstream_st* stream) {
   if (call.layout.numel() == 0) return;
-  with_storage<QuantMode::fake_quantize>(call, [&](auto, auto stored) {
-    using Stored = decltype(stored);
-    launch_input_gradient(call, static_cast<const Stored*>(grad),
-                          static_cast<const Stored*>(x),
-                          static_cast<Stored*>(dx), stream);
+  with_stored(call.storage, [&](auto stored) {
+    launch_input_gradient<decltype(stored)>(call, grad, x, dx, stream);
   });
 }
 

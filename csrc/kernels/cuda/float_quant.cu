@@ -9,20 +9,6 @@
 namespace aimetpp::kernels::cuda {
 namespace {
 
-template <typename Run>
-void with_stored(Storage storage, const Run& run) {
-  switch (storage) {
-    case Storage::float32:
-      return run(float{});
-    case Storage::float64:
-      return run(double{});
-    case Storage::float16:
-      return run(__half{});
-    case Storage::bfloat16:
-      return run(__nv_bfloat16{});
-  }
-}
-
 template <typename Stored>
 using ComputeOf =
     std::conditional_t<std::is_same_v<Stored, double>, double, float>;
@@ -38,7 +24,8 @@ __device__ Compute scale_at(const float* scale, const ChannelLayout& layout,
 template <typename Stored>
 __global__ void __launch_bounds__(kThreads)
     quantize_kernel(FloatGrid<ComputeOf<Stored>> grid, ChannelLayout layout,
-                    const float* scale, const Stored* x, Stored* y) {
+                    const float* scale, Elements<const Stored> x,
+                    Elements<Stored> y) {
   using Compute = ComputeOf<Stored>;
   const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
@@ -51,8 +38,8 @@ __global__ void __launch_bounds__(kThreads)
 template <typename Stored>
 __global__ void __launch_bounds__(kThreads)
     gradient_kernel(FloatGrid<ComputeOf<Stored>> grid, ChannelLayout layout,
-                    const float* scale, const Stored* grad, const Stored* x,
-                    Stored* dx) {
+                    const float* scale, Elements<const Stored> grad,
+                    Elements<const Stored> x, Elements<Stored> dx) {
   using Compute = ComputeOf<Stored>;
   const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
@@ -65,7 +52,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void float_quantize(const FloatCall& call, const void* x, void* y,
+void float_quantize(const FloatCall& call, const Source& x, const Target& y,
                     CUstream_st* stream) {
   const std::int64_t numel = call.layout.numel();
   if (numel == 0) return;
@@ -73,20 +60,20 @@ void float_quantize(const FloatCall& call, const void* x, void* y,
     using Stored = decltype(stored);
     quantize_kernel<Stored><<<grid_stride_blocks(numel), kThreads, 0, stream>>>(
         make_float_grid<ComputeOf<Stored>>(call.format), call.layout,
-        call.scale, static_cast<const Stored*>(x), static_cast<Stored*>(y));
+        call.scale, elements_of<Stored>(x), elements_of<Stored>(y));
   });
 }
 
-void float_gradient(const FloatCall& call, const void* grad, const void* x,
-                    void* dx, CUstream_st* stream) {
+void float_gradient(const FloatCall& call, const Source& grad, const Source& x,
+                    const Target& dx, CUstream_st* stream) {
   const std::int64_t numel = call.layout.numel();
   if (numel == 0) return;
   with_stored(call.storage, [&](auto stored) {
     using Stored = decltype(stored);
     gradient_kernel<Stored><<<grid_stride_blocks(numel), kThreads, 0, stream>>>(
         make_float_grid<ComputeOf<Stored>>(call.format), call.layout,
-        call.scale, static_cast<const Stored*>(grad),
-        static_cast<const Stored*>(x), static_cast<Stored*>(dx));
+        call.scale, elements_of<Stored>(grad), elements_of<Stored>(x),
+        elements_of<Stored>(dx));
   });
 }
 

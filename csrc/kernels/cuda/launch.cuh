@@ -24,6 +24,11 @@ inline unsigned grid_stride_blocks(std::int64_t items) {
       std::min(kMaxBlocks, (items + kThreads - 1) / kThreads));
 }
 
+// Blocks that share `tasks` between them, one each if the device allows it.
+inline unsigned blocks_for(std::int64_t tasks) {
+  return static_cast<unsigned>(std::min<std::int64_t>(tasks, INT32_MAX));
+}
+
 template <typename Compute>
 __device__ inline Compute load(float value) {
   return static_cast<Compute>(value);
@@ -53,6 +58,43 @@ __device__ inline Stored store(Compute value) {
   }
 }
 
+// Calls run(Stored{}) for elements that are stored so.
+template <typename Run>
+void with_stored(Storage storage, const Run& run) {
+  switch (storage) {
+    case Storage::float32:
+      return run(float{});
+    case Storage::float64:
+      return run(double{});
+    case Storage::float16:
+      return run(__half{});
+    case Storage::bfloat16:
+      return run(__nv_bfloat16{});
+  }
+}
+
+// The elements of a Source or a Target in the order of a kernel's walk, however
+// they lie.
+template <typename Stored>
+struct Elements {
+  Stored* data;
+  Strides strides;
+
+  __device__ Stored& operator[](std::int64_t index) const {
+    return data[strides.offset_of(index)];
+  }
+};
+
+template <typename Stored>
+Elements<const Stored> elements_of(const Source& source) {
+  return {static_cast<const Stored*>(source.data), source.strides};
+}
+
+template <typename Stored>
+Elements<Stored> elements_of(const Target& target) {
+  return {static_cast<Stored*>(target.data), target.strides};
+}
+
 // `width` neighbours that travel as one memory access.
 template <typename Stored, int width>
 struct alignas(sizeof(Stored) * width) Pack {
@@ -63,8 +105,11 @@ struct alignas(sizeof(Stored) * width) Pack {
 template <typename Stored>
 constexpr int kPackWidth = static_cast<int>(16 / sizeof(Stored));
 
-inline bool is_pack_aligned(const void* pointer) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
+// Whether a whole tensor can be accessed in packs.
+template <typename SourceOrTarget>
+bool is_in_packs(const SourceOrTarget& tensor) {
+  return tensor.strides.in_order() &&
+         reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0;
 }
 
 // Channel of the element at `index` in memory; in 32 bits where that is enough,

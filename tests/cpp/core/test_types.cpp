@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/float_grid.h"
 
 namespace aimetpp {
 namespace {
@@ -23,8 +24,8 @@ std::string message_of_parse(const std::string& name) {
 }
 
 TEST(Precision, NamesGoThereAndBack) {
-  for (const char* name :
-       {"int2", "int4", "int8", "int16", "int32", "fp16", "bf16", "fp32"}) {
+  for (const char* name : {"int2", "int4", "int8", "int16", "int32", "fp8_e4m3",
+                           "fp8_e5m2", "fp16", "bf16", "fp32"}) {
     EXPECT_EQ(Precision::parse(name).name(), name);
   }
 }
@@ -53,6 +54,18 @@ TEST(Precision, TheTwoHalfFormatsDiffer) {
   EXPECT_FALSE(Precision::bf16().is_integer());
 }
 
+TEST(Precision, NarrowFloatsHaveTheBitsOfTheirParts) {
+  for (const NarrowFloat& row : narrow_floats()) {
+    EXPECT_EQ(row.precision.bitwidth(),
+              1 + row.exponent_bits + row.mantissa_bits);
+    EXPECT_EQ(row.precision.name(), row.name);
+    EXPECT_TRUE(is_known({row.exponent_bits, row.mantissa_bits}));
+    EXPECT_FALSE(row.precision.is_off());
+    EXPECT_FALSE(row.precision.is_integer());
+  }
+  EXPECT_EQ(narrow_floats().size(), 4);
+}
+
 TEST(Precision, BitwidthsOutsideAreRefusedWithTheNumber) {
   for (const int bitwidth : {-8, 0, 1, 33}) {
     try {
@@ -68,10 +81,13 @@ TEST(Precision, BitwidthsOutsideAreRefusedWithTheNumber) {
 }
 
 TEST(Precision, UnknownNamesAreRefusedWithTheChoices) {
-  for (const char* name : {"", "int", "int1", "int33", "int08", "int8 ",
-                           "int-8", "8", "float16", "INT8", "int99999999999"}) {
+  for (const char* name :
+       {"", "int", "int1", "int33", "int08", "int8 ", "int-8", "8", "fp8",
+        "float16", "INT8", "int99999999999"}) {
     const std::string message = message_of_parse(name);
     EXPECT_NE(message.find("\"int2\" to \"int32\""), std::string::npos) << name;
+    EXPECT_NE(message.find("\"fp8_e4m3\", \"fp8_e5m2\" or \"fp32\""),
+              std::string::npos);
     EXPECT_NE(message.find("got \"" + std::string(name) + "\""),
               std::string::npos)
         << message;
@@ -80,15 +96,17 @@ TEST(Precision, UnknownNamesAreRefusedWithTheChoices) {
 
 TEST(Precision, SortsByBitwidthThenFormat) {
   std::vector<Precision> precisions = {
-      Precision::fp32(), Precision::bf16(), Precision::integer(16),
-      Precision::integer(4), Precision::fp16()};
+      Precision::fp32(),     Precision::bf16(),    Precision::integer(16),
+      Precision::integer(4), Precision::fp16(),    Precision::fp8_e5m2(),
+      Precision::fp8_e4m3(), Precision::integer(8)};
   std::sort(precisions.begin(), precisions.end());
   std::vector<std::string> names;
   for (const Precision& precision : precisions) {
     names.push_back(precision.name());
   }
-  EXPECT_EQ(names, (std::vector<std::string>{"int4", "int16", "fp16", "bf16",
-                                             "fp32"}));
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"int4", "int8", "fp8_e4m3", "fp8_e5m2",
+                                      "int16", "fp16", "bf16", "fp32"}));
 }
 
 TEST(Candidate, IsNamedAsDocumented) {
@@ -97,6 +115,8 @@ TEST(Candidate, IsNamedAsDocumented) {
   const Candidate floats{Precision::fp16(), Precision::fp16()};
   EXPECT_EQ(floats.name(), "((16, float), (16, float))");
   EXPECT_NE(integers, floats);
+  const Candidate narrow{Precision::fp8_e4m3(), Precision::fp8_e5m2()};
+  EXPECT_EQ(narrow.name(), "((8, float_e4m3), (8, float_e5m2))");
 }
 
 TEST(QuantGrid, HasTheEndsOfTheIntegerTypes) {

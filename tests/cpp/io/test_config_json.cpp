@@ -62,7 +62,9 @@ TEST(ParseQuantConfig, ReadsEveryKey) {
         {"activation": {"bitwidth": 16, "dtype": "int"},
          "param": {"bitwidth": 8, "dtype": "int"}},
         {"activation": {"bitwidth": 16, "dtype": "float"},
-         "param": {"bitwidth": 32, "dtype": "float"}}]},
+         "param": {"bitwidth": 32, "dtype": "float"}},
+        {"activation": {"bitwidth": 8, "dtype": "float", "exponent_bits": 5},
+         "param": {"bitwidth": 8, "dtype": "float", "exponent_bits": 4}}]},
     "params": {"bias": {"is_quantized": "False"},
                "weight": {"is_symmetric": "True"}},
     "op_type": {"Softmax": {
@@ -89,7 +91,8 @@ TEST(ParseQuantConfig, ReadsEveryKey) {
   EXPECT_EQ(config.defaults.supported_kernels,
             (std::vector<SupportedKernel>{
                 {Precision::integer(16), Precision::integer(8)},
-                {Precision::fp16(), Precision::fp32()}}));
+                {Precision::fp16(), Precision::fp32()},
+                {Precision::fp8_e5m2(), Precision::fp8_e4m3()}}));
   ASSERT_EQ(config.params.size(), 2U);
   EXPECT_EQ(config.params.at("bias").is_quantized, false);
   EXPECT_EQ(config.params.at("bias").is_symmetric, std::nullopt);
@@ -271,8 +274,26 @@ INSTANTIATE_TEST_SUITE_P(
         ErrorCase{"KernelFloatBitwidth",
                   with_section("op_type",
                                R"({"Conv": {"supported_kernels": [{"activation":
+                                   {"bitwidth": 4, "dtype": "float"}}]}})"),
+                  {"activation.bitwidth: found 4", "8, 16 or 32"}},
+        ErrorCase{"KernelFloat8WithoutExponentBits",
+                  with_section("op_type",
+                               R"({"Conv": {"supported_kernels": [{"activation":
                                    {"bitwidth": 8, "dtype": "float"}}]}})"),
-                  {"activation.bitwidth: found 8", "16 or 32"}},
+                  {"activation: \"exponent_bits\" is missing"}},
+        ErrorCase{
+            "KernelFloat8ExponentBits",
+            with_section("op_type",
+                         R"({"Conv": {"supported_kernels": [{"activation":
+                                   {"bitwidth": 8, "dtype": "float",
+                                    "exponent_bits": 3}}]}})"),
+            {"activation.exponent_bits: found 3", "4 (e4m3) or 5 (e5m2)"}},
+        ErrorCase{"KernelExponentBitsOfAnInteger",
+                  with_section("op_type",
+                               R"({"Conv": {"supported_kernels": [{"activation":
+                                   {"bitwidth": 8, "dtype": "int",
+                                    "exponent_bits": 4}}]}})"),
+                  {"activation.exponent_bits: found 4", "8-bit floats alone"}},
         ErrorCase{"KernelIntBitwidth",
                   with_section("op_type",
                                R"({"Conv": {"supported_kernels": [{"activation":

@@ -194,6 +194,64 @@ TEST(Statistics, NanIsAnErrorAndChangesNothing) {
   }
 }
 
+// [outer, channels, inner] in blocks of one outer index and `width` channels.
+ValueBlocks in_blocks(const std::vector<float>& data, std::int64_t channels,
+                      std::int64_t inner, std::int64_t width) {
+  return [&data, channels, inner, width](const auto& visit) {
+    const auto size = static_cast<std::int64_t>(data.size());
+    for (std::int64_t at = 0; at < size; at += width * inner) {
+      visit({data.data() + at, 1, width, inner, at / inner % channels});
+    }
+  };
+}
+
+TEST(Statistics, DoNotDependOnHowValuesAreCutIntoBlocks) {
+  for (const Scheme scheme : kSchemes) {
+    for (const std::int64_t channels : {1, 6}) {
+      const auto count = static_cast<int>(channels);
+      Statistics at_once = Statistics::for_scheme(count, scheme, 2);
+      Statistics by_block = Statistics::for_scheme(count, scheme, 2);
+      for (const float factor : {1.0F, 3.0F, 20.0F}) {
+        std::vector<float> data = random_values(12 * 6 * 50);
+        for (float& value : data) value *= factor;
+        data[5] = kInfinity;
+        const std::int64_t outer = channels == 1 ? 12 * 6 : 12;
+        at_once.update(data.data(), outer, 50);
+        by_block.update(in_blocks(data, channels, 50, channels == 1 ? 1 : 3));
+        expect_same(by_block, at_once);
+      }
+      EXPECT_EQ(by_block, at_once);
+    }
+  }
+}
+
+TEST(Statistics, OneValueAndInfinitiesInBlocksAreCountedOnce) {
+  std::vector<float> data(40, 2.0F);
+  data[3] = kInfinity;
+  data[33] = -kInfinity;
+  for (const Scheme scheme : kSchemes) {
+    Statistics at_once = Statistics::for_scheme(1, scheme);
+    Statistics by_block = Statistics::for_scheme(1, scheme);
+    at_once.update(data.data(), 1, 40);
+    by_block.update(in_blocks(data, 1, 10, 1));
+    expect_same(by_block, at_once);
+  }
+}
+
+TEST(Statistics, NanInABlockIsAnErrorAndChangesNothing) {
+  std::vector<float> data = random_values(60);
+  data[31] = std::nanf("");
+  data[59] = std::nanf("");
+  Statistics statistics = Statistics::for_scheme(2, Scheme::mse);
+  EXPECT_EQ(error_of(ErrorKind::value,
+                     [&] { statistics.update(in_blocks(data, 2, 10, 2)); }),
+            "calibration data must not hold NaN, got 2 in 60 values, the "
+            "first at flat index 31");
+  EXPECT_TRUE(statistics.empty());
+  statistics.update([](const auto& /*visit*/) {});
+  EXPECT_TRUE(statistics.empty());
+}
+
 TEST(Statistics, InfinitiesAreLeftOutOfTheRange) {
   for (const Scheme scheme : kSchemes) {
     std::vector<float> data = random_values(1000);
