@@ -20,11 +20,11 @@ VERSIONS = ("0.6.1", "1.0.0", "2.0.0")
 DEFAULT_VERSION = "1.0.0"
 # Of versions 1.0.0 and 2.0.0: scales of scales, which no quantizer here has.
 _SCALES_OF_SCALES = ("per_block_int_scale", "compressed_bw")
+# Of version 1.0.0.
+_EXTENTS = ("PER_TENSOR", "PER_CHANNEL", "PER_BLOCK")
 # The 8-bit floats by exponent and mantissa bits, and by ONNX's name.
 _FLOAT8: dict[tuple[Any, Any], str] = {(4, 3): "fp8_e4m3", (5, 2): "fp8_e5m2"}
 _FLOAT8_NAMES = {"float8e4m3fn": "fp8_e4m3", "float8e5m2": "fp8_e5m2"}
-# Of version 1.0.0.
-_EXTENTS = ("PER_TENSOR", "PER_CHANNEL", "PER_BLOCK")
 
 
 def check_version(version: str | None) -> str:
@@ -53,8 +53,8 @@ class Leaf:
             formats. Offsets are of a grid that starts at 0; with `signed` of one that
             starts at its lowest integer (negated ONNX zero points), -127 or -128.
         signed: see `offset`.
-        float_scale: of the 8-bit floats, one per range.
         axis: of the ranges, where the file says so.
+        float_scale: of the 8-bit floats, one per range.
 
     Raises:
         ValueError: numbers that no quantizer has.
@@ -65,18 +65,16 @@ class Leaf:
     scale: tuple[float, ...] = ()
     offset: tuple[int, ...] = ()
     signed: bool = False
-    float_scale: tuple[float, ...] = ()
     axis: int | None = None
+    float_scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         precision = Precision.parse(self.precision)
+        _check_scales(self.float_scale or self.scale)
         if precision.data_type != QuantizationDataType.int:
             return
         if len(self.scale) != len(self.offset) or not self.scale:
             raise ValueError(f"{len(self.scale)} scales, {len(self.offset)} offsets")
-        scales = np.array(self.scale, dtype=np.float32)
-        if not (np.isfinite(scales) & (scales > 0)).all():
-            raise ValueError("a scale that is no positive float32 number")
         lowest = 1 - 2**precision.bitwidth
         for given, offset in zip(self.offset, self.offset_from(0), strict=True):
             if not lowest <= offset <= 0:
@@ -231,6 +229,12 @@ def _leaf(name: str, entry: Any, parse: Any, where: str) -> Leaf:
             f"load_encodings: {where}: the entry of {name!r} must have {keys} "
             f"({type(error).__name__}: {error})"
         ) from error
+
+
+def _check_scales(scales: Iterable[float]) -> None:
+    numbers = np.array(tuple(scales), dtype=np.float32)
+    if not (np.isfinite(numbers) & (numbers > 0)).all():
+        raise ValueError("a scale that is no positive float32 number")
 
 
 def _whole(number: Any) -> int:
