@@ -15,6 +15,7 @@ import torch
 from aimetpp.common.defs import QuantScheme
 from aimetpp.common.files import atomic_write, make_writable_folder
 from aimetpp.ptq.layerwise import QuantizedLayer, quantized_layers
+from aimetpp.ptq.reading import names_of
 from aimetpp.ptq.rounding import RoundingPlan, round_weights
 from aimetpp.ptq.samples import Samples, require_count
 from aimetpp.quantsim import QuantizationSimModel
@@ -185,20 +186,10 @@ def _with_weights(
     return copied
 
 
-def _name_of(model: torch.nn.Module, module: torch.nn.Module, argument: str) -> str:
-    for name, other in model.named_modules():
-        if other is module:
-            return name
-    raise ValueError(
-        f"apply_adaround: {argument} names a {type(module).__name__} that is no module "
-        "of the model"
-    )
-
-
 def _exclude(
     model: torch.nn.Module, sim: QuantizationSimModel, modules: Iterable[Any]
 ) -> None:
-    names = [_name_of(model, module, "ignore_quant_ops_list") for module in modules]
+    names = names_of(model, modules, "apply_adaround: ignore_quant_ops_list")
     sim.exclude_layers_from_quantization(
         [sim.model.get_submodule(name) for name in names]
     )
@@ -219,7 +210,7 @@ def _override(
                 f" got {type(override).__name__}"
             )
         module, bits = override
-        name = _name_of(model, module, "param_bw_override_list")
+        (name,) = names_of(model, [module], "apply_adaround: param_bw_override_list")
         if name not in layers:
             raise ValueError(
                 f"apply_adaround: param_bw_override_list names {name!r}, whose weight "
