@@ -50,8 +50,9 @@ def is_affine(
     if len(shape) < 2 or shape[1] != len(factor):
         return False
     x = _random(shape, module.running_mean)
-    with inference(module):
-        got = module.forward(x)
+    plain = _unquantized(module)
+    with inference(plain):
+        got = plain.forward(x)
     expected = x.double() * _on_axis(factor, x, 1) + _on_axis(shift, x, 1)
     return _agree(got, expected)
 
@@ -120,6 +121,11 @@ def pads(layer: Layer) -> bool:
     return any(module.padding)
 
 
+def _unquantized(module: Any) -> Any:
+    quantized = isinstance(module, BaseQuantizationMixin)
+    return module.get_original_module() if quantized else module
+
+
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
@@ -166,9 +172,7 @@ def _run(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
 ) -> torch.Tensor:
-    module = layer.module
-    if isinstance(module, BaseQuantizationMixin):
-        module = module.get_original_module()
+    module = _unquantized(layer.module)
     values = {layer.weight_name: weight.detach()}
     if bias is not None:
         values[layer.bias_name] = bias.detach()

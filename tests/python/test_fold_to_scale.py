@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from ptq_models import num_batch_norms, with_statistics
 from torch import nn
 
@@ -80,3 +81,25 @@ def test_what_cannot_be_folded_is_an_error_and_changes_nothing():
         fold_all_batch_norms_to_scale(uncalibrated)
     with pytest.raises(TypeError, match="a QuantizationSimModel is required, got Net"):
         fold_all_batch_norms_to_scale(Net())
+
+
+def test_subclasses_that_compute_as_their_base_class_fold():
+    class Checked(nn.BatchNorm2d):
+        def forward(self, x):
+            assert x.shape[1] == self.num_features
+            return super().forward(x)
+
+    class Padded(nn.Conv2d):
+        def forward(self, x):
+            return F.conv2d(F.pad(x, (0, 1, 0, 1)), self.weight, self.bias)
+
+    torch.manual_seed(0)
+    norm, x = Checked(4), torch.randn(8, 3, 8, 8)
+    model = with_statistics(nn.Sequential(Padded(3, 4, 3, bias=False), norm, nn.ReLU()))
+    norm.weight.data.abs_()  # a negative factor costs an integer
+    sim = QuantizationSimModel(model, x, default_param_bw=4)
+    sim.compute_encodings(lambda m: m(x))
+    before = sim.model(x)
+    assert len(fold_all_batch_norms_to_scale(sim)) == 1
+    step = sim.model[2].output_quantizers[0].get_scale()
+    assert ((sim.model(x) - before).abs() <= 1.001 * step).all()
