@@ -97,13 +97,19 @@ def _measure(
         RuntimeError: a score that is NaN.
     """
     measured: list[MeasuredAlpha] = []
-    for done, solution in enumerate(solutions):
-        known = any(
-            evaluator.known(phase, solution.assignment) is not None
+    unknown = {
+        tuple(solution.assignment)
+        for solution in solutions
+        if all(
+            evaluator.known(phase, solution.assignment) is None
             for phase in ("front", "convert")
         )
-        if not known and progress is not None:
-            progress("convert", done, len(solutions))
+    }
+    total = len(unknown)
+    for solution in solutions:
+        if tuple(solution.assignment) in unknown and progress is not None:
+            progress("convert", total - len(unknown), total)
+        unknown.discard(tuple(solution.assignment))
         score = evaluator.evaluate("convert", solution.assignment)
         if math.isnan(score):
             raise RuntimeError(

@@ -133,6 +133,24 @@ def test_alpha_one_is_what_phase_2_chose(tmp_path: Path) -> None:
     assert all(alpha.assignment in measured for alpha in reduced.alphas)
 
 
+def test_progress_counts_what_is_evaluated(tmp_path: Path) -> None:
+    calls: list[tuple[str, int, int]] = []
+    drop = allowed_drop(tmp_path, [A16W8, A8W8])
+    with mock.patch("aimetpp.amp.mixed_precision_algo.export_alphas"):
+        result = choose(
+            make_sim(),
+            tmp_path / "r",
+            drop,
+            candidates=[A16W8, A8W8],
+            convert_op_reduction=True,
+            progress=lambda *args: calls.append(args),
+        )
+    count = result.summary.evaluations["convert"]
+    expected = [("convert", done, count) for done in range(count)]
+    assert [call for call in calls if call[0] == "convert"] == expected
+    assert 0 < count < len(result.alphas)
+
+
 def test_files_and_exports_of_every_alpha(tmp_path: Path) -> None:
     drop = allowed_drop(tmp_path, [A16W8, A8W8])
     sim = make_sim()
