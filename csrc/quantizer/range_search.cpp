@@ -107,11 +107,20 @@ struct Bins {
 constexpr std::size_t kLanes = 16;
 constexpr std::size_t kBlock = 64;  // bins between two looks at the limit
 
-float midpoint_of(const Histogram& histogram, std::size_t bin) {
-  if (histogram.is_point()) return histogram.lo;
-  const float width = histogram.edge(1) - histogram.edge(0);
-  return histogram.edge(0) + width / 2 + width * static_cast<float>(bin);
-}
+// Of all bins of a histogram; a point's lie in one place.
+struct Midpoints {
+  explicit Midpoints(const Histogram& histogram) : first(histogram.lo) {
+    if (histogram.is_point()) return;
+    width = histogram.edge(1) - histogram.edge(0);
+    first = histogram.edge(0) + width / 2;
+  }
+  [[nodiscard]] float of(std::size_t bin) const {
+    return first + width * static_cast<float>(bin);
+  }
+
+  float first;
+  float width = 0;
+};
 
 // Scaled by a power of two: the results are the same to the last bit, but
 // squares of very large or small values neither overflow nor vanish.
@@ -119,9 +128,10 @@ Bins filled_bins(const Histogram& histogram, float scale) {
   Bins bins;
   bins.midpoints.reserve(histogram.counts.size() + kLanes);
   bins.counts.reserve(histogram.counts.size() + kLanes);
+  const Midpoints midpoints(histogram);
   const auto add = [&](std::size_t bin) {
     if (histogram.counts[bin] == 0) return;
-    bins.midpoints.push_back(midpoint_of(histogram, bin) * scale);
+    bins.midpoints.push_back(midpoints.of(bin) * scale);
     bins.counts.push_back(static_cast<float>(histogram.counts[bin]));
   };
   std::size_t first = 0;
