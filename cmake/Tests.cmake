@@ -41,6 +41,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/core/test_types.cpp
   tests/cpp/fold/test_batch_norm_folds.cpp
   tests/cpp/fold/test_equalizable_chains.cpp
+  tests/cpp/kernels/test_clamped.cpp
   tests/cpp/kernels/test_content_hash.cpp
   tests/cpp/kernels/test_fake_quant.cpp
   tests/cpp/kernels/test_float_quant.cpp

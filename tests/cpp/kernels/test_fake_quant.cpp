@@ -10,7 +10,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <random>
 #include <vector>
 
@@ -387,38 +386,6 @@ void expect_computed_in_float(Storage storage, const Store& store) {
 TEST(FakeQuantKernel, SixteenBitFloatsAreRoundedOnceAtTheEnd) {
   expect_computed_in_float<Half>(Storage::float16, cpu::to_half);
   expect_computed_in_float<BFloat16>(Storage::bfloat16, cpu::to_bfloat16);
-}
-
-// An activation function in the same pass: the bits of clamping beforehand.
-TEST(FakeQuant, ClampedFirst) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-  const std::vector<Clamp> clamps = {{0, kInfinity}, {0, 0.7F},
-                                     {-0.25F, 0.3F}, {5, 6},
-                                     {-9, -8},       {-kInfinity, kInfinity}};
-  for (const std::int64_t qmax : {15, 255, (1 << 24) - 1}) {
-    Problem problem({1, 1, 1003}, QuantMode::fake_quantize);
-    problem.grid[1] = qmax;
-    const std::vector<float> special = {kNaN, kInfinity, -kInfinity, 0, -0.0F};
-    std::copy(special.begin(), special.end(), problem.x.begin() + 40);
-    const std::vector<float> x = problem.x;
-    for (const Clamp& clamp : clamps) {
-      problem.call.before = {};
-      for (std::size_t i = 0; i < x.size(); ++i) {
-        problem.x[i] = std::isnan(x[i])
-                           ? x[i]
-                           : std::min(std::max(x[i], clamp.low), clamp.high);
-      }
-      const auto expected = problem.transform(Isa::portable, serial_for);
-      problem.x = x;
-      problem.call.before = clamp;
-      for (const Isa isa : supported_isas()) {
-        EXPECT_TRUE(
-            same_bits(problem.transform(isa, in_ranges_of(100)), expected))
-            << qmax << " " << clamp.low << " " << clamp.high;
-      }
-    }
-  }
 }
 
 }  // namespace
