@@ -192,10 +192,12 @@ class SimEvaluator:
 
     def can_stream(self, phase: str) -> bool:
         """True where the phase's metric leaves the loop over batches to the library,
-        and there are some.
+        there are some, and the model shows no sign that the order of forwards counts.
         """
         metric = self._metric(phase)
-        return self._work is None and metric is not None and metric.num_batches() > 1
+        if self._work is not None or metric is None or metric.num_batches() < 2:
+            return False
+        return not self._replay.given_up and self._replay.strays == 0
 
     @property
     def replayed(self) -> int:
@@ -252,7 +254,7 @@ class SimEvaluator:
         for assignment in wanted[:NUM_WARM]:
             self._report(phase, total)
             self.evaluate(phase, assignment)
-        if self._replay.num_refused == refused:
+        if self._replay.num_refused == refused or not self.can_stream(phase):
             return
         for start in range(NUM_WARM, len(wanted), STREAM_SIZE):
             self._report(phase, total)

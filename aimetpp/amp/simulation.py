@@ -16,11 +16,15 @@ class Replay(Protocol):
 
     Attributes:
         around_float: what is kept is full precision, and stays; else the last forward.
+        given_up: why nothing is replayed any more; "" while it is.
         replayed: forwards that replayed something.
+        strays: calls whose inputs changed for a reason that is not known.
     """
 
     around_float: bool
+    given_up: str
     replayed: int
+    strays: int
 
     @property
     def num_refused(self) -> int:

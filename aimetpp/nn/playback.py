@@ -32,17 +32,20 @@ class Playback:
         args: Any,
         kwargs: Any,
         compute: Callable[[], Any],
+        module: Any = None,
     ) -> Any:
-        """What a call gives, kept or computed."""
+        """What a call gives, kept or computed; `module` is None for a functional op."""
         index = self._index.get(key)
         if index is None:
             self._recording.note_read((args, kwargs))
             return compute()
-        return self._recording.call(index, args, kwargs, compute)
+        return self._recording.call(index, args, kwargs, compute, module)
 
     def note_read(self, func: Any, args: Any, kwargs: Any) -> None:
         """A function that is no call reads its arguments."""
-        if func not in _NO_READERS:
+        if func in _EXPOSING:
+            self._recording.note_exposed((args, kwargs))
+        elif func not in _NO_READERS:
             self._recording.note_read((args, kwargs))
 
 
@@ -57,4 +60,15 @@ _NO_READERS = {
     torch.Tensor.ndim.__get__,  # type: ignore[attr-defined]
     torch.Tensor.dtype.__get__,  # type: ignore[attr-defined]
     torch.Tensor.device.__get__,
+}
+# Functions after which a tensor may be written without its version changing.
+_EXPOSING = {
+    torch.Tensor.data.__get__,  # type: ignore[attr-defined]
+    torch.Tensor.numpy,
+    torch.Tensor.__array__,
+    torch.Tensor.__dlpack__,
+    torch.Tensor.data_ptr,
+    torch.Tensor.untyped_storage,
+    torch.Tensor.storage,
+    torch.Tensor._typed_storage,
 }

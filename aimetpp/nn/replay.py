@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._C import _len_torch_dispatch_stack
 from torch.nn.modules import module as torch_module
+from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _pytree as pytree
+from torch.utils._device import DeviceContext
 
 from aimetpp import _C
 from aimetpp.nn.computed import is_weight_hook
@@ -64,6 +67,8 @@ class Replay:
             was computed last is what is kept.
         given_up: why nothing is replayed any more; "" while it is.
         replayed: forwards that replayed something.
+        strays: calls that were given other numbers than the last time with the same
+            batch, or other tensors though nothing upstream had changed.
     """
 
     def __init__(
@@ -81,8 +86,9 @@ class Replay:
         self._model = model
         self._modules: list[torch.nn.Module] = []
         self._ids: set[int] = set()
-        permanent = [*model.parameters(), *model.buffers()]
-        self.store = _C.ActivationStore(budget, [x.detach() for x in permanent])
+        # Calls that no output depends on are in no graph, but read the same parameters.
+        left_out = QUANTIZER_CONTAINERS - {"param_quantizers"}
+        self.store = _C.ActivationStore(budget, left_out)
         calls = graph.calls
         self._num_calls = len(calls)
         self._index = {
@@ -94,15 +100,13 @@ class Replay:
         self._downstream: dict[tuple[int, ...], list[int]] = {}
         self._batches: dict[Any, _Batch] = {}
         self._seen: set[Any] = set()
-        self._checked: set[int] = set()
         self._stamp: int | None = None
         self._settings: list[int] = []
-        self._content = 0
         self._unfit = ""
         self._at_once = False
         self.around_float = False
         self.given_up = "" if budget > 0 else "no memory budget"
-        self.replayed = self._mismatches = self._unkept = 0
+        self.replayed = self.strays = self._mismatches = self._unkept = 0
 
     def forward(self, module: Any, run: Run, args: Any, kwargs: Any) -> Any:
         """What `run(module, *args, **kwargs)`, an outermost forward, gives."""
@@ -110,6 +114,7 @@ class Replay:
         if (
             not self.given_up
             and not torch.is_grad_enabled()
+            and not _is_watched()
             and self._fits()
             and id(module) in self._ids
         ):
@@ -123,7 +128,7 @@ class Replay:
         with torch.inference_mode(False), torch.no_grad():
             batch = self._batches.get(key) or self._new_batch(key, args, kwargs)
             if batch is not None:
-                return self._serve(batch, module, run)
+                return self._serve(batch, module, run, args, kwargs)
         return run(module, *args, **kwargs)
 
     @property
@@ -152,14 +157,7 @@ class Replay:
             self._ids = {id(module) for module in self._modules}
             self._forget()
             self._unfit = _why_unfit(self._modules)
-        settings = _C.quantizer_stamps(self._slots)
-        if settings != self._settings:
-            # An evaluation begins: the one before may have written into weights.
-            self._settings = settings
-            content = _C.weight_content(self._model, QUANTIZER_CONTAINERS)
-            if content != self._content:
-                self._content = content
-                self._forget()
+        self._settings = _C.quantizer_stamps(self._slots)
         return not self._unfit
 
     def _forget(self) -> None:
@@ -188,23 +186,17 @@ class Replay:
         self._batches[key] = _Batch(recording, inputs, structure)
         return self._batches[key]
 
-    def _serve(self, batch: _Batch, module: Any, run: Run) -> Any:
-        if self.around_float and batch.settings != self._float:
-            with self._quantizers_off():
-                self._play(batch, module, run, self._float, keep=True)
-        return self._play(batch, module, run, self._settings, not self.around_float)
-
-    def _play(
-        self, batch: _Batch, module: Any, run: Run, settings: list[int], keep: bool
+    def _serve(
+        self, batch: _Batch, module: Any, run: Run, args: Any, kwargs: Any
     ) -> Any:
-        """One forward, recorded where `keep`."""
+        """One forward; its inputs are the batch's own, and those that it writes into
+        are given back.
+        """
         fresh = batch.settings is None
-        batch.recording.begin(self._changed_calls(batch, settings), keep)
-        if keep:
-            batch.settings = settings
         watch = (
             Watch(self._model, self._modules, QUANTIZER_CONTAINERS) if fresh else None
         )
+        self._begin(batch)
         STATE.playback = Playback(batch.recording, self._index)
         try:
             output = self._run(batch, module, run)
@@ -220,11 +212,30 @@ class Replay:
             return output
         finally:
             STATE.playback = None
-        if watch is not None and (change := watch.change()):
+        output = _without_kept(output, batch.recording)
+        self.replayed += batch.recording.num_replayed > 0
+        self.strays += batch.recording.num_strays
+        if batch.recording.inputs_written:
+            _write_back(batch.inputs, pytree.tree_leaves((args, kwargs)))
+            self._give_up("the model writes into its inputs")
+        elif watch is not None and (change := watch.change()):
             self._give_up(change)
-        elif batch.recording.num_replayed:
-            output = self._checked_output(batch, module, run, output)
-        return _without_kept(output, batch.recording)
+        elif batch.recording.differs:
+            self._give_up("a call with the same inputs gave another result")
+        return output
+
+    def _begin(self, batch: _Batch) -> None:
+        """What is kept is of the forward that was last, or of full precision: as much
+        of it as forwards with some quantizers on compute anyway.
+        """
+        if not self.around_float:
+            batch.recording.begin(self._changed_calls(batch, self._settings), True)
+            batch.settings = self._settings
+            return
+        if batch.settings != self._float:
+            batch.recording.forget(self._changed_calls(batch, self._float))
+            batch.settings = self._float
+        batch.recording.begin(self._changed_calls(batch, self._settings), False)
 
     def _run(self, batch: _Batch, module: Any, run: Run) -> Any:
         args, kwargs = pytree.tree_unflatten(batch.inputs, batch.structure)
@@ -241,20 +252,6 @@ class Replay:
             )
         return self._downstream[changed]
 
-    def _checked_output(self, batch: _Batch, module: Any, run: Run, output: Any) -> Any:
-        """The output; of a module's first replayed forward, beside one that computes
-        everything, which counts where they differ.
-        """
-        self.replayed += 1
-        if id(module) in self._checked:
-            return output
-        self._checked.add(id(module))
-        computed = self._run(batch, module, run)
-        if _same_bits(output, computed):
-            return output
-        self._give_up("a replayed forward gave another output than a computed one")
-        return computed
-
 
 def _key_of(module: Any, args: Any, kwargs: Any) -> Any:
     """What tells a batch from another; None where its content cannot be compared."""
@@ -269,11 +266,16 @@ def _key_of(module: Any, args: Any, kwargs: Any) -> Any:
             parts.append((type(leaf), repr(leaf)))
         else:
             return None
-    autocast = [
-        (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
-        for device in ("cpu", "cuda")
-    ]
-    return id(module), repr(structure), *parts, *autocast
+    settings = (_C.numeric_settings(), torch.get_default_device())
+    return id(module), repr(structure), *parts, *settings
+
+
+def _is_watched() -> bool:
+    """True where a mode of the user's sees the ops that a forward runs."""
+    functions = _get_current_function_mode_stack()
+    return _len_torch_dispatch_stack() > 0 or any(
+        not isinstance(mode, DeviceContext) for mode in functions
+    )
 
 
 def _why_unfit(modules: list[torch.nn.Module]) -> str:
@@ -293,23 +295,11 @@ def _why_unfit(modules: list[torch.nn.Module]) -> str:
     return ""
 
 
-def _same_bits(a: Any, b: Any) -> bool:
-    ours, theirs = pytree.tree_leaves(a), pytree.tree_leaves(b)
-    return len(ours) == len(theirs) and all(
-        _same_tensor(x, y)
-        for x, y in zip(ours, theirs, strict=True)
-        if isinstance(x, torch.Tensor)
-    )
-
-
-def _same_tensor(x: torch.Tensor, y: Any) -> bool:
-    if not isinstance(y, torch.Tensor) or (x.shape, x.dtype) != (y.shape, y.dtype):
-        return False
-    return torch.equal(_bytes(x), _bytes(y))
-
-
-def _bytes(x: torch.Tensor) -> torch.Tensor:
-    return x.detach().contiguous().reshape(-1).view(torch.uint8)
+def _write_back(inputs: list[Any], given: list[Any]) -> None:
+    for mine, theirs in zip(inputs, given, strict=True):
+        if isinstance(mine, torch.Tensor):
+            with torch.inference_mode(theirs.is_inference()), torch.no_grad():
+                theirs.copy_(mine)
 
 
 def _without_kept(output: Any, recording: _C.Recording) -> Any:

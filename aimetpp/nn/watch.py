@@ -19,7 +19,7 @@ class Watch:
     """The state of a model and of random generators, to compare with later.
 
     Seen are parameters, buffers, and attributes of modules: values, and which items
-    a list or dict holds.
+    a list or dict holds; and what their code reaches by closures and global names.
 
     Args:
         model: the model.
@@ -38,6 +38,7 @@ class Watch:
         self._left_out = left_out
         self._random = _random_state(modules)
         self._stamp = _C.model_stamp(model, left_out)
+        self._code = _C.code_state(modules, left_out)
         self._attributes = [_attributes(module) for module in modules]
 
     def change(self) -> str:
@@ -46,6 +47,8 @@ class Watch:
             return "the model draws random numbers"
         if self._stamp != _C.model_stamp(self._model, self._left_out):
             return "the model changes its parameters, buffers or modes"
+        if self._code != _C.code_state(self._modules, self._left_out):
+            return "the model's code changes global values or variables around it"
         for module, before in zip(self._modules, self._attributes, strict=True):
             after = _attributes(module)
             for name in before.keys() | after.keys():

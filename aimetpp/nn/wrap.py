@@ -185,7 +185,7 @@ def _quantized_leaf_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if STATE.playback is None:
             return compute()
         key = (self._aimetpp.name, "", call)
-        return STATE.playback.call(key, args, kwargs, compute)
+        return STATE.playback.call(key, args, kwargs, compute, self)
     if STATE.tracer is not None:
         with frame(None):
             return STATE.tracer.leaf_call(self, _leaf_forward, args, kwargs)

@@ -32,7 +32,8 @@ class _NoReplay:
     """Every run computes everything."""
 
     around_float = False
-    replayed = num_refused = 0
+    given_up = "sessions run whole graphs"
+    replayed = num_refused = strays = 0
 
     def batch_by_batch(self) -> contextlib.AbstractContextManager[Callable[[], None]]:
         return contextlib.nullcontext(lambda: None)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from aimetpp import _C
 from aimetpp.common.inference import device_of
 from aimetpp.common.memory import free_memory
 from aimetpp.nn.replay import Replay
 from aimetpp.nn.runtime import STATE
 
 if TYPE_CHECKING:
-    from aimetpp import _C
     from aimetpp.quantsim.bank import QuantizerBank
 
 
@@ -51,8 +51,11 @@ class ReplayMethods:
             self.quantizers_off,  # type: ignore[attr-defined]
             memory_budget,
         )
+        # Tensors that live until this is gone may stay in its blocks.
+        blocks = _C.BlockAllocation() if memory_budget > 0 else None
         outer, STATE.replay = STATE.replay, replay
         try:
             yield replay
         finally:
             STATE.replay = outer
+            del blocks

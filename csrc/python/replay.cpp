@@ -11,69 +11,54 @@
 
 #include "config/placement.h"
 #include "graph/downstream.h"
+#include "python/block_allocator.h"
 #include "python/quantizer_view.h"
 #include "python/recording.h"
+#include "python/stamp.h"
 #include "python/tensor_state.h"
 
 namespace aimetpp::python {
 namespace {
 
-// A number that changes when any of the values fed to it does, but for a chance
-// of 2^-64.
-class Stamp {
- public:
-  void add(std::uint64_t value) {
-    // The finalizer of SplitMix64 (Steele, Lea, Flood 2014).
-    value += sum_ + 0x9E3779B97F4A7C15U;
-    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9U;
-    value = (value ^ (value >> 27)) * 0x94D049BB133111EBU;
-    sum_ = value ^ (value >> 31);
-  }
-  void add(const void* pointer) {
-    add(static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(pointer)));
-  }
-  // Which tensors, at which memory, as of which write.
-  void add_tensors(py::handle dict) {
-    Py_ssize_t position = 0;
-    PyObject* value = nullptr;
-    while (PyDict_Next(dict.ptr(), &position, nullptr, &value) != 0) {
-      add(value);
-      if (!THPVariable_Check(value)) continue;
-      const at::Tensor& tensor = THPVariable_Unpack(value);
-      if (tensor.has_storage()) add(tensor.storage().data());
-      if (!tensor.is_inference()) {
-        add(static_cast<std::uint64_t>(tensor._version()));
-      }
+// Which tensors, at which memory, as of which write. With `content` also their
+// bytes on the CPU: a write through `tensor.data` is none that they know of.
+void add_tensors(py::handle dict, bool content, Stamp* stamp) {
+  Py_ssize_t position = 0;
+  PyObject* value = nullptr;
+  while (PyDict_Next(dict.ptr(), &position, nullptr, &value) != 0) {
+    stamp->add(value);
+    if (!THPVariable_Check(value)) continue;
+    const at::Tensor& tensor = THPVariable_Unpack(value);
+    if (!tensor.has_storage()) continue;
+    stamp->add(tensor.storage().data());
+    if (!tensor.is_inference()) {
+      stamp->add(static_cast<std::uint64_t>(tensor._version()));
     }
+    if (content) stamp->add(content_of(tensor).value_or(0));
   }
-  void add_values(py::handle dict) {
-    Py_ssize_t position = 0;
-    PyObject* value = nullptr;
-    while (PyDict_Next(dict.ptr(), &position, nullptr, &value) != 0) {
-      add(value);
-    }
-  }
-  // Numbers, strings and flags among the attributes.
-  void add_plain(py::handle dict) {
-    Py_ssize_t position = 0;
-    PyObject* value = nullptr;
-    while (PyDict_Next(dict.ptr(), &position, nullptr, &value) != 0) {
-      if (value == Py_None || PyLong_Check(value) || PyFloat_Check(value) ||
-          PyUnicode_Check(value)) {
-        add(static_cast<std::uint64_t>(PyObject_Hash(value)));
-      }
-    }
-  }
-  [[nodiscard]] std::uint64_t sum() const { return sum_; }
+}
 
- private:
-  std::uint64_t sum_ = 0;
-};
+void add_values(py::handle dict, Stamp* stamp) {
+  Py_ssize_t position = 0;
+  PyObject* value = nullptr;
+  while (PyDict_Next(dict.ptr(), &position, nullptr, &value) != 0) {
+    stamp->add(value);
+  }
+}
+
+// Numbers, strings and flags among the attributes.
+void add_plain(py::handle dict, Stamp* stamp) {
+  Py_ssize_t position = 0;
+  PyObject* value = nullptr;
+  while (PyDict_Next(dict.ptr(), &position, nullptr, &value) != 0) {
+    stamp->add_plain(value);
+  }
+}
 
 void add_hooks(const Attributes& attributes, Stamp* stamp) {
   static const Name before("_forward_pre_hooks"), after("_forward_hooks");
-  stamp->add_values(attributes.at(before));
-  stamp->add_values(attributes.at(after));
+  add_values(attributes.at(before), stamp);
+  add_values(attributes.at(after), stamp);
 }
 
 // A module and those below it, each once; not those in children of the names in
@@ -123,36 +108,14 @@ std::uint64_t model_stamp(const py::object& model,
   for (const py::handle module : modules_of(model, left_out)) {
     const Attributes attributes(module);
     stamp.add(module.ptr());
-    stamp.add_tensors(attributes.at(parameters));
-    stamp.add_tensors(attributes.at(buffers));
+    add_tensors(attributes.at(parameters), false, &stamp);
+    add_tensors(attributes.at(buffers), false, &stamp);
     stamp.add(attributes.at(training).ptr());
     add_hooks(attributes, &stamp);
   }
   for (const py::handle hooks :
        py::reinterpret_borrow<py::tuple>(python_side.global_hooks)) {
-    stamp.add_values(hooks);
-  }
-  return stamp.sum();
-}
-
-// Of the bytes of parameters and buffers on the CPU: writes through
-// `parameter.data` change no version.
-std::uint64_t weight_content(const py::object& model,
-                             const py::frozenset& left_out) {
-  static const Name parameters("_parameters"), buffers("_buffers");
-  Stamp stamp;
-  for (const py::handle module : modules_of(model, left_out)) {
-    const Attributes attributes(module);
-    for (const Name* name : {&parameters, &buffers}) {
-      Py_ssize_t position = 0;
-      PyObject* value = nullptr;
-      const py::handle dict = attributes.at(*name);
-      while (PyDict_Next(dict.ptr(), &position, nullptr, &value) != 0) {
-        if (!THPVariable_Check(value)) continue;
-        const at::Tensor& tensor = THPVariable_Unpack(value);
-        if (tensor.has_storage()) stamp.add(content_of(tensor).value_or(0));
-      }
-    }
+    add_values(hooks, &stamp);
   }
   return stamp.sum();
 }
@@ -171,9 +134,9 @@ std::vector<std::uint64_t> quantizer_stamps(const py::list& slots_of) {
       stamp.add(quantizer == Py_None ? nullptr : quantizer);
       if (quantizer == nullptr || quantizer == Py_None) continue;
       const Attributes attributes((py::handle(quantizer)));
-      stamp.add_plain(attributes.dict());
-      stamp.add_tensors(attributes.at(parameters));
-      stamp.add_tensors(attributes.at(buffers));
+      add_plain(attributes.dict(), &stamp);
+      add_tensors(attributes.at(parameters), true, &stamp);
+      add_tensors(attributes.at(buffers), true, &stamp);
       add_hooks(attributes, &stamp);
     }
     stamps.push_back(stamp.sum());
@@ -202,13 +165,14 @@ void bind_replay(py::module_& m) {
   m.def("modules_of", &modules_of, py::arg("model"), py::arg("left_out"));
   m.def("modules_in_training", &modules_in_training, py::arg("model"));
   m.def("model_stamp", &model_stamp, py::arg("model"), py::arg("left_out"));
-  m.def("weight_content", &weight_content, py::arg("model"),
-        py::arg("left_out"));
+  m.def("code_state", &code_state, py::arg("modules"), py::arg("left_out"));
+  m.def("numeric_settings", &numeric_settings);
   m.def("quantizer_stamps", &quantizer_stamps, py::arg("slots"));
+  bind_block_allocator(m);
   py::class_<ActivationStore, std::shared_ptr<ActivationStore>>(
       m, "ActivationStore")
-      .def(py::init<std::int64_t, const std::vector<at::Tensor>&>(),
-           py::arg("budget"), py::arg("permanent"))
+      .def(py::init<std::int64_t, const py::frozenset&>(), py::arg("budget"),
+           py::arg("left_out"))
       .def_property_readonly("budget", &ActivationStore::budget)
       .def_property_readonly("bytes", &ActivationStore::bytes)
       .def_property_readonly("num_refused", &ActivationStore::num_refused)
@@ -217,14 +181,20 @@ void bind_replay(py::module_& m) {
       .def(py::init<std::shared_ptr<ActivationStore>, int,
                     const std::vector<at::Tensor>&>(),
            py::arg("store"), py::arg("num_calls"), py::arg("inputs"))
-      .def("begin", &Recording::begin, py::arg("changed"), py::arg("keep"))
+      .def("forget", &Recording::forget, py::arg("calls"))
+      .def("begin", &Recording::begin, py::arg("changed"),
+           py::arg("keep_changed"))
       .def("call", &Recording::call, py::arg("index"), py::arg("args"),
-           py::arg("kwargs"), py::arg("compute"))
+           py::arg("kwargs"), py::arg("compute"), py::arg("module"))
       .def("note_read", &Recording::note_read, py::arg("value"))
+      .def("note_exposed", &Recording::note_exposed, py::arg("value"))
       .def("end", &Recording::end)
       .def("clear", &Recording::clear)
       .def("holds", &Recording::holds, py::arg("tensor"))
       .def_property_readonly("num_replayed", &Recording::num_replayed)
+      .def_property_readonly("differs", &Recording::differs)
+      .def_property_readonly("inputs_written", &Recording::inputs_written)
+      .def_property_readonly("num_strays", &Recording::num_strays)
       .def_property_readonly("num_kept", &Recording::num_kept);
 }
 

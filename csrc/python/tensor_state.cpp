@@ -8,16 +8,28 @@
 
 namespace aimetpp::python {
 
+std::uint64_t hash_of_bytes(const void* data, std::int64_t size) {
+  return kernels::cpu::content_hash(data, size, ops::at_parallel_for);
+}
+
 std::uint64_t hash_of(const at::Tensor& dense) {
-  return kernels::cpu::content_hash(dense.const_data_ptr(),
-                                    static_cast<std::int64_t>(dense.nbytes()),
-                                    ops::at_parallel_for);
+  return hash_of_bytes(dense.const_data_ptr(),
+                       static_cast<std::int64_t>(dense.nbytes()));
 }
 
 std::optional<std::uint64_t> content_of(const at::Tensor& tensor) {
   if (!tensor.is_cpu()) return std::nullopt;
   return hash_of(tensor.is_non_overlapping_and_dense() ? tensor
                                                        : tensor.contiguous());
+}
+
+std::vector<std::int64_t> versions_of(const std::vector<at::Tensor>& tensors) {
+  std::vector<std::int64_t> versions;
+  versions.reserve(tensors.size());
+  for (const at::Tensor& tensor : tensors) {
+    versions.push_back(version_of(tensor));
+  }
+  return versions;
 }
 
 TensorState::TensorState(const at::Tensor& tensor, std::int64_t version)

@@ -12,11 +12,28 @@
 
 namespace aimetpp::python {
 
+[[nodiscard]] std::uint64_t hash_of_bytes(const void* data, std::int64_t size);
+
 // Of the bytes of a dense CPU tensor, in the order in which they lie.
 [[nodiscard]] std::uint64_t hash_of(const at::Tensor& dense);
 
 // Of the bytes of any CPU tensor; nullopt for one on another device.
 [[nodiscard]] std::optional<std::uint64_t> content_of(const at::Tensor& tensor);
+
+[[nodiscard]] inline const c10::StorageImpl* memory_of(
+    const at::Tensor& tensor) {
+  return tensor.has_storage() ? tensor.storage().unsafeGetStorageImpl()
+                              : nullptr;
+}
+
+// Counts the writes into a tensor that PyTorch knows of.
+[[nodiscard]] inline std::int64_t version_of(const at::Tensor& tensor) {
+  return tensor.is_inference() ? 0
+                               : static_cast<std::int64_t>(tensor._version());
+}
+
+[[nodiscard]] std::vector<std::int64_t> versions_of(
+    const std::vector<at::Tensor>& tensors);
 
 // A tensor at one moment, without keeping it: which part of which memory, as of
 // which write into it, and maybe a hash of its bytes.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,9 @@ from torch import nn
 # Such small tensors are faster without threads.
 torch.set_num_threads(1)
 
-# Names of the layers that have run, in order; outside the models, whose state a replay
-# watches.
-RAN: list[str] = []
+# Names of the layers that have run, in order; a kind of object into which a replay does
+# not look.
+RAN: deque[str] = deque()
 
 
 class OnePart(nn.Module):

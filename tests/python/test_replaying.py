@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import random
 import warnings
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_outputs_are_those_of_computed_forwards(name: str) -> None:
     replay = assert_same_as_computed(*make(name))
     assert replay.given_up == ""
     # What is read after an unseen write, as of a part, is not given again.
-    assert replay.replayed > 3 or name == "part written"
+    assert replay.replayed > 2 or name == "part written"
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -111,7 +112,7 @@ def test_random_graphs_in_random_order(seed: int) -> None:
     torch.manual_seed(seed)
     x = rows(3, 8)
     replay = assert_same_as_computed(simulation(RandomGraph(seed), x), x, seed)
-    assert "another output" not in replay.given_up
+    assert "gave another result" not in replay.given_up
 
 
 @pytest.mark.parametrize("budget", [200, 800, 2000, 5000])
@@ -273,8 +274,8 @@ def test_models_with_state_are_computed(act: Any, reason: str) -> None:
         assert replay.store.bytes == 0
 
 
-def test_state_out_of_sight_shows_in_the_first_replay() -> None:
-    calls: list[int] = []
+def test_state_out_of_sight_shows_where_it_would_first_be_replayed() -> None:
+    calls: deque[int] = deque()
 
     class Drifting(Layer):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -287,7 +288,7 @@ def test_state_out_of_sight_shows_in_the_first_replay() -> None:
     sim = simulation(model, x)
     with sim.replaying(BUDGET) as replay:
         assert [ran(sim, x) for _ in range(4)] == ["abc"] * 4
-        assert "another output" in replay.given_up
+        assert "gave another result" in replay.given_up
 
 
 def test_hooks_training_mode_and_gradients_compute() -> None:
@@ -334,8 +335,7 @@ def test_weights_written_without_a_trace_are_computed() -> None:
             ran(sim, x)
         sim.model.b.weight.data.mul_(0.5)
         sim.quantizers_by_index[index].set_range(-0.25, 0.25)
-        assert ran(sim, x) == "abc"
-        assert [ran(sim, x) for _ in range(2)] == ["abc", ""]
+        assert [ran(sim, x) for _ in range(2)] == ["bc", ""]
         found = run(sim.model, x)
     assert same(run(sim.model, x), found)
 

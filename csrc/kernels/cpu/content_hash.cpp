@@ -11,9 +11,9 @@
 namespace aimetpp::kernels::cpu {
 namespace {
 
-// Word i of a block goes to lane i % kLanes, and each lane is a polynomial in
-// an odd number modulo 2^32: whatever its place, a changed word changes its
-// lane.
+// Word i of a block goes to lane i % kLanes. Each step of a lane is invertible:
+// whatever its place, a changed word changes its lane. Shifting down is what
+// lets highest bits count: without it, two signs that flip would cancel out.
 constexpr std::size_t kLanes = 64;
 constexpr std::uint32_t kMultiplier = 0x9e3779b1U;
 constexpr std::uint64_t kCombiner = 0x9e3779b97f4a7c15U;
@@ -32,7 +32,8 @@ AIMETPP_ALWAYS_INLINE void hash_words(const std::uint32_t* words,
   Lanes local = *lanes;
   for (std::int64_t row = 0; row < rows; ++row) {
     for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      local[lane] = local[lane] * kMultiplier + words[lane];
+      const std::uint32_t mixed = (local[lane] ^ words[lane]) * kMultiplier;
+      local[lane] = mixed ^ (mixed >> 15);
     }
     words += kLanes;
   }

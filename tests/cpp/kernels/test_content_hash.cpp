@@ -37,6 +37,26 @@ TEST(ContentHash, EveryChangedByteChangesIt) {
   EXPECT_EQ(hash(bytes), before);
 }
 
+// Bits of one place that change everywhere, such as all signs of negated
+// floats.
+TEST(ContentHash, ChangesOfManyWordsDoNotCancelOut) {
+  const std::vector<std::uint8_t> bytes = some_bytes(4096);
+  std::set<std::uint64_t> seen{hash(bytes)};
+  for (int bit = 0; bit < 32; ++bit) {
+    for (const std::size_t words : {2U, 64U, 65U, 128U, 1024U}) {
+      for (const std::size_t step : {1U, 64U}) {
+        if (words * step > 1024) continue;
+        std::vector<std::uint8_t> changed = bytes;
+        for (std::size_t i = 0; i < words; ++i) {
+          changed[4 * i * step + bit / 8] ^= 1U << (bit % 8);
+        }
+        EXPECT_TRUE(seen.insert(hash(changed)).second)
+            << bit << ' ' << words << ' ' << step;
+      }
+    }
+  }
+}
+
 TEST(ContentHash, OrderAndLengthMatter) {
   std::vector<std::uint8_t> bytes = some_bytes(2048);
   std::set<std::uint64_t> seen{hash(bytes)};
