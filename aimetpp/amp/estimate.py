@@ -174,10 +174,10 @@ def _time_sensitivities(evaluator: SimEvaluator, moves: list[list[int]]) -> floa
         return 0.0
     phase = "sensitivity"
     refused = evaluator.num_refused
-    seconds, replays = _warm_up(evaluator, phase, _spread(moves, NUM_WARM))
+    seconds, _ = _warm_up(evaluator, phase, _spread(moves, NUM_WARM))
     if evaluator.num_refused > refused and evaluator.can_stream(phase):
         return evaluator.time_stream(phase, _spread(moves, STREAM_SIZE), keep=True)
-    if not replays:
+    if not evaluator.may_replay:
         return seconds
     timed = [evaluator.time(phase, a, keep=True) for a in _spread(moves, NUM_TIMED)]
     return sum(timed) / len(timed)

@@ -205,6 +205,11 @@ class SimEvaluator:
         return self._replay.replayed
 
     @property
+    def may_replay(self) -> bool:
+        """False where every forward computes everything."""
+        return not self._replay.given_up
+
+    @property
     def num_refused(self) -> int:
         """How often an activation was not kept for lack of room."""
         return self._replay.num_refused
