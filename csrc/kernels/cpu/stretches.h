@@ -74,7 +74,7 @@ class SourceStretches {
 
  private:
   const Stored* data_;
-  const Strides& where_;
+  Strides where_;
   std::vector<Stored> buffer_;
 };
 
@@ -105,7 +105,7 @@ class TargetStretches {
 
  private:
   Stored* data_;
-  const Strides& where_;
+  Strides where_;
   std::vector<Stored> buffer_;
 };
 

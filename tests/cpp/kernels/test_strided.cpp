@@ -92,10 +92,8 @@ TEST(Stretches, AreReadAndWrittenFromAnywhereToAnywhere) {
 
 TEST(Stretches, InOrderAreTheMemoryItself) {
   std::vector<float> memory(10);
-  const Source in(memory.data());
-  const Target out(memory.data());
-  cpu::SourceStretches<float> source(in, 10);
-  cpu::TargetStretches<float> target(out, 10);
+  cpu::SourceStretches<float> source(Source(memory.data()), 10);
+  cpu::TargetStretches<float> target(Target(memory.data()), 10);
   EXPECT_EQ(source.read(3, 4), memory.data() + 3);
   EXPECT_EQ(target.place(3), memory.data() + 3);
 }
