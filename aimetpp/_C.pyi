@@ -477,9 +477,6 @@ def return_free_memory() -> None: ...
 
 class ReplayMismatch(BaseException): ...
 
-class BlockAllocation:
-    def __init__(self) -> None: ...
-
 class ActivationStore:
     budget: int
     bytes: int

@@ -11,8 +11,11 @@ import torch
 
 from aimetpp import _C
 
-# Attributes that forwards of any model set, and put back or need not.
-_OWN = frozenset({"_aimetpp_running", "_parameters", "_buffers", "_modules"})
+# Attributes that forwards of any model set, and put back or need not: recurrent layers
+# note which weights they had last.
+_OWN = frozenset(
+    ("_aimetpp_running", "_parameters", "_buffers", "_modules", "_flat_weight_refs")
+)
 
 
 class Watch:

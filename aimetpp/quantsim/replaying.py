@@ -51,11 +51,8 @@ class ReplayMethods:
             self.quantizers_off,  # type: ignore[attr-defined]
             memory_budget,
         )
-        # Tensors that live until this is gone may stay in its blocks.
-        blocks = _C.BlockAllocation() if memory_budget > 0 else None
         outer, STATE.replay = STATE.replay, replay
         try:
             yield replay
         finally:
             STATE.replay = outer
-            del blocks

@@ -11,7 +11,6 @@
 
 #include "config/placement.h"
 #include "graph/downstream.h"
-#include "python/block_allocator.h"
 #include "python/quantizer_view.h"
 #include "python/recording.h"
 #include "python/stamp.h"
@@ -168,7 +167,6 @@ void bind_replay(py::module_& m) {
   m.def("code_state", &code_state, py::arg("modules"), py::arg("left_out"));
   m.def("numeric_settings", &numeric_settings);
   m.def("quantizer_stamps", &quantizer_stamps, py::arg("slots"));
-  bind_block_allocator(m);
   py::class_<ActivationStore, std::shared_ptr<ActivationStore>>(
       m, "ActivationStore")
       .def(py::init<std::int64_t, const py::frozenset&>(), py::arg("budget"),

@@ -147,14 +147,18 @@ class StateWalk {
     }
   }
 
-  // A module's own dict, without the library's entries and the quantizers.
+  // A module's own dict, without the library's entries, the quantizers, and
+  // weak references in which recurrent layers note the weights they had last.
   void add_attributes(PyObject* dict) {
     static const Name record("_aimetpp"), running("_aimetpp_running"),
-        children("_modules");
+        children("_modules"), last_weights("_flat_weight_refs");
     Py_ssize_t position = 0;
     PyObject *key = nullptr, *value = nullptr;
     while (PyDict_Next(dict, &position, &key, &value) != 0) {
-      if (key == record.get() || key == running.get()) continue;
+      if (key == record.get() || key == running.get() ||
+          key == last_weights.get()) {
+        continue;
+      }
       stamp_.add_plain(key);
       if (key == children.get()) {
         add_children(value);

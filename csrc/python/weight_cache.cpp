@@ -234,8 +234,8 @@ void bind_weight_cache(py::module_& m) {
           "find_made",
           [](const WeightCache& cache, const std::string& name,
              const at::Tensor& parameter, const py::args& quantizers) {
-            return cache.find_made(
-                name, parameter, {quantizers.begin(), quantizers.end()});
+            return cache.find_made(name, parameter,
+                                   {quantizers.begin(), quantizers.end()});
           },
           py::arg("name"), py::arg("parameter"))
       .def("get_made", &WeightCache::get_made, py::arg("name"),

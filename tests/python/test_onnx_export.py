@@ -269,7 +269,7 @@ def test_too_wide_integers_name_the_site(images):
     precisions = sim.precisions()
     precisions[0] = "int32"
     sim.apply_precisions(precisions)
-    with pytest.raises(ValueError, match=r"conv1.*is int32.*int16 or less, fp16"):
+    with pytest.raises(ValueError, match=r"conv1.*is int32.*int16 or less, fp8_e4m3"):
         build_qdq_model(sim, images[:2])
 
 

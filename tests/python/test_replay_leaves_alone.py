@@ -23,7 +23,6 @@ from test_replaying import (
 )
 from torch import nn
 
-from aimetpp import _C
 from aimetpp.amp.evaluation import EvalCallbackFactory
 from aimetpp.mixed_precision import choose_mixed_precision
 
@@ -128,39 +127,3 @@ def test_an_exception_in_the_middle_leaves_nothing_half_done() -> None:
             conv3.padding = hold
         for _ in range(3):
             assert same(run(sim.model, x), expected)
-
-
-def test_large_tensors_lie_in_blocks_meanwhile() -> None:
-    def is_block(tensor: torch.Tensor) -> bool:
-        return tensor.data_ptr() % 4096 == 0
-
-    blocks = _C.BlockAllocation()
-    held = torch.full((50_000,), 3.0)
-    assert is_block(held)
-    place = torch.empty(100_000).data_ptr()
-    assert torch.empty(99_000).data_ptr() == place
-    grown = torch.empty(10).resize_(200_000)
-    assert is_block(grown)
-    del blocks
-    assert torch.equal(held, torch.full((50_000,), 3.0))
-
-
-def test_blocks_go_back_to_the_system() -> None:
-    if not Path("/proc/self/statm").exists():
-        pytest.skip("resident memory is read from /proc")
-
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-    size = 200_000
-    blocks = _C.BlockAllocation()
-    start = resident()
-    kept, passing = [], []
-    for _ in range(100):
-        passing.append(torch.ones(size // 4))
-        kept.append(torch.ones(size // 4))
-    assert resident() - start > 190 * size
-    passing.clear()
-    del blocks
-    assert resident() - start < 130 * size
-    assert len(kept) == 100
