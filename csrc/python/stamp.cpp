@@ -7,7 +7,6 @@
 #include <c10/core/DefaultDtype.h>
 #include <torch/csrc/autograd/python_variable.h>
 
-#include <algorithm>
 #include <bit>
 #include <string_view>
 #include <unordered_set>
@@ -60,26 +59,6 @@ py::object attribute(PyObject* object, const char* name) {
   return py::reinterpret_borrow<py::object>(object).attr(name);
 }
 
-// Objects, mostly a few dozen: those are found faster without hashing.
-class Objects {
- public:
-  // False where it is there.
-  bool insert(PyObject* object) {
-    constexpr std::size_t kFew = 64;
-    if (few_.size() < kFew) {
-      if (std::ranges::find(few_, object) != few_.end()) return false;
-      few_.push_back(object);
-      return true;
-    }
-    if (many_.empty()) many_.insert(few_.begin(), few_.end());
-    return many_.insert(object).second;
-  }
-
- private:
-  std::vector<PyObject*> few_;
-  std::unordered_set<PyObject*> many_;
-};
-
 // One walk over what can be reached from a module.
 class StateWalk {
  public:
@@ -104,7 +83,7 @@ class StateWalk {
   }
 
  private:
-  bool is_new(PyObject* object) { return seen_.insert(object); }
+  bool is_new(PyObject* object) { return seen_.insert(object).second; }
 
   void add(PyObject* value) {
     if (stamp_.add_plain(value)) return;
@@ -316,7 +295,7 @@ class StateWalk {
   const py::frozenset& left_out_;
   Stamp stamp_;
   std::vector<const c10::StorageImpl*> memories_;
-  Objects seen_;
+  std::unordered_set<PyObject*> seen_;
   int depth_ = 0;  // objects of other classes that are being looked into
 };
 
