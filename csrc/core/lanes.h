@@ -17,12 +17,13 @@
 
 namespace aimetpp {
 
-// Doubles: as many as Floats, in two registers.
+// Doubles: as many as Floats, in two registers of HalfDoubles.
 struct Lanes128 {
   static constexpr std::int64_t kWidth = 4;
   using Floats = float __attribute__((vector_size(16)));
   using Ints = std::int32_t __attribute__((vector_size(16)));
   using Doubles = double __attribute__((vector_size(32)));
+  using HalfDoubles = double __attribute__((vector_size(16)));
 };
 
 struct Lanes256 {
@@ -30,6 +31,7 @@ struct Lanes256 {
   using Floats = float __attribute__((vector_size(32)));
   using Ints = std::int32_t __attribute__((vector_size(32)));
   using Doubles = double __attribute__((vector_size(64)));
+  using HalfDoubles = double __attribute__((vector_size(32)));
 };
 
 struct Lanes512 {
@@ -37,6 +39,7 @@ struct Lanes512 {
   using Floats = float __attribute__((vector_size(64)));
   using Ints = std::int32_t __attribute__((vector_size(64)));
   using Doubles = double __attribute__((vector_size(128)));
+  using HalfDoubles = double __attribute__((vector_size(64)));
 };
 
 template <typename Vector, typename Element>

@@ -25,8 +25,10 @@ struct AIMETPP_API Histogram {
 
   [[nodiscard]] int num_bins() const { return static_cast<int>(counts.size()); }
   [[nodiscard]] bool is_point() const { return lo == hi; }
-  // Left edge of bin `bin`, in 0..num_bins. Around a point the bins span 0.5
-  // each way, as in torch.histc (more where float32 needs it).
+  // What the bins span: lo and hi; around a point 0.5 each way, as in
+  // torch.histc (more where float32 needs it).
+  [[nodiscard]] Extremes outer_edges() const;
+  // Left edge of bin `bin`, in 0..num_bins.
   [[nodiscard]] float edge(int bin) const;
   [[nodiscard]] double total() const;
 };
@@ -41,25 +43,6 @@ void make_room(Histogram& histogram, Extremes extremes, int num_bins,
 
 // Makes the range that the histogram has by now its first one, for max_growth.
 void limit_range(Histogram& histogram, double max_growth);
-
-// Counts values, none of them NaN; what lies outside goes to the end bins. Bin
-// of x: floor((x - lo) * num_bins / (hi - lo)), in float32, as in torch.histc.
-void count_values(Histogram& histogram, const float* data, std::int64_t count,
-                  const ParallelFor& parallel_for = serial_for,
-                  Isa isa = best_isa());
-
-// Extremes and counts in one pass over the values. It is in vain, and changes
-// nothing, where a value is not finite or make_room would extend the histogram:
-// then `counted` is false and the scan complete nevertheless. `histogram` must
-// have a range.
-struct CountedScan {
-  Scan scan;
-  bool counted = false;
-};
-CountedScan scan_and_count(Histogram& histogram, const float* data,
-                           std::int64_t count,
-                           const ParallelFor& parallel_for = serial_for,
-                           Isa isa = best_isa());
 
 // A histogram kept in little memory: of less than 2^16 values only the filled
 // bins are stored, which for the channels of weights are few.

@@ -2,7 +2,7 @@
 #include "quantizer/range_search.h"
 
 #include <algorithm>
-#include <array>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -107,6 +107,15 @@ struct Bins {
 constexpr std::size_t kLanes = 16;
 constexpr std::size_t kBlock = 64;  // bins between two looks at the limit
 
+bool any_filled(const std::vector<double>& counts, std::size_t first,
+                std::size_t last) {
+  std::uint64_t bits = 0;
+  for (std::size_t bin = first; bin < last; ++bin) {
+    bits |= std::bit_cast<std::uint64_t>(counts[bin]);
+  }
+  return bits != 0;
+}
+
 // Of all bins of a histogram; a point's lie in one place.
 struct Midpoints {
   explicit Midpoints(const Histogram& histogram) : first(histogram.lo) {
@@ -125,26 +134,41 @@ struct Midpoints {
 // Scaled by a power of two: the results are the same to the last bit, but
 // squares of very large or small values neither overflow nor vanish.
 Bins filled_bins(const Histogram& histogram, float scale) {
-  Bins bins;
-  bins.midpoints.reserve(histogram.counts.size() + kLanes);
-  bins.counts.reserve(histogram.counts.size() + kLanes);
+  const std::size_t size = histogram.counts.size();
   const Midpoints midpoints(histogram);
+  Bins bins;
+  bins.midpoints.resize(size + kLanes);
+  bins.counts.resize(size + kLanes);
+  std::size_t filled = 0;
+  // An empty bin is overwritten by the next: mistaken guesses of which are
+  // empty would cost more than writing all.
   const auto add = [&](std::size_t bin) {
-    if (histogram.counts[bin] == 0) return;
-    bins.midpoints.push_back(midpoints.of(bin) * scale);
-    bins.counts.push_back(static_cast<float>(histogram.counts[bin]));
+    bins.midpoints[filled] = midpoints.of(bin) * scale;
+    bins.counts[filled] = static_cast<float>(histogram.counts[bin]);
+    filled += static_cast<std::size_t>(histogram.counts[bin] != 0);
   };
   std::size_t first = 0;
-  std::size_t last = histogram.counts.size();
+  std::size_t last = size;
   while (first < last) {
     // A few at a time from each end.
-    for (std::size_t i = 0; i < kLanes && first < last; ++i) add(first++);
-    for (std::size_t i = 0; i < kLanes && first < last; ++i) add(--last);
+    const std::size_t front = std::min(first + kLanes, last);
+    if (any_filled(histogram.counts, first, front)) {
+      for (std::size_t bin = first; bin < front; ++bin) add(bin);
+    }
+    first = front;
+    const std::size_t back = std::max(last, first + kLanes) - kLanes;
+    if (any_filled(histogram.counts, back, last)) {
+      for (std::size_t bin = last; bin-- > back;) add(bin);
+    }
+    last = back;
   }
-  const std::size_t padded =
-      (bins.counts.size() + kLanes - 1) / kLanes * kLanes;
-  bins.midpoints.resize(padded, 0.0F);
-  bins.counts.resize(padded, 0.0F);
+  const std::size_t padded = (filled + kLanes - 1) / kLanes * kLanes;
+  bins.midpoints.resize(padded);
+  bins.counts.resize(padded);
+  std::fill(bins.midpoints.begin() + static_cast<std::ptrdiff_t>(filled),
+            bins.midpoints.end(), 0.0F);
+  std::fill(bins.counts.begin() + static_cast<std::ptrdiff_t>(filled),
+            bins.counts.end(), 0.0F);
   return bins;
 }
 
@@ -160,16 +184,39 @@ struct Quantizer {
 constexpr float kRounder = 0x1.8p23F;
 constexpr float kLargestRounded = 0x1p22F;
 
-// sums[i % kLanes] += count * (fake-quantized midpoint - midpoint)^2.
-struct AddErrors {
+constexpr double kTooNoisy = std::numeric_limits<double>::infinity();
+
+// The sum of kLanes doubles, halves added to halves: an order that does not
+// depend on the vector width.
+template <typename Doubles>
+AIMETPP_ALWAYS_INLINE double sum_of(Doubles* parts) {
+  constexpr std::size_t kWidth = sizeof(Doubles) / sizeof(double);
+  for (std::size_t half = kLanes / kWidth / 2; half > 0; half /= 2) {
+    for (std::size_t i = 0; i < half; ++i) parts[i] += parts[i + half];
+  }
+  Doubles sums = parts[0];
+  if constexpr (kWidth == 8) {
+    sums += __builtin_shufflevector(sums, sums, 4, 5, 6, 7, 0, 1, 2, 3);
+    sums += __builtin_shufflevector(sums, sums, 2, 3, 0, 1, 6, 7, 4, 5);
+  } else if constexpr (kWidth == 4) {
+    sums += __builtin_shufflevector(sums, sums, 2, 3, 0, 1);
+  }
+  return sums[0] + sums[1];
+}
+
+// *noise = the sum of count * (fake-quantized midpoint - midpoint)^2, or
+// kTooNoisy once it is known to exceed `limit`.
+struct SumErrors {
   template <typename Lanes>
-  static AIMETPP_ALWAYS_INLINE void run(const float* midpoints,
-                                        const float* counts, std::size_t count,
+  static AIMETPP_ALWAYS_INLINE void run(const Bins* bins,
                                         const Quantizer* quantizer,
-                                        double* sums) {
+                                        double limit, double* noise) {
     using Floats = typename Lanes::Floats;
-    using Doubles = typename Lanes::Doubles;
+    using Doubles = typename Lanes::HalfDoubles;
     constexpr auto kWidth = static_cast<std::size_t>(Lanes::kWidth);
+    const float* midpoints = bins->midpoints.data();
+    const float* counts = bins->counts.data();
+    const std::size_t size = bins->counts.size();
     const Choice choice = quantizer->choice;
     const Floats zero{};
     const Floats steps = zero + quantizer->steps;
@@ -177,63 +224,59 @@ struct AddErrors {
     // Clipped just outside of the grid, and so still seen to be outside.
     const Floats before = zero - 1.0F;
     const Floats behind = steps + 1.0F;
-    Doubles totals[kLanes / kWidth];
-    std::memcpy(totals, sums, sizeof(totals));
-    for (std::size_t i = 0; i < count; i += kLanes) {
-      for (std::size_t part = 0; part < kLanes / kWidth; ++part) {
-        Floats x;
-        Floats number;
-        load(x, midpoints + i + part * kWidth);
-        load(number, counts + i + part * kWidth);
-        Floats q = x / choice.delta - choice.offset;
-        q = q < before ? before : q;
-        q = q > behind ? behind : q;
-        q = (q + kRounder) - kRounder;
-        const Floats on_grid = q < zero ? zero : (q > steps ? steps : q);
-        const Floats difference = (on_grid + choice.offset) * choice.delta - x;
-        Floats error = difference * difference * number;
-        error = q == on_grid ? error : error * weight;
-        totals[part] += __builtin_convertvector(error, Doubles);
+    Doubles totals[2 * kLanes / kWidth] = {};
+    double total = 0;
+    for (std::size_t start = 0; start < size; start += kBlock) {
+      const std::size_t end = std::min(start + kBlock, size);
+      for (std::size_t i = start; i < end; i += kLanes) {
+        for (std::size_t part = 0; part < kLanes / kWidth; ++part) {
+          Floats x;
+          Floats number;
+          load(x, midpoints + i + part * kWidth);
+          load(number, counts + i + part * kWidth);
+          Floats q = x / choice.delta - choice.offset;
+          q = q < before ? before : q;
+          q = q > behind ? behind : q;
+          q = (q + kRounder) - kRounder;
+          const Floats on_grid = q < zero ? zero : (q > steps ? steps : q);
+          const Floats difference =
+              (on_grid + choice.offset) * choice.delta - x;
+          Floats error = difference * difference * number;
+          error = q == on_grid ? error : error * weight;
+          const auto all =
+              __builtin_convertvector(error, typename Lanes::Doubles);
+          Doubles halves[2];
+          std::memcpy(halves, &all, sizeof(all));
+          totals[2 * part] += halves[0];
+          totals[2 * part + 1] += halves[1];
+        }
+      }
+      Doubles sums[2 * kLanes / kWidth];
+      std::memcpy(sums, totals, sizeof(totals));
+      total = sum_of(sums);
+      if (total > limit) {
+        *noise = kTooNoisy;
+        return;
       }
     }
-    std::memcpy(sums, totals, sizeof(totals));
+    *noise = total;
   }
 };
 
 // The same for grids too fine for kRounder.
-void add_errors_of_fine_grid(const float* midpoints, const float* counts,
-                             std::size_t count, const Quantizer* quantizer,
-                             double* sums) {
+void sum_errors_of_fine_grid(const Bins* bins, const Quantizer* quantizer,
+                             double limit, double* noise) {
   const Choice choice = quantizer->choice;
-  for (std::size_t i = 0; i < count; ++i) {
-    const float x = midpoints[i];
+  double total = 0;
+  for (std::size_t i = 0; i < bins->counts.size(); ++i) {
+    const float x = bins->midpoints[i];
     const float q = std::rint(x / choice.delta - choice.offset);
     const float on_grid = std::clamp(q, 0.0F, quantizer->steps);
     const float difference = (on_grid + choice.offset) * choice.delta - x;
-    const float error = difference * difference * counts[i];
-    sums[i % kLanes] +=
-        double{q == on_grid ? error : error * quantizer->clipping_weight};
+    const float error = difference * difference * bins->counts[i];
+    total += double{q == on_grid ? error : error * quantizer->clipping_weight};
   }
-}
-
-// The noise over all bins; infinity once it is known to exceed `limit`. Summed
-// in double in a fixed order, whatever the vector width.
-double noise_of(const Bins& bins, const Quantizer& quantizer, double limit,
-                Isa isa) {
-  const bool fine = !(quantizer.steps + 1 <= kLargestRounded);
-  const auto add_errors =
-      fine ? &add_errors_of_fine_grid : lanes_for_isa<AddErrors>(isa);
-  std::array<double, kLanes> sums{};
-  double total = 0;
-  for (std::size_t start = 0; start < bins.counts.size(); start += kBlock) {
-    add_errors(bins.midpoints.data() + start, bins.counts.data() + start,
-               std::min(kBlock, bins.counts.size() - start), &quantizer,
-               sums.data());
-    total = 0;
-    for (const double sum : sums) total += sum;
-    if (total > limit) return std::numeric_limits<double>::infinity();
-  }
-  return total;
+  *noise = total > limit ? kTooNoisy : total;
 }
 
 float power_of_two_near_inverse(float magnitude) {
@@ -250,13 +293,17 @@ Choice best_choice(const std::vector<Choice>& choices, std::size_t promising,
   const float scale = power_of_two_near_inverse(
       std::max(std::abs(histogram.lo), std::abs(histogram.hi)));
   const Bins bins = filled_bins(histogram, scale);
+  const bool fine = !(steps + 1 <= kLargestRounded);
+  const auto sum_errors =
+      fine ? &sum_errors_of_fine_grid : lanes_for_isa<SumErrors>(isa);
   std::size_t best = promising;
-  double least = std::numeric_limits<double>::infinity();
+  double least = kTooNoisy;
   const auto try_choice = [&](std::size_t index) {
     const Choice& choice = choices[index];
-    const double noise = noise_of(
-        bins, {{choice.delta * scale, choice.offset}, steps, clipping_weight},
-        least, isa);
+    const Quantizer quantizer{
+        {choice.delta * scale, choice.offset}, steps, clipping_weight};
+    double noise = 0;
+    sum_errors(&bins, &quantizer, least, &noise);
     if (noise < least || (noise == least && index < best)) {
       least = noise;
       best = index;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "quantizer/bin_counting.h"
 #include "quantizer/histogram_sum.h"
 
 namespace aimetpp::quantizer {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include "quantizer/bin_counting.h"
 #include "quantizer/histogram.h"
 
 #include <gtest/gtest.h>

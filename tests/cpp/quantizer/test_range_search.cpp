@@ -10,6 +10,7 @@
 #include <random>
 #include <vector>
 
+#include "quantizer/bin_counting.h"
 #include "quantizer/encoding.h"
 
 namespace aimetpp::quantizer {
