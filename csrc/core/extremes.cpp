@@ -26,6 +26,7 @@ struct ScanSegment {
     std::int64_t done = 0;
     for (; done + 2 * kWidth <= count; done += 2 * kWidth) {
       for (int half = 0; half < 2; ++half) {
+        fetch_page_ahead(data + done + half * kWidth);
         typename Lanes::Floats x;
         load(x, data + done + half * kWidth);
         typename Lanes::Ints pattern;

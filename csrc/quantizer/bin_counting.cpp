@@ -126,6 +126,7 @@ struct CountBins {
     for (std::int64_t i = 0; i < in_vectors; i += kWidth) {
       const std::int64_t ahead = i + kAhead;
       if (ahead < in_vectors) {
+        fetch_page_ahead(data + ahead);
         finder.find(data + ahead, ring + ahead % (2 * kAhead));
       }
       const std::int32_t* bins = ring + i % (2 * kAhead);
