@@ -1,12 +1,22 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The Autograd and ADInplaceOrView kernels of the ops, and the ops as C++
 // functions.
+#include <ATen/FuncTorchTLS.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
 #include <torch/library.h>
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <type_traits>
 
 #include "ops/fake_quant.h"
 #include "ops/fake_quant_call.h"
@@ -92,60 +102,100 @@ bool is_only_ours(const at::Tensor& grad, const at::Tensor& x) {
          grad.strides() == x.strides();
 }
 
-template <QuantMode mode, typename Derived>
-class QuantFunction : public torch::autograd::Function<Derived> {
+// The history of a result. A node of its own: custom_function.h's keeps what it
+// is given in a dictionary, and takes 2 us longer for a forward and a backward.
+template <QuantMode mode>
+class QuantNode : public torch::autograd::Node {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context,
-                            const at::Tensor& x, const at::Tensor& min,
-                            const at::Tensor& max, const at::Tensor& grid,
-                            bool symmetric, OptionalAxis channel_axis) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    context->save_for_backward({x, min, max, grid});
-    context->saved_data["symmetric"] = symmetric;
-    context->saved_data["channel_axis"] = channel_axis;
-    return forward_op<mode>().call(x, min, max, grid, symmetric, channel_axis);
+  QuantNode(const at::Tensor& x, const at::Tensor& min, const at::Tensor& max,
+            const at::Tensor& grid, bool symmetric, OptionalAxis channel_axis)
+      : torch::autograd::Node(torch::autograd::collect_next_edges(x, min, max)),
+        x_(x, /*is_output=*/false),
+        min_(min, /*is_output=*/false),
+        max_(max, /*is_output=*/false),
+        grid_(grid, /*is_output=*/false),
+        symmetric_(symmetric),
+        channel_axis_(channel_axis) {}
+
+  [[nodiscard]] std::string name() const override {
+    return "aimetpp::" + std::string(op_name(mode)) + "_backward";
   }
 
-  static torch::autograd::variable_list backward(
-      torch::autograd::AutogradContext* context,
-      const torch::autograd::variable_list& grads) {
-    const auto saved = context->get_saved_variables();
-    const bool symmetric = context->saved_data["symmetric"].toBool();
-    const auto channel_axis =
-        context->saved_data["channel_axis"].template to<OptionalAxis>();
+  void release_variables() override {
+    const std::scoped_lock lock(mutex_);
+    for (torch::autograd::SavedVariable* saved : {&x_, &min_, &max_, &grid_}) {
+      saved->reset_data();
+    }
+  }
+
+  torch::autograd::variable_list apply(
+      torch::autograd::variable_list&& grads) override {
+    const std::scoped_lock lock(mutex_);
+    const at::Tensor& grad = grads[0];
+    if (!grad.defined()) return {{}, {}, {}};
+    const at::Tensor x = x_.unpack();
+    const at::Tensor min = min_.unpack();
+    const at::Tensor max = max_.unpack();
+    const at::Tensor grid = grid_.unpack();
     // With gradients on, the second derivative is asked for, and has to raise.
     std::optional<at::AutoDispatchBelowADInplaceOrView> below_autograd;
     if (!at::GradMode::is_enabled()) below_autograd.emplace();
     if constexpr (mode == QuantMode::fake_quantize) {
-      const bool ours = is_only_ours(grads[0], saved[0]);
-      const at::Tensor& grad = grads[0];
-      if (!context->needs_input_grad(1) && !context->needs_input_grad(2)) {
-        if (ours) {
-          inplace_input_gradient_op().call(grad, saved[0], saved[1], saved[2],
-                                           saved[3], symmetric, channel_axis);
-          return {grad, {}, {}, {}, {}, {}};
+      const bool ours = is_only_ours(grad, x);
+      if (!task_should_compute_output(1) && !task_should_compute_output(2)) {
+        if (!ours) {
+          return {input_gradient_op().call(grad, x, min, max, grid, symmetric_,
+                                           channel_axis_),
+                  {},
+                  {}};
         }
-        return {input_gradient_op().call(grad, saved[0], saved[1], saved[2],
-                                         saved[3], symmetric, channel_axis),
-                {},
-                {},
-                {},
-                {},
-                {}};
+        inplace_input_gradient_op().call(grad, x, min, max, grid, symmetric_,
+                                         channel_axis_);
+        return {grad, {}, {}};
       }
       if (ours) {
-        auto [dmin, dmax] =
-            inplace_backward_op().call(grad, saved[0], saved[1], saved[2],
-                                       saved[3], symmetric, channel_axis);
-        return {grad, dmin, dmax, {}, {}, {}};
+        auto [dmin, dmax] = inplace_backward_op().call(
+            grad, x, min, max, grid, symmetric_, channel_axis_);
+        return {grad, dmin, dmax};
       }
     }
-    auto [dx, dmin, dmax] =
-        backward_op<mode>().call(grads[0], saved[0], saved[1], saved[2],
-                                 saved[3], symmetric, channel_axis);
-    return {dx, dmin, dmax, {}, {}, {}};
+    auto [dx, dmin, dmax] = backward_op<mode>().call(grad, x, min, max, grid,
+                                                     symmetric_, channel_axis_);
+    return {dx, dmin, dmax};
   }
+
+ private:
+  torch::autograd::SavedVariable x_;
+  torch::autograd::SavedVariable min_;
+  torch::autograd::SavedVariable max_;
+  torch::autograd::SavedVariable grid_;
+  bool symmetric_;
+  OptionalAxis channel_axis_;
 };
+
+// As PyTorch holds its nodes: by a shared_ptr up to 2.12, then by an
+// intrusive_ptr.
+template <typename Node, typename... Arguments>
+auto make_node(const Arguments&... arguments) {
+  using Pointer = decltype(torch::autograd::Edge::function);
+  if constexpr (std::is_same_v<Pointer,
+                               std::shared_ptr<torch::autograd::Node>>) {
+    // PyTorch's, which does not recurse through a long history.
+    return std::shared_ptr<Node>(new Node(arguments...),
+                                 [](auto* node) { deleteNode(node); });
+  } else {
+    return c10::make_intrusive<Node>(arguments...);
+  }
+}
+
+// As custom_function.h for histories written in C++.
+template <typename... Tensors>
+void check_differentiable(const Tensors&... tensors) {
+  const auto& functorch = at::functorch::functorchTLSAccessor();
+  if (functorch) functorch->checkSupportsCppAutogradFunction();
+  TORCH_CHECK(!(tensors._fw_grad(/*level=*/0).defined() || ...),
+              "fake quantization has no forward-mode derivative (jvp)");
+}
 
 // x as a tensor of its own over the same memory, with its own version counter:
 // what autograd saves of it stays valid when x is given another value.
@@ -181,28 +231,30 @@ class ReplaceValue : public torch::autograd::Function<ReplaceValue> {
   }
 };
 
-// Named, because the names are what grad_fn and autograd's messages show.
-class FakeQuantize
-    : public QuantFunction<QuantMode::fake_quantize, FakeQuantize> {};
-class Quantize : public QuantFunction<QuantMode::quantize, Quantize> {};
-class Dequantize : public QuantFunction<QuantMode::dequantize, Dequantize> {};
-
 bool is_differentiated(const at::Tensor& tensor) {
-  // A forward-mode tangent too: the Function refuses it with an error.
+  // A forward-mode tangent too, which is refused with an error.
   return (at::GradMode::is_enabled() && tensor.requires_grad()) ||
          tensor._fw_grad(/*level=*/0).defined();
 }
 
-template <QuantMode mode, typename Function>
+template <QuantMode mode>
 at::Tensor forward_autograd(const at::Tensor& x, const at::Tensor& min,
                             const at::Tensor& max, const at::Tensor& grid,
                             bool symmetric, OptionalAxis channel_axis) {
-  if (is_differentiated(x) || is_differentiated(min) ||
-      is_differentiated(max)) {
-    return Function::apply(x, min, max, grid, symmetric, channel_axis);
+  const auto forward = [&] {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    return forward_op<mode>().call(x, min, max, grid, symmetric, channel_axis);
+  };
+  if (!is_differentiated(x) && !is_differentiated(min) &&
+      !is_differentiated(max)) {
+    return forward();
   }
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return forward_op<mode>().call(x, min, max, grid, symmetric, channel_axis);
+  check_differentiable(x, min, max);
+  const auto node =
+      make_node<QuantNode<mode>>(x, min, max, grid, symmetric, channel_axis);
+  const at::Tensor y = forward();
+  torch::autograd::set_history(y, node);
+  return y;
 }
 
 // The straight-through gradient needs the values that are overwritten.
@@ -228,11 +280,10 @@ void inplace_raising_version(const at::Tensor& x, const at::Tensor& min,
 }
 
 TORCH_LIBRARY_IMPL(aimetpp, Autograd, m) {
-  m.impl("fake_quantize",
-         &forward_autograd<QuantMode::fake_quantize, FakeQuantize>);
+  m.impl("fake_quantize", &forward_autograd<QuantMode::fake_quantize>);
   m.impl("fake_quantize_", &inplace_autograd);
-  m.impl("quantize", &forward_autograd<QuantMode::quantize, Quantize>);
-  m.impl("dequantize", &forward_autograd<QuantMode::dequantize, Dequantize>);
+  m.impl("quantize", &forward_autograd<QuantMode::quantize>);
+  m.impl("dequantize", &forward_autograd<QuantMode::dequantize>);
   // No second derivatives: asking for one raises.
   for (const char* name :
        {"fake_quantize_backward", "fake_quantize_backward_",

@@ -298,7 +298,7 @@ class TestEagerCall:
             (x, low, high),
         )
         y = ops.fake_quantize(x, low, high, grid, symmetric, axis)
-        assert y.grad_fn.name().endswith("FakeQuantize>")
+        assert y.grad_fn.name() == "aimetpp::fake_quantize_backward"
         for a, b in zip(
             torch.autograd.grad(y.sum(), (x, low, high)), expected, strict=True
         ):
@@ -313,3 +313,68 @@ class TestEagerCall:
         ):
             with pytest.raises((TypeError, RuntimeError), match="fake_quantize"):
                 function(*arguments)
+
+
+class TestHistory:
+    """What autograd keeps of a call, for each mode."""
+
+    @pytest.fixture(params=MODES)
+    def call(self, request):
+        op = getattr(torch.ops.aimetpp, request.param)
+        inputs = arguments(axis=1)
+        return inputs[:3], lambda: op(*inputs)
+
+    def test_values_are_kept_until_they_are_used(self, call):
+        inputs, run = call
+        y = run()
+        first = torch.autograd.grad(y.sum(), inputs, retain_graph=True)
+        again = torch.autograd.grad(y.sum(), inputs)
+        for a, b in zip(first, again, strict=True):
+            assert torch.equal(a, b)
+        with pytest.raises(RuntimeError, match="second time"):
+            torch.autograd.grad(y.sum(), inputs)
+
+    def test_values_that_were_written_into_are_noticed(self, call):
+        inputs, run = call
+        y = run()
+        with torch.no_grad():
+            inputs[0].add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
+    def test_saved_tensor_hooks_are_called(self, call):
+        inputs, run = call
+        expected = torch.autograd.grad(run().sum(), inputs)
+        packed, unpacked = [], []
+
+        def pack(tensor):
+            packed.append(tensor)
+            return tensor
+
+        def unpack(tensor):
+            unpacked.append(tensor)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            y = run()
+        gradients = torch.autograd.grad(y, inputs, torch.ones_like(y))
+        assert len(packed) == len(unpacked) == 4
+        for a, b in zip(gradients, expected, strict=True):
+            assert torch.equal(a, b)
+
+    def test_only_what_is_asked_for_gets_a_gradient(self, call):
+        (x, low, high), run = call
+        torch.autograd.backward(run().sum(), inputs=[low])
+        assert low.grad is not None
+        assert x.grad is None and high.grad is None
+
+    def test_transforms_of_functions_are_refused(self):
+        x, low, high, grid, symmetric, axis = arguments()
+
+        def total(x):
+            return torch.ops.aimetpp.fake_quantize(
+                x, low.detach(), high.detach(), grid, symmetric, axis
+            ).sum()
+
+        with pytest.raises(RuntimeError, match=r"C\+\+ Function|functorch"):
+            torch.func.grad(total)(x.detach())
