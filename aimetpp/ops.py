@@ -56,6 +56,7 @@ def fake_quantize(
     grid: Tensor,
     symmetric: bool,
     channel_axis: int | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Rounds a tensor to the real numbers that a grid can represent.
 
@@ -68,16 +69,26 @@ def fake_quantize(
         symmetric: Whether the grid alone fixes the offset.
         channel_axis: Axis of `x` with one range per index, negative from the end;
             None for one range.
+        out: Where the result goes, without a gradient: a tensor of x's shape, dtype
+            and device, best of its memory format too. Fresh memory of megabytes,
+            which the result takes otherwise, costs as much as the op.
 
     Returns:
-        `dequantize(quantize(x))`: x's shape, dtype and memory format.
+        `dequantize(quantize(x))`: x's shape, dtype and memory format; or `out`.
 
     Raises:
         TypeError: A dtype is not one of those above.
         ValueError: A size does not fit, a tensor is on another device, or (on the
             CPU; on CUDA it is not read) the grid does not have qmin < qmax.
         IndexError: `x` has no axis `channel_axis`.
+        RuntimeError: With `out`, a gradient to `x`, `min` or `max` is asked for, or
+            `out` shares part of its memory with `x`.
     """
+    if out is not None:
+        torch.ops.aimetpp.fake_quantize_into(
+            out, x, min, max, grid, symmetric, channel_axis
+        )
+        return out
     if not torch.jit.is_scripting() and not is_compiling():
         y = _C.fake_quantize(x, min, max, grid, symmetric, channel_axis)
         if y is not None:

@@ -32,6 +32,8 @@ using Forward = at::Tensor(const at::Tensor&, const at::Tensor&,
                            OptionalAxis);
 using InPlace = void(const at::Tensor&, const at::Tensor&, const at::Tensor&,
                      const at::Tensor&, bool, OptionalAxis);
+using Into = void(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                  const at::Tensor&, const at::Tensor&, bool, OptionalAxis);
 using InPlaceBackward = std::tuple<at::Tensor, at::Tensor>(
     const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
     const at::Tensor&, bool, OptionalAxis);
@@ -62,6 +64,11 @@ const auto& backward_op() {
 
 const auto& inplace_op() {
   static const auto op = find_op<InPlace>("fake_quantize_");
+  return op;
+}
+
+const auto& into_op() {
+  static const auto op = find_op<Into>("fake_quantize_into");
   return op;
 }
 
@@ -279,9 +286,33 @@ void inplace_raising_version(const at::Tensor& x, const at::Tensor& min,
   torch::autograd::impl::bump_version(x);
 }
 
+void into_autograd(const at::Tensor& y, const at::Tensor& x,
+                   const at::Tensor& min, const at::Tensor& max,
+                   const at::Tensor& grid, bool symmetric,
+                   OptionalAxis channel_axis) {
+  TORCH_CHECK(!is_differentiated(y) && !is_differentiated(x) &&
+                  !is_differentiated(min) && !is_differentiated(max),
+              "fake_quantize: has no gradient where it writes to `out`; leave "
+              "`out` away, or use torch.no_grad()");
+  const at::AutoDispatchBelowAutograd below_autograd;
+  into_op().call(y, x, min, max, grid, symmetric, channel_axis);
+}
+
+void into_raising_version(const at::Tensor& y, const at::Tensor& x,
+                          const at::Tensor& min, const at::Tensor& max,
+                          const at::Tensor& grid, bool symmetric,
+                          OptionalAxis channel_axis) {
+  {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    into_op().call(y, x, min, max, grid, symmetric, channel_axis);
+  }
+  torch::autograd::impl::bump_version(y);
+}
+
 TORCH_LIBRARY_IMPL(aimetpp, Autograd, m) {
   m.impl("fake_quantize", &forward_autograd<QuantMode::fake_quantize>);
   m.impl("fake_quantize_", &inplace_autograd);
+  m.impl("fake_quantize_into", &into_autograd);
   m.impl("quantize", &forward_autograd<QuantMode::quantize>);
   m.impl("dequantize", &forward_autograd<QuantMode::dequantize>);
   // No second derivatives: asking for one raises.
@@ -295,6 +326,7 @@ TORCH_LIBRARY_IMPL(aimetpp, Autograd, m) {
 
 TORCH_LIBRARY_IMPL(aimetpp, ADInplaceOrView, m) {
   m.impl("fake_quantize_", &inplace_raising_version);
+  m.impl("fake_quantize_into", &into_raising_version);
   for (const char* name :
        {"fake_quantize_backward_", "fake_quantize_input_gradient_"}) {
     m.impl(name,

@@ -73,6 +73,16 @@ class TestOpcheck:
         op = getattr(torch.ops.aimetpp, f"fake_quantize_{op}").default
         opcheck(op, (torch.randn_like(x), x, *rest))
 
+    @pytest.mark.parametrize("axis", [None, 1])
+    def test_into(self, axis):
+        x, *rest = (
+            a.detach() if isinstance(a, torch.Tensor) else a
+            for a in arguments(axis=axis)
+        )
+        opcheck(
+            torch.ops.aimetpp.fake_quantize_into.default, (torch.ones_like(x), x, *rest)
+        )
+
     def test_strided(self):
         x, low, high, grid, symmetric, _ = arguments()
         strided = x.detach().transpose(0, 2)[:, ::2].requires_grad_()
