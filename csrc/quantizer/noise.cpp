@@ -93,12 +93,10 @@ Bins filled_bins(const Histogram& histogram) {
     last = back;
   }
   const std::size_t padded = (filled + kLanes - 1) / kLanes * kLanes;
-  bins.midpoints.resize(padded);
-  bins.counts.resize(padded);
-  std::fill(bins.midpoints.begin() + static_cast<std::ptrdiff_t>(filled),
-            bins.midpoints.end(), 0.0F);
-  std::fill(bins.counts.begin() + static_cast<std::ptrdiff_t>(filled),
-            bins.counts.end(), 0.0F);
+  for (std::vector<float>* values : {&bins.midpoints, &bins.counts}) {
+    values->resize(filled);
+    values->resize(padded, 0.0F);
+  }
   return bins;
 }
 
@@ -159,8 +157,7 @@ struct FindLeastNoise {
     using Floats = typename Lanes::Floats;
     using Doubles = typename Lanes::HalfDoubles;
     constexpr auto kWidth = static_cast<std::size_t>(Lanes::kWidth);
-    constexpr std::size_t kBlock =
-        4 * kLanes;  // between two looks at the limit
+    constexpr std::size_t kBlock = 4 * kLanes;  // from one look at the limit on
     const float* midpoints = bins->midpoints.data();
     const float* counts = bins->counts.data();
     const std::size_t size = bins->counts.size();
