@@ -39,6 +39,12 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/core/test_quant_math.cpp
   tests/cpp/core/test_reciprocal_grid.cpp
   tests/cpp/core/test_types.cpp
+  tests/cpp/cuda/emulation/emulation.cpp
+  tests/cpp/cuda/emulation/jump.cpp
+  tests/cpp/cuda/test_emulation.cpp
+  tests/cpp/cuda/test_float_quant.cpp
+  tests/cpp/cuda/test_gradient.cpp
+  tests/cpp/cuda/test_transform.cpp
   tests/cpp/fold/test_batch_norm_folds.cpp
   tests/cpp/fold/test_equalizable_chains.cpp
   tests/cpp/kernels/test_clamped.cpp
@@ -85,7 +91,26 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/quantizer/test_statistics.cpp
   tests/cpp/quantizer/test_weight_grid.cpp
 )
-aimetpp_add_test(aimetpp_core_tests ${AIMETPP_CORE_TEST_SOURCES})
+# The CUDA kernels, compiled for the host: tests/cpp/cuda/emulation stands in for
+# CUDA's headers.
+set(_emulated_sources "")
+foreach(_source IN LISTS AIMETPP_CUDA_KERNEL_SOURCES)
+  get_filename_component(_name "${_source}" NAME_WE)
+  set(_wrapper "${PROJECT_BINARY_DIR}/emulated_cuda/${_name}.cpp")
+  file(CONFIGURE OUTPUT "${_wrapper}" CONTENT
+    "#include \"${PROJECT_SOURCE_DIR}/${_source}\"\n")
+  list(APPEND _emulated_sources "${_wrapper}")
+endforeach()
+
+# It takes most of these tests' time where it is instrumented.
+set_source_files_properties(tests/cpp/cuda/emulation/emulation.cpp
+  tests/cpp/cuda/emulation/jump.cpp
+  PROPERTIES COMPILE_OPTIONS -O2)
+
+aimetpp_add_test(aimetpp_core_tests
+  ${AIMETPP_CORE_TEST_SOURCES} ${_emulated_sources})
+target_include_directories(aimetpp_core_tests PRIVATE
+  tests/cpp/cuda/emulation)
 target_link_libraries(aimetpp_core_tests PRIVATE aimetpp_kernels)
 
 if(AIMETPP_TORCH)

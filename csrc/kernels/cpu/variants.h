@@ -12,6 +12,7 @@
 #include "kernels/channel_grid.h"
 #include "kernels/cpu/fake_quant_loops.h"
 #include "kernels/cpu/storage.h"
+#include "kernels/dispatch.h"
 #include "kernels/fake_quant.h"
 
 namespace aimetpp::kernels::cpu {
@@ -26,16 +27,7 @@ struct Variant {
 // Calls run(Stored{}) for elements that are stored so.
 template <typename Run>
 void with_stored(Storage storage, const Run& run) {
-  switch (storage) {
-    case Storage::float32:
-      return run(float{});
-    case Storage::float64:
-      return run(double{});
-    case Storage::float16:
-      return run(Half{});
-    case Storage::bfloat16:
-      return run(BFloat16{});
-  }
+  kernels::with_stored<Half, BFloat16>(storage, run);
 }
 
 // Calls run(Variant<mode, Stored, Compute>{}) for what `call` needs.
@@ -52,28 +44,15 @@ void with_compute(const QuantCall& call, const Run& run) {
 
 template <QuantMode mode, typename Run>
 void with_storage(const QuantCall& call, const Run& run) {
-  switch (call.storage) {
-    case Storage::float32:
-      return with_compute<mode, float>(call, run);
-    case Storage::float64:
-      return with_compute<mode, double>(call, run);
-    case Storage::float16:
-      return with_compute<mode, Half>(call, run);
-    case Storage::bfloat16:
-      return with_compute<mode, BFloat16>(call, run);
-  }
+  with_stored(call.storage, [&](auto stored) {
+    with_compute<mode, decltype(stored)>(call, run);
+  });
 }
 
 template <typename Run>
 void with_variant(const QuantCall& call, const Run& run) {
-  switch (call.mode) {
-    case QuantMode::fake_quantize:
-      return with_storage<QuantMode::fake_quantize>(call, run);
-    case QuantMode::quantize:
-      return with_storage<QuantMode::quantize>(call, run);
-    case QuantMode::dequantize:
-      return with_storage<QuantMode::dequantize>(call, run);
-  }
+  with_mode(call.mode,
+            [&](auto mode) { with_storage<decltype(mode)::value>(call, run); });
 }
 
 // The grid of every channel of a call.

@@ -2,9 +2,8 @@
 // Rounding to narrow floating-point formats over device memory.
 #include "kernels/float_quant.h"
 
-#include <cuda_runtime_api.h>
-
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/storage.cuh"
 
 namespace aimetpp::kernels::cuda {
 namespace {
@@ -58,9 +57,9 @@ void float_quantize(const FloatCall& call, const Source& x, const Target& y,
   if (numel == 0) return;
   with_stored(call.storage, [&](auto stored) {
     using Stored = decltype(stored);
-    quantize_kernel<Stored><<<grid_stride_blocks(numel), kThreads, 0, stream>>>(
-        make_float_grid<ComputeOf<Stored>>(call.format), call.layout,
-        call.scale, elements_of<Stored>(x), elements_of<Stored>(y));
+    launch(quantize_kernel<Stored>, grid_stride_blocks(numel), stream,
+           make_float_grid<ComputeOf<Stored>>(call.format), call.layout,
+           call.scale, elements_of<Stored>(x), elements_of<Stored>(y));
   });
 }
 
@@ -70,10 +69,10 @@ void float_gradient(const FloatCall& call, const Source& grad, const Source& x,
   if (numel == 0) return;
   with_stored(call.storage, [&](auto stored) {
     using Stored = decltype(stored);
-    gradient_kernel<Stored><<<grid_stride_blocks(numel), kThreads, 0, stream>>>(
-        make_float_grid<ComputeOf<Stored>>(call.format), call.layout,
-        call.scale, elements_of<Stored>(grad), elements_of<Stored>(x),
-        elements_of<Stored>(dx));
+    launch(gradient_kernel<Stored>, grid_stride_blocks(numel), stream,
+           make_float_grid<ComputeOf<Stored>>(call.format), call.layout,
+           call.scale, elements_of<Stored>(grad), elements_of<Stored>(x),
+           elements_of<Stored>(dx));
   });
 }
 
