@@ -49,6 +49,16 @@ struct AffineGrid {
   Compute qmax;
 };
 
+// What the integers of a grid say by themselves, for all ranges alike.
+template <typename Compute>
+struct GridSteps {
+  Compute qmin;
+  Compute qmax;
+  Compute count;      // N
+  Compute min_scale;  // of that many steps
+  Compute symmetric_offset;
+};
+
 // What one element adds to the gradients. dL/dscale and dL/doffset are the sums
 // of the terms over the elements that share a scale, times the factors of
 // finish_sums: what is common to all elements is multiplied once.
@@ -65,10 +75,9 @@ struct RangeGradient {
 };
 
 // float has 24 bits: where a quarter of a step of [0, 1] is below its epsilon,
-// that is from 22-bit grids on, the formula needs double.
+// 2^-23, that is from 22-bit grids on, the formula needs double.
 AIMETPP_FORMULA bool needs_double(std::int64_t qmin, std::int64_t qmax) {
-  constexpr double kFloatEpsilon = 1.1920928955078125e-07;  // 2^-23
-  return kFloatEpsilon > 0.25 / static_cast<double>(qmax - qmin);
+  return qmax - qmin > (std::int64_t{1} << 21);
 }
 
 // The smallest scale in use: keeps x / scale finite for an empty range.
@@ -108,24 +117,37 @@ AIMETPP_FORMULA Compute unclamped_offset(Compute min, Compute scale,
 
 // Requires qmin < qmax.
 template <typename Compute>
+AIMETPP_FORMULA GridSteps<Compute> make_grid_steps(std::int64_t qmin,
+                                                   std::int64_t qmax) {
+  const std::int64_t num_steps = qmax - qmin;
+  return {static_cast<Compute>(qmin), static_cast<Compute>(qmax),
+          static_cast<Compute>(num_steps),
+          static_cast<Compute>(min_scale(num_steps)),
+          // 0 - value, not -value: the offset of a standard grid is +0.
+          0 - std::rint(static_cast<Compute>(qmin + qmax) / Compute{2})};
+}
+
+template <typename Compute>
+AIMETPP_FORMULA AffineGrid<Compute> make_affine_grid(
+    Compute min, Compute max, const GridSteps<Compute>& steps, bool symmetric) {
+  Compute scale = (max - min) / steps.count;
+  if (scale >= 0 && scale < steps.min_scale) scale = steps.min_scale;
+  if (scale < 0 && -scale < steps.min_scale) scale = -steps.min_scale;
+  const Compute offset =
+      symmetric ? steps.symmetric_offset
+                : clamp_keep_nan(unclamped_offset(min, scale, steps.qmin),
+                                 -steps.qmax, -steps.qmin);
+  return {scale, offset, steps.qmin, steps.qmax};
+}
+
+// Requires qmin < qmax.
+template <typename Compute>
 AIMETPP_FORMULA AffineGrid<Compute> make_affine_grid(Compute min, Compute max,
                                                      std::int64_t qmin,
                                                      std::int64_t qmax,
                                                      bool symmetric) {
-  AffineGrid<Compute> grid{};
-  grid.qmin = static_cast<Compute>(qmin);
-  grid.qmax = static_cast<Compute>(qmax);
-  const Compute smallest = static_cast<Compute>(min_scale(qmax - qmin));
-  const Compute scale = (max - min) / static_cast<Compute>(qmax - qmin);
-  grid.scale = scale;
-  if (scale >= 0 && scale < smallest) grid.scale = smallest;
-  if (scale < 0 && -scale < smallest) grid.scale = -smallest;
-  // 0 - value, not -value: the offset of a standard grid is +0.
-  grid.offset =
-      symmetric ? 0 - std::rint(static_cast<Compute>(qmin + qmax) / Compute{2})
-                : clamp_keep_nan(unclamped_offset(min, grid.scale, grid.qmin),
-                                 -grid.qmax, -grid.qmin);
-  return grid;
+  return make_affine_grid(min, max, make_grid_steps<Compute>(qmin, qmax),
+                          symmetric);
 }
 
 template <QuantMode mode, typename Compute>

@@ -21,11 +21,18 @@ AIMETPP_HOST_DEVICE Compute range_end(const QuantCall& call, const void* ends,
 }
 
 template <typename Compute>
-AIMETPP_HOST_DEVICE AffineGrid<Compute> channel_grid(const QuantCall& call,
-                                                     std::int64_t channel) {
+AIMETPP_HOST_DEVICE GridSteps<Compute> grid_steps(const QuantCall& call) {
+  return make_grid_steps<Compute>(call.grid[0], call.grid[1]);
+}
+
+// `steps`: the call's, which all channels have in common.
+template <typename Compute>
+AIMETPP_HOST_DEVICE AffineGrid<Compute> channel_grid(
+    const QuantCall& call, const GridSteps<Compute>& steps,
+    std::int64_t channel) {
   return make_affine_grid(range_end<Compute>(call, call.min, channel),
-                          range_end<Compute>(call, call.max, channel),
-                          call.grid[0], call.grid[1], call.symmetric);
+                          range_end<Compute>(call, call.max, channel), steps,
+                          call.symmetric);
 }
 
 // `ends`: the gradient to call.min or call.max.
@@ -47,7 +54,8 @@ AIMETPP_HOST_DEVICE void store_range_gradient(const QuantCall& call,
                                               double scale_sum,
                                               double offset_sum, void* dmin,
                                               void* dmax) {
-  const AffineGrid<Compute> grid = channel_grid<Compute>(call, channel);
+  const AffineGrid<Compute> grid =
+      channel_grid(call, grid_steps<Compute>(call), channel);
   finish_sums<mode>(static_cast<double>(grid.scale), scale_sum, offset_sum);
   const RangeGradient range = chain_to_range(
       scale_sum, offset_sum, range_end<Compute>(call, call.min, channel), grid,

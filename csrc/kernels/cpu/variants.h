@@ -59,28 +59,25 @@ void with_variant(const QuantCall& call, const Run& run) {
 template <typename Compute>
 class Grids {
  public:
-  explicit Grids(const QuantCall& call)
-      : qmin_(static_cast<Compute>(call.grid[0])),
-        qmax_(static_cast<Compute>(call.grid[1])) {
+  explicit Grids(const QuantCall& call) : steps_(grid_steps<Compute>(call)) {
     const auto channels = static_cast<std::size_t>(call.layout.channels);
     scale_.reserve(channels);
     offset_.reserve(channels);
     for (std::int64_t c = 0; c < call.layout.channels; ++c) {
-      const AffineGrid<Compute> grid = channel_grid<Compute>(call, c);
+      const AffineGrid<Compute> grid = channel_grid(call, steps_, c);
       scale_.push_back(grid.scale);
       offset_.push_back(grid.offset);
     }
   }
 
   [[nodiscard]] GridArrays<Compute> arrays() const {
-    return {scale_.data(), offset_.data(), qmin_, qmax_};
+    return {scale_.data(), offset_.data(), steps_.qmin, steps_.qmax};
   }
 
  private:
   std::vector<Compute> scale_;
   std::vector<Compute> offset_;
-  Compute qmin_;
-  Compute qmax_;
+  GridSteps<Compute> steps_;
 };
 
 }  // namespace aimetpp::kernels::cpu

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/storage.cuh"
+#include "kernels/cuda/walk.cuh"
 
 namespace aimetpp::kernels::cuda {
 namespace {
@@ -12,41 +13,55 @@ template <typename Stored>
 using ComputeOf =
     std::conditional_t<std::is_same_v<Stored, double>, double, float>;
 
-template <typename Compute>
-__device__ Compute scale_at(const float* scale, const ChannelLayout& layout,
-                            std::int64_t index) {
-  if (scale == nullptr) return 1;
-  return static_cast<Compute>(
-      scale[layout.channels == 1 ? 0 : channel_of(layout, index)]);
+// body(k, scale) for `count` elements from `first` on, at most a pack.
+template <typename Stored, typename Body>
+__device__ void for_scales(const ChannelLayout& layout, const float* scales,
+                           std::int64_t first, int count, const Body& body) {
+  using Compute = ComputeOf<Stored>;
+  ChannelWalk walk(layout, first);
+  for (int k = 0; k < kPackWidth<Stored>; ++k) {
+    if (k >= count) return;
+    if (k > 0) walk.next();
+    body(k, scales == nullptr ? Compute{1}
+                              : static_cast<Compute>(scales[walk.channel()]));
+  }
 }
 
 template <typename Stored>
 __global__ void __launch_bounds__(kThreads)
     quantize_kernel(FloatGrid<ComputeOf<Stored>> grid, ChannelLayout layout,
-                    const float* scale, Elements<const Stored> x,
-                    Elements<Stored> y) {
+                    const float* scales,
+                    const __grid_constant__ Elements<const Stored> x,
+                    const __grid_constant__ Elements<Stored> y) {
   using Compute = ComputeOf<Stored>;
-  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-       i < layout.numel(); i += step) {
-    const Compute s = scale_at<Compute>(scale, layout, i);
-    y[i] = store<Stored>(round_to_format(load<Compute>(x[i]) / s, grid) * s);
-  }
+  for_packs<Stored>(layout.numel(), [&](std::int64_t first, int count) {
+    Pack<Stored> pack = read_pack(x, first, count);
+    for_scales<Stored>(layout, scales, first, count, [&](int k, Compute scale) {
+      const Compute ratio = load<Compute>(pack.values[k]) / scale;
+      pack.values[k] = store<Stored>(round_to_format(ratio, grid) * scale);
+    });
+    write_pack(y, first, count, pack);
+  });
 }
 
 template <typename Stored>
 __global__ void __launch_bounds__(kThreads)
     gradient_kernel(FloatGrid<ComputeOf<Stored>> grid, ChannelLayout layout,
-                    const float* scale, Elements<const Stored> grad,
-                    Elements<const Stored> x, Elements<Stored> dx) {
+                    const float* scales,
+                    const __grid_constant__ Elements<const Stored> grad,
+                    const __grid_constant__ Elements<const Stored> x,
+                    const __grid_constant__ Elements<Stored> dx) {
   using Compute = ComputeOf<Stored>;
-  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-       i < layout.numel(); i += step) {
-    const Compute s = scale_at<Compute>(scale, layout, i);
-    const bool inside = is_in_range(load<Compute>(x[i]), s, grid);
-    dx[i] = inside ? grad[i] : store<Stored>(Compute{0});
-  }
+  for_packs<Stored>(layout.numel(), [&](std::int64_t first, int count) {
+    Pack<Stored> pack = read_pack(grad, first, count);
+    const Pack<Stored> values = read_pack(x, first, count);
+    for_scales<Stored>(layout, scales, first, count, [&](int k, Compute scale) {
+      if (!is_in_range(load<Compute>(values.values[k]), scale, grid)) {
+        pack.values[k] = store<Stored>(Compute{0});
+      }
+    });
+    write_pack(dx, first, count, pack);
+  });
 }
 
 }  // namespace
@@ -57,7 +72,7 @@ void float_quantize(const FloatCall& call, const Source& x, const Target& y,
   if (numel == 0) return;
   with_stored(call.storage, [&](auto stored) {
     using Stored = decltype(stored);
-    launch(quantize_kernel<Stored>, grid_stride_blocks(numel), stream,
+    launch(quantize_kernel<Stored>, blocks_for_packs<Stored>(numel), stream,
            make_float_grid<ComputeOf<Stored>>(call.format), call.layout,
            call.scale, elements_of<Stored>(x), elements_of<Stored>(y));
   });
@@ -69,7 +84,7 @@ void float_gradient(const FloatCall& call, const Source& grad, const Source& x,
   if (numel == 0) return;
   with_stored(call.storage, [&](auto stored) {
     using Stored = decltype(stored);
-    launch(gradient_kernel<Stored>, grid_stride_blocks(numel), stream,
+    launch(gradient_kernel<Stored>, blocks_for_packs<Stored>(numel), stream,
            make_float_grid<ComputeOf<Stored>>(call.format), call.layout,
            call.scale, elements_of<Stored>(grad), elements_of<Stored>(x),
            elements_of<Stored>(dx));

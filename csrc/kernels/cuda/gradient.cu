@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The gradients to x and to the range, in one pass over x.
-#include "kernels/cuda/block_sum.cuh"
+#include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/call.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/storage.cuh"
@@ -36,9 +36,23 @@ struct Blocks {
 
 // dL/dscale and dL/doffset, up to the factors of finish_sums.
 struct Sums {
-  double scale = 0;
-  double offset = 0;
+  double scale;
+  double offset;
 };
+
+__device__ Sums operator+(const Sums& a, const Sums& b) {
+  return {a.scale + b.scale, a.offset + b.offset};
+}
+
+// In thread 0.
+__device__ Sums block_sum(const Sums& sums) {
+  return block_reduce(
+      sums,
+      [](const Sums& own, unsigned lanes) {
+        return Sums{shifted(own.scale, lanes), shifted(own.offset, lanes)};
+      },
+      [](const Sums& a, const Sums& b) { return a + b; });
+}
 
 // What a block works on, each in the order of the walk.
 template <typename Stored>
@@ -48,44 +62,61 @@ struct GradientData {
   Elements<Stored> dx;
 };
 
+// `count` elements of one channel from `first` on, at most a pack: of 16 bytes,
+// so that few terms are summed in Compute.
 template <QuantMode mode, typename Stored, typename Compute>
-__device__ void add_element(const GradientData<Stored>& data, std::int64_t i,
-                            const AffineGrid<Compute>& grid, Sums& sums) {
-  const ElementGradient<Compute> element = aimetpp::gradient<mode>(
-      load<Compute>(data.grad[i]), load<Compute>(data.x[i]), grid);
-  data.dx[i] = store<Stored>(element.x);
-  sums.scale += static_cast<double>(element.scale_term);
-  sums.offset += static_cast<double>(element.offset_term);
+__device__ Sums gradient_pack(const GradientData<Stored>& data,
+                              std::int64_t first, int count,
+                              const AffineGrid<Compute>& grid) {
+  Pack<Stored> pack = read_pack(data.grad, first, count);
+  const Pack<Stored> values = read_pack(data.x, first, count);
+  Compute scale = 0;
+  Compute offset = 0;
+  for (int k = 0; k < kPackWidth<Stored>; ++k) {
+    if (k >= count) break;
+    const ElementGradient<Compute> element = aimetpp::gradient<mode>(
+        load<Compute>(pack.values[k]), load<Compute>(values.values[k]), grid);
+    pack.values[k] = store<Stored>(element.x);
+    scale += element.scale_term;
+    offset += element.offset_term;
+  }
+  write_pack(data.dx, first, count, pack);
+  return {static_cast<double>(scale), static_cast<double>(offset)};
 }
 
-// One block: outer_size x kElements elements of one channel.
+// One block: outer_size x kElements elements of one channel. A thread's share
+// depends on the layout alone, not on whether packs are one access.
 template <QuantMode mode, typename Compute, typename Stored>
 __device__ void gradient_span(const QuantCall& call, const Blocks& blocks,
                               const GradientData<Stored>& data,
                               std::int64_t task, Sums* partial) {
+  constexpr std::uint32_t kWidth = kPackWidth<Stored>;
   const ChannelLayout& layout = call.layout;
   const std::int64_t inner_block = task % blocks.inner_count;
   const std::int64_t c = task / blocks.inner_count % layout.channels;
   const std::int64_t outer_block = task / blocks.inner_count / layout.channels;
   const std::int64_t first_i = inner_block * Blocks::kElements;
-  const std::int64_t size = min(Blocks::kElements, layout.inner - first_i);
   const std::int64_t first_o = outer_block * blocks.outer_size;
-  const std::int64_t rows = min(blocks.outer_size, layout.outer - first_o);
-  const AffineGrid<Compute> grid = channel_grid<Compute>(call, c);
-  Sums sums;
   // rows * size is below 2 * kElements: 32 bits are enough to divide.
-  const auto count = static_cast<std::uint32_t>(rows * size);
-  for (std::uint32_t e = threadIdx.x; e < count; e += kThreads) {
-    const std::int64_t o = first_o + e / static_cast<std::uint32_t>(size);
-    const std::int64_t i = first_i + e % static_cast<std::uint32_t>(size);
-    add_element<mode>(data, (o * layout.channels + c) * layout.inner + i, grid,
-                      sums);
+  const auto size = static_cast<std::uint32_t>(
+      min(Blocks::kElements, layout.inner - first_i));
+  const auto rows = static_cast<std::uint32_t>(
+      min(blocks.outer_size, layout.outer - first_o));
+  const std::uint32_t packs_of_row = (size + kWidth - 1) / kWidth;
+  const AffineGrid<Compute> grid =
+      channel_grid(call, grid_steps<Compute>(call), c);
+  Sums sums{};
+  for (std::uint32_t p = threadIdx.x; p < rows * packs_of_row; p += kThreads) {
+    const std::uint32_t at = p % packs_of_row * kWidth;
+    const std::int64_t row = (first_o + p / packs_of_row) * layout.channels + c;
+    sums = sums + gradient_pack<mode>(data, row * layout.inner + first_i + at,
+                                      static_cast<int>(min(kWidth, size - at)),
+                                      grid);
   }
-  const double scale = block_sum(sums.scale);
-  const double offset = block_sum(sums.offset);
+  sums = block_sum(sums);
   if (threadIdx.x == 0) {
     partial[c * blocks.per_channel() + outer_block * blocks.inner_count +
-            inner_block] = {scale, offset};
+            inner_block] = sums;
   }
 }
 
@@ -96,7 +127,7 @@ __device__ void gradient_rows(const QuantCall& call, const Blocks& blocks,
                               const GradientData<Stored>& data,
                               std::int64_t task, Sums* partial) {
   constexpr int kTile = static_cast<int>(Blocks::kTile);
-  constexpr int kWarps = kThreads / kTile;
+  static_assert(kTile == kWarp);
   __shared__ Sums warps[kWarps][kTile];
   const ChannelLayout& layout = call.layout;
   const std::int64_t tiles = (layout.channels + kTile - 1) / kTile;
@@ -106,19 +137,19 @@ __device__ void gradient_rows(const QuantCall& call, const Blocks& blocks,
   const std::int64_t c = task % tiles * kTile + lane;
   const std::int64_t first = outer_block * blocks.outer_size;
   const std::int64_t stop = min(layout.outer, first + blocks.outer_size);
-  Sums sums;
+  Sums sums{};
   if (c < layout.channels) {
-    const AffineGrid<Compute> grid = channel_grid<Compute>(call, c);
+    const AffineGrid<Compute> grid =
+        channel_grid(call, grid_steps<Compute>(call), c);
     for (std::int64_t o = first + warp; o < stop; o += kWarps) {
-      add_element<mode>(data, o * layout.channels + c, grid, sums);
+      sums = sums + gradient_pack<mode>(data, o * layout.channels + c, 1, grid);
     }
   }
   warps[warp][lane] = sums;
   __syncthreads();
   if (warp == 0 && c < layout.channels) {
     for (int w = 1; w < kWarps; ++w) {
-      sums.scale += warps[w][lane].scale;
-      sums.offset += warps[w][lane].offset;
+      sums = sums + warps[w][lane];
     }
     partial[c * blocks.per_channel() + outer_block] = sums;
   }
@@ -155,18 +186,18 @@ __global__ void __launch_bounds__(kThreads)
     finish_kernel(QuantCall call, std::int64_t per_channel, const Sums* partial,
                   void* dmin, void* dmax) {
   for (std::int64_t c = blockIdx.x; c < call.layout.channels; c += gridDim.x) {
-    Sums sums;
+    Sums sums{};
     for (std::int64_t i = threadIdx.x; i < per_channel; i += kThreads) {
-      sums.scale += partial[c * per_channel + i].scale;
-      sums.offset += partial[c * per_channel + i].offset;
+      sums = sums + partial[c * per_channel + i];
     }
-    const double scale = block_sum(sums.scale);
-    const double offset = block_sum(sums.offset);
+    sums = block_sum(sums);
     if (threadIdx.x != 0) continue;
     if (computes_in_double<Stored>(call)) {
-      store_range_gradient<mode, double>(call, c, scale, offset, dmin, dmax);
+      store_range_gradient<mode, double>(call, c, sums.scale, sums.offset, dmin,
+                                         dmax);
     } else {
-      store_range_gradient<mode, float>(call, c, scale, offset, dmin, dmax);
+      store_range_gradient<mode, float>(call, c, sums.scale, sums.offset, dmin,
+                                        dmax);
     }
   }
 }

@@ -50,55 +50,72 @@ void with_stored(Storage storage, const Run& run) {
   kernels::with_stored<__half, __nv_bfloat16>(storage, run);
 }
 
+// So many neighbours travel as one memory access, of 16 bytes.
+template <typename Stored>
+constexpr int kPackWidth = static_cast<int>(16 / sizeof(Stored));
+
+template <typename Stored>
+struct alignas(16) Pack {
+  Stored values[kPackWidth<Stored>];
+};
+
 // The elements of a Source or a Target in the order of a kernel's walk, however
 // they lie.
 template <typename Stored>
 struct Elements {
   Stored* data;
+  bool in_packs;  // in order, and packs begin where accesses may
   Strides strides;
 
   __device__ Stored& operator[](std::int64_t index) const {
     return data[strides.offset_of(index)];
   }
+
+  // Whether `count` elements from `first` on are one access.
+  __device__ bool is_pack(std::int64_t first, int count) const {
+    return in_packs && count == kPackWidth<Stored> &&
+           first % kPackWidth<Stored> == 0;
+  }
 };
 
+template <typename Stored>
+Elements<Stored> elements_of(Stored* data, const Strides& strides) {
+  const bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+  return {data, aligned && strides.in_order(), strides};
+}
 template <typename Stored>
 Elements<const Stored> elements_of(const Source& source) {
-  return {static_cast<const Stored*>(source.data), source.strides};
+  return elements_of(static_cast<const Stored*>(source.data), source.strides);
 }
-
 template <typename Stored>
 Elements<Stored> elements_of(const Target& target) {
-  return {static_cast<Stored*>(target.data), target.strides};
+  return elements_of(static_cast<Stored*>(target.data), target.strides);
 }
 
-// `width` neighbours that travel as one memory access.
-template <typename Stored, int width>
-struct alignas(sizeof(Stored) * width) Pack {
-  Stored values[width];
-};
-
-// Elements in a 16-byte access.
+// `count` elements from `first` on, at most a pack.
 template <typename Stored>
-constexpr int kPackWidth = static_cast<int>(16 / sizeof(Stored));
-
-// Whether a whole tensor can be accessed in packs.
-template <typename SourceOrTarget>
-bool is_in_packs(const SourceOrTarget& tensor) {
-  return tensor.strides.in_order() &&
-         reinterpret_cast<std::uintptr_t>(tensor.data) % 16 == 0;
+__device__ Pack<Stored> read_pack(const Elements<const Stored>& from,
+                                  std::int64_t first, int count) {
+  if (from.is_pack(first, count)) {
+    return *reinterpret_cast<const Pack<Stored>*>(from.data + first);
+  }
+  Pack<Stored> pack{};
+  for (int k = 0; k < kPackWidth<Stored>; ++k) {
+    if (k < count) pack.values[k] = from[first + k];
+  }
+  return pack;
 }
 
-// Channel of the element at `index` in memory; in 32 bits where that is enough,
-// because 64-bit division is slow on the device.
-__device__ inline std::int64_t channel_of(const ChannelLayout& layout,
-                                          std::int64_t index) {
-  if (layout.numel() <= INT32_MAX) {
-    return static_cast<std::uint32_t>(index) /
-           static_cast<std::uint32_t>(layout.inner) %
-           static_cast<std::uint32_t>(layout.channels);
+template <typename Stored>
+__device__ void write_pack(const Elements<Stored>& to, std::int64_t first,
+                           int count, const Pack<Stored>& pack) {
+  if (to.is_pack(first, count)) {
+    *reinterpret_cast<Pack<Stored>*>(to.data + first) = pack;
+    return;
   }
-  return index / layout.inner % layout.channels;
+  for (int k = 0; k < kPackWidth<Stored>; ++k) {
+    if (k < count) to[first + k] = pack.values[k];
+  }
 }
 
 }  // namespace aimetpp::kernels::cuda

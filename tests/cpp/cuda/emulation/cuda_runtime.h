@@ -13,6 +13,7 @@
 #define __device__
 #define __global__
 #define __launch_bounds__(...)
+#define __grid_constant__
 // Blocks run one after another, so one copy is enough. As on a device it holds
 // at first what an earlier block left there.
 #define __shared__ static
@@ -66,9 +67,9 @@ inline void __syncthreads() { emulation::wait_for_block(); }
 // The value of the thread `delta` lanes on, or the own where there is none.
 template <typename Value>
 Value __shfl_down_sync(unsigned mask, Value value, unsigned delta) {
-  return emulation::value_of_lane(mask, value, [delta](unsigned lane) {
-    return lane + delta < emulation::kWarp ? lane + delta : lane;
-  });
+  const unsigned own = emulation::lane();
+  return emulation::value_of_lane(
+      mask, value, own + delta < emulation::kWarp ? own + delta : own);
 }
 
 // Threads take turns only where they wait, so that plain code is atomic.

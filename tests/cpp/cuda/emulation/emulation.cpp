@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <numeric>
@@ -43,6 +44,10 @@ enum class State : std::uint8_t {
 struct Thread {
   State state = State::ready;
   Fiber* fiber = nullptr;  // null before it has begun
+  // What it passed to its warp last, and before that: while some still read the
+  // one, others may write the other.
+  std::array<std::array<std::byte, 8>, 2> passed{};
+  std::size_t exchanges = 0;
 };
 
 Order chosen_order = Order::ascending;
@@ -69,7 +74,6 @@ class Machine {
     body_ = &thread;
     begun_ = 0;
     threads_.assign(order_.size(), {});
-    lanes_.resize(order_.size());
     // A fiber takes threads until one of them waits: of a kernel in which none
     // does, all run on the same.
     while (begun_ < order_.size()) go_on(idle_fiber());
@@ -88,7 +92,15 @@ class Machine {
   }
 
   [[nodiscard]] unsigned thread() const { return current_->thread; }
-  [[nodiscard]] void* lane_place(unsigned thread) { return &lanes_[thread]; }
+
+  void exchange(void* value, std::size_t bytes, unsigned lane) {
+    Thread& own = threads_[current_->thread];
+    const unsigned other = current_->thread / kWarp * kWarp + lane;
+    const std::size_t place = own.exchanges++ % 2;
+    std::memcpy(own.passed[place].data(), value, bytes);
+    wait(State::waits_for_warp);
+    std::memcpy(value, threads_[other].passed[place].data(), bytes);
+  }
 
  private:
   static void entry();
@@ -128,7 +140,7 @@ class Machine {
     bool any = false;
     for (std::size_t begin = 0; begin < count; begin += kWarp) {
       const std::size_t end = std::min(count, begin + kWarp);
-      if (number_of(State::waits_for_warp, begin, end) != end - begin) continue;
+      if (number_of(State::waits_for_warp, begin, end) != kWarp) continue;
       for (std::size_t i = begin; i < end; ++i) {
         threads_[i].state = State::ready;
       }
@@ -205,7 +217,6 @@ class Machine {
   const std::function<void()>* body_ = nullptr;
   std::size_t begun_ = 0;  // threads, in order_
   std::vector<Thread> threads_;
-  std::vector<std::array<std::byte, 8>> lanes_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Fiber*> idle_;
   Fiber* current_ = nullptr;
@@ -247,12 +258,11 @@ void run_grid(unsigned blocks, unsigned threads,
 }
 
 void wait_for_block() { machine->wait(State::waits_for_block); }
-void wait_for_warp() { machine->wait(State::waits_for_warp); }
 
 unsigned lane() { return machine->thread() % kWarp; }
 
-void* place_of_lane(unsigned lane) {
-  return machine->lane_place(machine->thread() / kWarp * kWarp + lane);
+void exchange(void* value, std::size_t bytes, unsigned lane) {
+  machine->exchange(value, bytes, lane);
 }
 
 }  // namespace emulation

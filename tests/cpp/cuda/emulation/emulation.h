@@ -9,8 +9,8 @@
 // depends on that order is wrong; with orders that differ it is found out.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <functional>
 #include <stdexcept>
 
@@ -30,26 +30,22 @@ void run_grid(unsigned blocks, unsigned threads,
               const std::function<void(unsigned, unsigned)>& enter,
               const std::function<void()>& thread);
 
-// Called by threads: returns when all threads of the block, or of the caller's
-// warp, have called it.
+// Called by threads: returns when all threads of the block have called it.
 void wait_for_block();
-void wait_for_warp();
 
-// The lane of the running thread, and a place for 8 bytes that the warp's
-// `lane` can be read from.
+// The running thread's place in its warp.
 unsigned lane();
-void* place_of_lane(unsigned lane);
 
-// What the lane source(own lane) passed as `value`, for a whole warp that calls
+// Replaces `bytes` <= 8 of a value by those that `lane` of the warp passed.
+void exchange(void* value, std::size_t bytes, unsigned lane);
+
+// What `source` of the warp passed as `value`, for a whole warp that calls
 // together. A mask that leaves lanes out is not emulated.
-template <typename Value, typename Source>
-Value value_of_lane(unsigned mask, Value value, const Source& source) {
+template <typename Value>
+Value value_of_lane(unsigned mask, Value value, unsigned source) {
   static_assert(sizeof(Value) <= 8);
   if (mask != 0xffffffffU) throw std::logic_error("a warp's mask is not full");
-  std::memcpy(place_of_lane(lane()), &value, sizeof(Value));
-  wait_for_warp();
-  std::memcpy(&value, place_of_lane(source(lane())), sizeof(Value));
-  wait_for_warp();
+  exchange(&value, sizeof(Value), source);
   return value;
 }
 
