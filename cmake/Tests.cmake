@@ -44,6 +44,8 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/cuda/test_emulation.cpp
   tests/cpp/cuda/test_float_quant.cpp
   tests/cpp/cuda/test_gradient.cpp
+  tests/cpp/cuda/test_many.cpp
+  tests/cpp/cuda/test_observed.cpp
   tests/cpp/cuda/test_transform.cpp
   tests/cpp/fold/test_batch_norm_folds.cpp
   tests/cpp/fold/test_equalizable_chains.cpp

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 
 #include "core/isa.h"
 #include "core/macros.h"
@@ -96,6 +97,18 @@ namespace cuda {
 // graph. Launch errors are left in cudaGetLastError.
 AIMETPP_API void transform(const QuantCall& call, const Source& x,
                            const Target& y, CUstream_st* stream);
+
+// least and largest are on the device too.
+AIMETPP_API void transform_observed(const QuantCall& call, const Source& x,
+                                    const Target& y, float* least,
+                                    float* largest, CUstream_st* stream);
+
+// fake_quantize of x by several calls, which differ in range, grid and symmetry
+// alone; call.mode is not read. ys[i], for calls[i], is in the order of the
+// walk. x is read once for each 16 calls.
+AIMETPP_API void transform_many(std::span<const QuantCall> calls,
+                                const Source& x, std::span<void* const> ys,
+                                CUstream_st* stream);
 
 // Bytes of device memory that gradient needs as workspace (aligned for double).
 [[nodiscard]] AIMETPP_API std::size_t gradient_workspace_bytes(

@@ -4,8 +4,10 @@
 // python/.
 #pragma once
 
+#include <ATen/core/List.h>
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -22,6 +24,22 @@ struct QuantArguments {
   const at::Tensor& grid;
   bool symmetric;
   std::optional<std::int64_t> channel_axis;
+};
+
+// Those of fake_quantize_many.
+struct ManyArguments {
+  const at::Tensor& x;
+  at::TensorList min;
+  at::TensorList max;
+  at::TensorList grid;
+  const c10::List<bool>& symmetric;
+  std::optional<std::int64_t> channel_axis;
+
+  // Checks that the lists are of one length.
+  [[nodiscard]] std::size_t count() const;
+  [[nodiscard]] QuantArguments at(std::size_t i) const {
+    return {x, min[i], max[i], grid[i], symmetric[i], channel_axis};
+  }
 };
 
 [[nodiscard]] const char* op_name(QuantMode mode);
@@ -64,5 +82,8 @@ void check_grid_values(QuantMode mode, const at::Tensor& grid);
 
 // An output for dL/dmin or dL/dmax.
 [[nodiscard]] at::Tensor empty_range_grad(const at::Tensor& range_end);
+
+// An output for an extreme of x.
+[[nodiscard]] at::Tensor empty_extreme(const at::Tensor& x);
 
 }  // namespace aimetpp::ops

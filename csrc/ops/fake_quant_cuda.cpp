@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The CUDA kernels of the ops in fake_quant.cpp; compiled only where torch
+// The CUDA kernels of the ops on integer grids; compiled only where torch
 // itself was built for CUDA.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -8,6 +8,9 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
+#include <tuple>
+#include <vector>
+
 #include "ops/fake_quant_call.h"
 #include "ops/strides.h"
 
@@ -15,53 +18,75 @@ namespace aimetpp::ops {
 namespace {
 
 using OptionalAxis = std::optional<std::int64_t>;
+using RangeGradients = std::tuple<at::Tensor, at::Tensor>;
 
 CUstream_st* current_stream() {
   return c10::cuda::getCurrentCUDAStream().stream();
+}
+
+// What every kernel here begins with: the arguments checked, and then (x may be
+// on the CPU beside a range on the device) x's device made the current one.
+// Kernels walk in the order of a dense tensor like x.
+class Call {
+ public:
+  Call(QuantMode mode, const QuantArguments& arguments)
+      : dense_(dense_like(arguments.x)),
+        prepared_(prepare(mode, arguments, dense_)),
+        guard_(arguments.x.device()) {}
+
+  [[nodiscard]] const kernels::QuantCall& quant() const {
+    return prepared_.call;
+  }
+  [[nodiscard]] kernels::Source source(const at::Tensor& tensor) const {
+    return source_of(tensor, dense_.strides());
+  }
+  [[nodiscard]] kernels::Target target(const at::Tensor& tensor) const {
+    return target_of(tensor, dense_.strides());
+  }
+
+ private:
+  at::Tensor dense_;
+  PreparedCall prepared_;
+  c10::cuda::CUDAGuard guard_;
+};
+
+void launch_transform(const Call& call, const at::Tensor& x,
+                      const at::Tensor& y) {
+  kernels::cuda::transform(call.quant(), call.source(x), call.target(y),
+                           current_stream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 template <QuantMode mode>
 at::Tensor forward_cuda(const at::Tensor& x, const at::Tensor& min,
                         const at::Tensor& max, const at::Tensor& grid,
                         bool symmetric, OptionalAxis channel_axis) {
-  // The checks come first: x may be on the CPU beside a range on the device.
-  const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
-  check_arguments(mode, arguments);
-  const c10::cuda::CUDAGuard guard(x.device());
+  const Call call(mode, {x, min, max, grid, symmetric, channel_axis});
   const at::Tensor y = at::empty_like(x);
-  const PreparedCall prepared = prepare(mode, arguments, y);
-  kernels::cuda::transform(prepared.call, source_of(x, y.strides()),
-                           y.mutable_data_ptr(), current_stream());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch_transform(call, x, y);
   return y;
 }
 
 void fake_quantize_inplace_cuda(const at::Tensor& x, const at::Tensor& min,
                                 const at::Tensor& max, const at::Tensor& grid,
                                 bool symmetric, OptionalAxis channel_axis) {
-  const at::Tensor dense = dense_like(x);
-  const PreparedCall prepared =
-      prepare(QuantMode::fake_quantize,
-              {x, min, max, grid, symmetric, channel_axis}, dense);
-  const c10::cuda::CUDAGuard guard(x.device());
-  kernels::cuda::transform(prepared.call, source_of(x, dense.strides()),
-                           target_of(x, dense.strides()), current_stream());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  launch_transform(Call(QuantMode::fake_quantize,
+                        {x, min, max, grid, symmetric, channel_axis}),
+                   x, x);
 }
 
 // The gradients to min and max; the one to x is written to dx, which may be
-// grad. `dense_strides`: those of a dense tensor like x.
-std::tuple<at::Tensor, at::Tensor> launch_gradient(
-    const PreparedCall& prepared, const at::Tensor& grad, const at::Tensor& x,
-    const at::Tensor& dx, at::IntArrayRef dense_strides) {
-  const at::Tensor dmin = empty_range_grad(prepared.min);
-  const at::Tensor dmax = empty_range_grad(prepared.max);
+// grad.
+RangeGradients launch_gradient(const Call& call, const at::Tensor& grad,
+                               const at::Tensor& x, const at::Tensor& min,
+                               const at::Tensor& max, const at::Tensor& dx) {
+  const at::Tensor dmin = empty_range_grad(min);
+  const at::Tensor dmax = empty_range_grad(max);
   const auto bytes = static_cast<std::int64_t>(
-      kernels::cuda::gradient_workspace_bytes(prepared.call.layout));
+      kernels::cuda::gradient_workspace_bytes(call.quant().layout));
   const at::Tensor workspace = at::empty({bytes}, x.options().dtype(at::kByte));
-  kernels::cuda::gradient(prepared.call, source_of(grad, dense_strides),
-                          source_of(x, dense_strides),
-                          target_of(dx, dense_strides), dmin.mutable_data_ptr(),
+  kernels::cuda::gradient(call.quant(), call.source(grad), call.source(x),
+                          call.target(dx), dmin.mutable_data_ptr(),
                           dmax.mutable_data_ptr(), workspace.mutable_data_ptr(),
                           current_stream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
@@ -73,35 +98,29 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward_cuda(
     const at::Tensor& grad, const at::Tensor& x, const at::Tensor& min,
     const at::Tensor& max, const at::Tensor& grid, bool symmetric,
     OptionalAxis channel_axis) {
-  const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
-  check_arguments(mode, arguments);
+  const Call call(mode, {x, min, max, grid, symmetric, channel_axis});
   check_grad(mode, grad, x);
-  const c10::cuda::CUDAGuard guard(x.device());
   const at::Tensor dx = at::empty_like(x);
-  const auto [dmin, dmax] =
-      launch_gradient(prepare(mode, arguments, dx), grad, x, dx, dx.strides());
+  const auto [dmin, dmax] = launch_gradient(call, grad, x, min, max, dx);
   return {dx, dmin, dmax};
 }
 
-std::tuple<at::Tensor, at::Tensor> backward_inplace_cuda(
-    const at::Tensor& grad, const at::Tensor& x, const at::Tensor& min,
-    const at::Tensor& max, const at::Tensor& grid, bool symmetric,
-    OptionalAxis channel_axis) {
-  const at::Tensor dense = dense_like(x);
-  const PreparedCall prepared =
-      prepare(QuantMode::fake_quantize,
-              {x, min, max, grid, symmetric, channel_axis}, dense);
+RangeGradients backward_inplace_cuda(const at::Tensor& grad,
+                                     const at::Tensor& x, const at::Tensor& min,
+                                     const at::Tensor& max,
+                                     const at::Tensor& grid, bool symmetric,
+                                     OptionalAxis channel_axis) {
+  const Call call(QuantMode::fake_quantize,
+                  {x, min, max, grid, symmetric, channel_axis});
   check_grad(QuantMode::fake_quantize, grad, x);
-  const c10::cuda::CUDAGuard guard(x.device());
-  return launch_gradient(prepared, grad, x, grad, dense.strides());
+  return launch_gradient(call, grad, x, min, max, grad);
 }
 
-void launch_input_gradient(const PreparedCall& prepared, const at::Tensor& grad,
-                           const at::Tensor& x, const at::Tensor& dx,
-                           at::IntArrayRef dense_strides) {
-  kernels::cuda::input_gradient(prepared.call, source_of(grad, dense_strides),
-                                source_of(x, dense_strides),
-                                target_of(dx, dense_strides), current_stream());
+void launch_input_gradient(const Call& call, const at::Tensor& grad,
+                           const at::Tensor& x, const at::Tensor& dx) {
+  check_grad(QuantMode::fake_quantize, grad, x);
+  kernels::cuda::input_gradient(call.quant(), call.source(grad), call.source(x),
+                                call.target(dx), current_stream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
@@ -109,13 +128,10 @@ at::Tensor input_gradient_cuda(const at::Tensor& grad, const at::Tensor& x,
                                const at::Tensor& min, const at::Tensor& max,
                                const at::Tensor& grid, bool symmetric,
                                OptionalAxis channel_axis) {
-  const QuantArguments arguments{x, min, max, grid, symmetric, channel_axis};
-  check_arguments(QuantMode::fake_quantize, arguments);
-  check_grad(QuantMode::fake_quantize, grad, x);
-  const c10::cuda::CUDAGuard guard(x.device());
+  const Call call(QuantMode::fake_quantize,
+                  {x, min, max, grid, symmetric, channel_axis});
   const at::Tensor dx = at::empty_like(x);
-  launch_input_gradient(prepare(QuantMode::fake_quantize, arguments, dx), grad,
-                        x, dx, dx.strides());
+  launch_input_gradient(call, grad, x, dx);
   return dx;
 }
 
@@ -123,13 +139,49 @@ void input_gradient_inplace_cuda(const at::Tensor& grad, const at::Tensor& x,
                                  const at::Tensor& min, const at::Tensor& max,
                                  const at::Tensor& grid, bool symmetric,
                                  OptionalAxis channel_axis) {
+  launch_input_gradient(Call(QuantMode::fake_quantize,
+                             {x, min, max, grid, symmetric, channel_axis}),
+                        grad, x, grad);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> observed_cuda(
+    const at::Tensor& x, const at::Tensor& min, const at::Tensor& max,
+    const at::Tensor& grid, bool symmetric) {
+  const Call call(QuantMode::fake_quantize,
+                  {x, min, max, grid, symmetric, std::nullopt});
+  const at::Tensor y = at::empty_like(x);
+  const at::Tensor least = empty_extreme(x);
+  const at::Tensor largest = empty_extreme(x);
+  kernels::cuda::transform_observed(
+      call.quant(), call.source(x), call.target(y),
+      least.mutable_data_ptr<float>(), largest.mutable_data_ptr<float>(),
+      current_stream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return {y, least, largest};
+}
+
+std::vector<at::Tensor> many_cuda(const at::Tensor& x, at::TensorList min,
+                                  at::TensorList max, at::TensorList grid,
+                                  const c10::List<bool>& symmetric,
+                                  OptionalAxis channel_axis) {
+  const ManyArguments arguments{x, min, max, grid, symmetric, channel_axis};
   const at::Tensor dense = dense_like(x);
-  const PreparedCall prepared =
-      prepare(QuantMode::fake_quantize,
-              {x, min, max, grid, symmetric, channel_axis}, dense);
-  check_grad(QuantMode::fake_quantize, grad, x);
+  std::vector<at::Tensor> results;
+  std::vector<void*> ys;
+  std::vector<PreparedCall> prepared;
+  std::vector<kernels::QuantCall> calls;
+  for (std::size_t i = 0; i < arguments.count(); ++i) {
+    prepared.push_back(
+        prepare(QuantMode::fake_quantize, arguments.at(i), dense));
+    calls.push_back(prepared[i].call);
+    results.push_back(at::empty_like(x));
+    ys.push_back(results[i].mutable_data_ptr());
+  }
   const c10::cuda::CUDAGuard guard(x.device());
-  launch_input_gradient(prepared, grad, x, grad, dense.strides());
+  kernels::cuda::transform_many(calls, source_of(x, dense.strides()), ys,
+                                current_stream());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+  return results;
 }
 
 TORCH_LIBRARY_IMPL(aimetpp, CUDA, m) {
@@ -139,6 +191,8 @@ TORCH_LIBRARY_IMPL(aimetpp, CUDA, m) {
   m.impl("fake_quantize_", &fake_quantize_inplace_cuda);
   m.impl("quantize", &forward_cuda<QuantMode::quantize>);
   m.impl("dequantize", &forward_cuda<QuantMode::dequantize>);
+  m.impl("fake_quantize_many", &many_cuda);
+  m.impl("fake_quantize_observed", &observed_cuda);
   m.impl("fake_quantize_backward", &backward_cuda<QuantMode::fake_quantize>);
   m.impl("fake_quantize_backward_", &backward_inplace_cuda);
   m.impl("quantize_backward", &backward_cuda<QuantMode::quantize>);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // fake_quantize on several grids, with x read from memory once.
-#include <ATen/core/List.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
@@ -13,13 +12,8 @@
 #include "ops/slabs.h"
 
 namespace aimetpp::ops {
-namespace {
 
-constexpr QuantMode kMode = QuantMode::fake_quantize;
-using OptionalAxis = std::optional<std::int64_t>;
-
-void check_counts(at::TensorList min, at::TensorList max, at::TensorList grid,
-                  const c10::List<bool>& symmetric) {
+std::size_t ManyArguments::count() const {
   TORCH_CHECK_VALUE(
       max.size() == min.size() && grid.size() == min.size() &&
           symmetric.size() == min.size(),
@@ -27,21 +21,25 @@ void check_counts(at::TensorList min, at::TensorList max, at::TensorList grid,
       "got ",
       min.size(), ", ", max.size(), ", ", grid.size(), " and ",
       symmetric.size());
+  return min.size();
 }
+
+namespace {
+
+constexpr QuantMode kMode = QuantMode::fake_quantize;
+using OptionalAxis = std::optional<std::int64_t>;
 
 std::vector<at::Tensor> many_cpu(const at::Tensor& x, at::TensorList min,
                                  at::TensorList max, at::TensorList grid,
                                  const c10::List<bool>& symmetric,
                                  OptionalAxis channel_axis) {
-  check_counts(min, max, grid, symmetric);
+  const ManyArguments arguments{x, min, max, grid, symmetric, channel_axis};
   std::vector<at::Tensor> results;
   std::vector<PreparedCall> calls;
-  for (std::size_t i = 0; i < min.size(); ++i) {
-    const QuantArguments arguments{x,       min[i],       max[i],
-                                   grid[i], symmetric[i], channel_axis};
-    check_arguments(kMode, arguments);
+  for (std::size_t i = 0; i < arguments.count(); ++i) {
+    check_arguments(kMode, arguments.at(i));
     results.push_back(empty_result(x));
-    calls.push_back(prepare(kMode, arguments, results[i]));
+    calls.push_back(prepare(kMode, arguments.at(i), results[i]));
     check_grid_values(kMode, calls[i].grid);
   }
   if (results.empty()) return results;
@@ -62,29 +60,14 @@ std::vector<at::Tensor> many_cpu(const at::Tensor& x, at::TensorList min,
   return results;
 }
 
-// One after another; what fits into the device's cache is read once.
-std::vector<at::Tensor> many_cuda(const at::Tensor& x, at::TensorList min,
-                                  at::TensorList max, at::TensorList grid,
-                                  const c10::List<bool>& symmetric,
-                                  OptionalAxis channel_axis) {
-  check_counts(min, max, grid, symmetric);
-  std::vector<at::Tensor> results;
-  for (std::size_t i = 0; i < min.size(); ++i) {
-    results.push_back(
-        fake_quantize(x, min[i], max[i], grid[i], symmetric[i], channel_axis));
-  }
-  return results;
-}
-
 std::vector<at::Tensor> many_meta(const at::Tensor& x, at::TensorList min,
                                   at::TensorList max, at::TensorList grid,
                                   const c10::List<bool>& symmetric,
                                   OptionalAxis channel_axis) {
-  check_counts(min, max, grid, symmetric);
+  const ManyArguments arguments{x, min, max, grid, symmetric, channel_axis};
   std::vector<at::Tensor> results;
-  for (std::size_t i = 0; i < min.size(); ++i) {
-    check_arguments(kMode,
-                    {x, min[i], max[i], grid[i], symmetric[i], channel_axis});
+  for (std::size_t i = 0; i < arguments.count(); ++i) {
+    check_arguments(kMode, arguments.at(i));
     results.push_back(at::empty_like(x));
   }
   return results;
@@ -98,10 +81,6 @@ TORCH_LIBRARY_FRAGMENT(aimetpp, m) {
 }
 
 TORCH_LIBRARY_IMPL(aimetpp, CPU, m) { m.impl("fake_quantize_many", &many_cpu); }
-
-TORCH_LIBRARY_IMPL(aimetpp, CUDA, m) {
-  m.impl("fake_quantize_many", &many_cuda);
-}
 
 TORCH_LIBRARY_IMPL(aimetpp, Meta, m) {
   m.impl("fake_quantize_many", &many_meta);

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // fake_quantize with the extremes of x in the same read of it, for ranges that
-// follow a moving average: schema and the CPU, CUDA, Meta and Autograd kernels.
-#include <ATen/ops/amax.h>
-#include <ATen/ops/amin.h>
+// follow a moving average: schema and the CPU, Meta and Autograd kernels.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/isfinite.h>
-#include <ATen/ops/where.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
@@ -22,6 +18,11 @@
 #include "ops/slabs.h"
 
 namespace aimetpp::ops {
+
+at::Tensor empty_extreme(const at::Tensor& x) {
+  return at::empty({}, x.options().dtype(at::kFloat));
+}
+
 namespace {
 
 constexpr QuantMode kMode = QuantMode::fake_quantize;
@@ -41,10 +42,6 @@ const auto& forward_op() {
 const auto& input_gradient_op() {
   static const auto op = find_op<InputGradient>("fake_quantize_input_gradient");
   return op;
-}
-
-at::Tensor empty_extreme(const at::Tensor& x) {
-  return at::empty({}, x.options().dtype(at::kFloat));
 }
 
 // The extremes of the parts that have been quantized.
@@ -85,21 +82,6 @@ Observed observed_cpu(const at::Tensor& x, const at::Tensor& min,
   *least.mutable_data_ptr<float>() = ends.least;
   *largest.mutable_data_ptr<float>() = ends.largest;
   return {y, least, largest};
-}
-
-// In steps.
-Observed observed_cuda(const at::Tensor& x, const at::Tensor& min,
-                       const at::Tensor& max, const at::Tensor& grid,
-                       bool symmetric) {
-  const auto infinity = std::numeric_limits<double>::infinity();
-  const at::Tensor y = fake_quantize(x, min, max, grid, symmetric);
-  if (x.numel() == 0) {
-    return {y, empty_extreme(x).fill_(infinity),
-            empty_extreme(x).fill_(-infinity)};
-  }
-  const at::Tensor finite = at::isfinite(x);
-  return {y, at::amin(at::where(finite, x, infinity)).to(at::kFloat),
-          at::amax(at::where(finite, x, -infinity)).to(at::kFloat)};
 }
 
 Observed observed_meta(const at::Tensor& x, const at::Tensor& min,
@@ -158,10 +140,6 @@ TORCH_LIBRARY_FRAGMENT(aimetpp, m) {
 
 TORCH_LIBRARY_IMPL(aimetpp, CPU, m) {
   m.impl("fake_quantize_observed", &observed_cpu);
-}
-
-TORCH_LIBRARY_IMPL(aimetpp, CUDA, m) {
-  m.impl("fake_quantize_observed", &observed_cuda);
 }
 
 TORCH_LIBRARY_IMPL(aimetpp, Meta, m) {

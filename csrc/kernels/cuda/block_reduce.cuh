@@ -3,6 +3,8 @@
 // Private to kernels/cuda.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cuda/launch.cuh"
 
 namespace aimetpp::kernels::cuda {
@@ -11,11 +13,12 @@ constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;  // of a block
 
 // combine(value, other) over the values of all threads of a block of kThreads,
-// in thread 0. Every thread of the block must call. shift(value, lanes): the
-// value of the thread so many lanes on.
+// in thread 0. Every thread of the block must call, and once in a kernel.
+// shift(value, lanes): the value of the thread so many lanes on.
 template <typename Value, typename Shift, typename Combine>
 __device__ Value block_reduce(Value value, const Shift& shift,
                               const Combine& combine) {
+  static_assert(std::is_trivially_default_constructible_v<Value>);
   __shared__ Value warps[kWarps];
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const bool leads = threadIdx.x % kWarp == 0;
@@ -27,7 +30,6 @@ __device__ Value block_reduce(Value value, const Shift& shift,
   if (threadIdx.x == 0) {
     for (int w = 1; w < kWarps; ++w) value = combine(value, warps[w]);
   }
-  __syncthreads();  // `warps` may be used again
   return value;
 }
 

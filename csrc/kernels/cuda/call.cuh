@@ -29,37 +29,51 @@ __device__ bool computes_in_double(const QuantCall& call) {
          needs_double(call.grid[0], call.grid[1]);
 }
 
-// The grids of a call's channels.
+// The grids of a call's channels: what they have in common, and the first one.
 template <typename Compute>
-class ChannelGrids {
- public:
-  __device__ explicit ChannelGrids(const QuantCall& call)
-      : call_(call),
-        steps_(grid_steps<Compute>(call)),
-        first_(channel_grid(call, steps_, 0)) {}
+struct ChannelGrids {
+  GridSteps<Compute> steps;
+  AffineGrid<Compute> first;
 
-  [[nodiscard]] __device__ AffineGrid<Compute> at(std::int64_t channel) const {
-    return channel == 0 ? first_ : channel_grid(call_, steps_, channel);
+  [[nodiscard]] __device__ AffineGrid<Compute> at(const QuantCall& call,
+                                                  std::int64_t channel) const {
+    return channel == 0 ? first : channel_grid(call, steps, channel);
   }
-
-  // body(k, grid) for `count` elements from `first` on, at most a pack, each
-  // with the grid of its channel.
-  template <typename Stored, typename Body>
-  __device__ void for_elements(std::int64_t first, int count,
-                               const Body& body) const {
-    ChannelWalk walk(call_.layout, first);
-    AffineGrid<Compute> grid = at(walk.channel());
-    for (int k = 0; k < kPackWidth<Stored>; ++k) {
-      if (k >= count) return;
-      if (k > 0 && walk.next()) grid = at(walk.channel());
-      body(k, grid);
-    }
-  }
-
- private:
-  const QuantCall& call_;
-  GridSteps<Compute> steps_;
-  AffineGrid<Compute> first_;
 };
+
+template <typename Compute>
+__device__ ChannelGrids<Compute> channel_grids(const QuantCall& call) {
+  const GridSteps<Compute> steps = grid_steps<Compute>(call);
+  return {steps, channel_grid(call, steps, 0)};
+}
+
+// body(k, grid) for `count` elements from `first` on, at most a pack, each with
+// the grid of its channel.
+template <typename Stored, typename Compute, typename Body>
+__device__ void for_elements(const QuantCall& call,
+                             const ChannelGrids<Compute>& grids,
+                             std::int64_t first, int count, const Body& body) {
+  ChannelWalk walk(call.layout, first);
+  AffineGrid<Compute> grid = grids.at(call, walk.channel());
+  for (int k = 0; k < kPackWidth<Stored>; ++k) {
+    if (k >= count) return;
+    if (k > 0 && walk.next()) grid = grids.at(call, walk.channel());
+    body(k, grid);
+  }
+}
+
+// A pack of x as `mode` transforms it.
+template <QuantMode mode, typename Stored, typename Compute>
+__device__ Pack<Stored> transformed(const QuantCall& call,
+                                    const ChannelGrids<Compute>& grids,
+                                    std::int64_t first, int count,
+                                    Pack<Stored> pack) {
+  for_elements<Stored>(
+      call, grids, first, count, [&](int k, const AffineGrid<Compute>& grid) {
+        pack.values[k] = store<Stored>(
+            aimetpp::transform<mode>(load<Compute>(pack.values[k]), grid));
+      });
+  return pack;
+}
 
 }  // namespace aimetpp::kernels::cuda

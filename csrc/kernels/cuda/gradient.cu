@@ -153,52 +153,51 @@ __device__ void gradient_rows(const QuantCall& call, const Blocks& blocks,
     }
     partial[c * blocks.per_channel() + outer_block] = sums;
   }
-  __syncthreads();  // `warps` may be used again
 }
 
-template <QuantMode mode, typename Compute, typename Stored>
-__device__ void gradient_tasks(const QuantCall& call, const Blocks& blocks,
-                               const GradientData<Stored>& data,
-                               std::int64_t tasks, Sums* partial) {
-  for (std::int64_t task = blockIdx.x; task < tasks; task += gridDim.x) {
-    if (blocks.rows) {
-      gradient_rows<mode, Compute>(call, blocks, data, task, partial);
-    } else {
-      gradient_span<mode, Compute>(call, blocks, data, task, partial);
-    }
+template <bool rows, QuantMode mode, typename Compute, typename Stored>
+__device__ void gradient_task(const QuantCall& call, const Blocks& blocks,
+                              const GradientData<Stored>& data, Sums* partial) {
+  if constexpr (rows) {
+    gradient_rows<mode, Compute>(call, blocks, data, blockIdx.x, partial);
+  } else {
+    gradient_span<mode, Compute>(call, blocks, data, blockIdx.x, partial);
   }
 }
 
-template <QuantMode mode, typename Stored>
+// rows: those of `blocks`.
+template <bool rows, QuantMode mode, typename Stored>
 __global__ void __launch_bounds__(kThreads)
-    gradient_kernel(QuantCall call, Blocks blocks, GradientData<Stored> data,
-                    std::int64_t tasks, Sums* partial) {
+    gradient_kernel(const __grid_constant__ QuantCall call,
+                    const __grid_constant__ Blocks blocks,
+                    const __grid_constant__ GradientData<Stored> data,
+                    Sums* partial) {
   if (computes_in_double<Stored>(call)) {
-    gradient_tasks<mode, double>(call, blocks, data, tasks, partial);
+    gradient_task<rows, mode, double>(call, blocks, data, partial);
   } else {
-    gradient_tasks<mode, float>(call, blocks, data, tasks, partial);
+    gradient_task<rows, mode, float>(call, blocks, data, partial);
   }
 }
 
 // A channel is one block's.
 template <QuantMode mode, typename Stored>
 __global__ void __launch_bounds__(kThreads)
-    finish_kernel(QuantCall call, std::int64_t per_channel, const Sums* partial,
-                  void* dmin, void* dmax) {
-  for (std::int64_t c = blockIdx.x; c < call.layout.channels; c += gridDim.x) {
-    Sums sums{};
-    for (std::int64_t i = threadIdx.x; i < per_channel; i += kThreads) {
-      sums = sums + partial[c * per_channel + i];
-    }
-    sums = block_sum(sums);
-    if (threadIdx.x != 0) continue;
-    if (computes_in_double<Stored>(call)) {
-      store_range_gradient<mode, double>(call, c, sums.scale, sums.offset, dmin,
-                                         dmax);
-    } else {
-      store_range_gradient<mode, float>(call, c, sums.scale, sums.offset, dmin,
-                                        dmax);
-    }
+    finish_kernel(const __grid_constant__ QuantCall call,
+                  std::int64_t per_channel, const Sums* partial, void* dmin,
+                  void* dmax) {
+  const std::int64_t c = blockIdx.x;
+  Sums sums{};
+  for (std::int64_t i = threadIdx.x; i < per_channel; i += kThreads) {
+    sums = sums + partial[c * per_channel + i];
+  }
+  sums = block_sum(sums);
+  if (threadIdx.x != 0) return;
+  if (computes_in_double<Stored>(call)) {
+    store_range_gradient<mode, double>(call, c, sums.scale, sums.offset, dmin,
+                                       dmax);
+  } else {
+    store_range_gradient<mode, float>(call, c, sums.scale, sums.offset, dmin,
+                                      dmax);
   }
 }
 
@@ -212,12 +211,13 @@ void launch_gradient(const QuantCall& call, const GradientData<Stored>& data,
                   : call.layout.channels;
   const std::int64_t tasks = columns * blocks.per_channel();
   if (tasks > 0) {
-    launch(gradient_kernel<mode, Stored>, blocks_for(tasks), stream, call,
-           blocks, data, tasks, partial);
+    const auto kernel = blocks.rows ? gradient_kernel<true, mode, Stored>
+                                    : gradient_kernel<false, mode, Stored>;
+    launch(kernel, tasks, stream, call, blocks, data, partial);
   }
   if (call.layout.channels > 0) {
-    launch(finish_kernel<mode, Stored>, blocks_for(call.layout.channels),
-           stream, call, blocks.per_channel(), partial, dmin, dmax);
+    launch(finish_kernel<mode, Stored>, call.layout.channels, stream, call,
+           blocks.per_channel(), partial, dmin, dmax);
   }
 }
 

@@ -14,12 +14,12 @@ __device__ void input_gradient_packs(const QuantCall& call,
                                      const Elements<const Stored>& grad,
                                      const Elements<const Stored>& x,
                                      const Elements<Stored>& dx) {
-  const ChannelGrids<Compute> grids(call);
+  const auto grids = channel_grids<Compute>(call);
   for_packs<Stored>(call.layout.numel(), [&](std::int64_t first, int count) {
     Pack<Stored> pack = read_pack(grad, first, count);
     const Pack<Stored> values = read_pack(x, first, count);
-    grids.template for_elements<Stored>(
-        first, count, [&](int k, const AffineGrid<Compute>& grid) {
+    for_elements<Stored>(
+        call, grids, first, count, [&](int k, const AffineGrid<Compute>& grid) {
           const auto element = aimetpp::gradient<QuantMode::fake_quantize>(
               load<Compute>(pack.values[k]), load<Compute>(values.values[k]),
               grid);

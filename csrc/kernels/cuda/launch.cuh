@@ -14,24 +14,20 @@ constexpr int kThreads = 256;  // per block, everywhere
 
 // Blocks for a grid-stride loop over `items`: enough to fill any device of
 // today several times over.
-inline unsigned grid_stride_blocks(std::int64_t items) {
+inline std::int64_t grid_stride_blocks(std::int64_t items) {
   constexpr std::int64_t kMaxBlocks = 8192;
-  return static_cast<unsigned>(
-      std::min(kMaxBlocks, (items + kThreads - 1) / kThreads));
-}
-
-// Blocks that share `tasks` between them, one each if the device allows it.
-inline unsigned blocks_for(std::int64_t tasks) {
-  return static_cast<unsigned>(std::min<std::int64_t>(tasks, INT32_MAX));
+  return std::min(kMaxBlocks, (items + kThreads - 1) / kThreads);
 }
 
 // Blocks of kThreads threads, without shared memory that is sized at run time.
-// An error is left in cudaGetLastError.
+// An error is left in cudaGetLastError: also where blocks are more than a
+// device takes, 2^31 - 1.
 template <typename... Parameters, typename... Arguments>
-void launch(void (*kernel)(Parameters...), unsigned blocks, cudaStream_t stream,
-            Arguments&&... arguments) {
+void launch(void (*kernel)(Parameters...), std::int64_t blocks,
+            cudaStream_t stream, Arguments&&... arguments) {
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks);
+  config.gridDim =
+      dim3(static_cast<unsigned>(std::min<std::int64_t>(blocks, UINT32_MAX)));
   config.blockDim = dim3(kThreads);
   config.stream = stream;
   static_cast<void>(cudaLaunchKernelEx(&config, kernel,

@@ -78,10 +78,13 @@ struct Elements {
   }
 };
 
+inline bool begins_a_pack(const void* data) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+}
+
 template <typename Stored>
 Elements<Stored> elements_of(Stored* data, const Strides& strides) {
-  const bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
-  return {data, aligned && strides.in_order(), strides};
+  return {data, strides.in_order() && begins_a_pack(data), strides};
 }
 template <typename Stored>
 Elements<const Stored> elements_of(const Source& source) {
@@ -111,6 +114,19 @@ __device__ void write_pack(const Elements<Stored>& to, std::int64_t first,
                            int count, const Pack<Stored>& pack) {
   if (to.is_pack(first, count)) {
     *reinterpret_cast<Pack<Stored>*>(to.data + first) = pack;
+    return;
+  }
+  for (int k = 0; k < kPackWidth<Stored>; ++k) {
+    if (k < count) to[first + k] = pack.values[k];
+  }
+}
+
+// The same to elements in order.
+template <typename Stored>
+__device__ void write_pack(Stored* to, bool in_packs, std::int64_t first,
+                           int count, const Pack<Stored>& pack) {
+  if (in_packs && count == kPackWidth<Stored>) {
+    *reinterpret_cast<Pack<Stored>*>(to + first) = pack;
     return;
   }
   for (int k = 0; k < kPackWidth<Stored>; ++k) {

@@ -13,15 +13,11 @@ template <QuantMode mode, typename Compute, typename Stored>
 __device__ void transform_packs(const QuantCall& call,
                                 const Elements<const Stored>& x,
                                 const Elements<Stored>& y) {
-  const ChannelGrids<Compute> grids(call);
+  const auto grids = channel_grids<Compute>(call);
   for_packs<Stored>(call.layout.numel(), [&](std::int64_t first, int count) {
-    Pack<Stored> pack = read_pack(x, first, count);
-    grids.template for_elements<Stored>(
-        first, count, [&](int k, const AffineGrid<Compute>& grid) {
-          pack.values[k] = store<Stored>(
-              aimetpp::transform<mode>(load<Compute>(pack.values[k]), grid));
-        });
-    write_pack(y, first, count, pack);
+    write_pack(y, first, count,
+               transformed<mode>(call, grids, first, count,
+                                 read_pack(x, first, count)));
   });
 }
 

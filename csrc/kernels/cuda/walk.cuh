@@ -13,7 +13,7 @@ namespace aimetpp::kernels::cuda {
 
 // Blocks for a launch that calls for_packs<Stored>.
 template <typename Stored>
-unsigned blocks_for_packs(std::int64_t numel) {
+std::int64_t blocks_for_packs(std::int64_t numel) {
   return grid_stride_blocks((numel + kPackWidth<Stored> - 1) /
                             kPackWidth<Stored>);
 }

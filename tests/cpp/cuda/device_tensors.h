@@ -32,12 +32,25 @@ class InAnyOrder : public ::testing::TestWithParam<Order> {
   ~InAnyOrder() override { emulation::set_order(Order::ascending); }
 };
 
+inline std::string name_of(const ::testing::TestParamInfo<Order>& info) {
+  switch (info.param) {
+    case Order::ascending:
+      return "ascending";
+    case Order::descending:
+      return "descending";
+    case Order::shuffled:
+      return "shuffled";
+  }
+  return "";
+}
+
 #define AIMETPP_IN_ANY_ORDER(name)                                         \
   class name : public InAnyOrder {};                                       \
   INSTANTIATE_TEST_SUITE_P(Orders, name,                                   \
                            ::testing::Values(emulation::Order::ascending,  \
                                              emulation::Order::descending, \
-                                             emulation::Order::shuffled))
+                                             emulation::Order::shuffled),  \
+                           aimetpp::kernels::testing::name_of)
 
 // run(storage, Stored{}) for every way to store elements.
 template <typename Run>

@@ -170,6 +170,13 @@ TEST_P(CudaGradient, IsTheCpusInOtherModes) {
   }
 }
 
+// More partial sums of a channel than a block has threads.
+TEST(LongCudaGradient, AddsAllPartialSums) {
+  const Ranges ranges(1);
+  expect_same<float>(
+      ranges.call({1, 1, 4096 * 300 + 5}, kByte, false, Storage::float32), 0);
+}
+
 // A NaN makes the sums of its channel NaN, and of no other.
 TEST_P(CudaGradient, KeepsNanToItsChannel) {
   for (const ChannelLayout& layout :
