@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Folding in a simulation: the integers stay, the batch norms go."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -83,23 +85,50 @@ def test_what_cannot_be_folded_is_an_error_and_changes_nothing():
         fold_all_batch_norms_to_scale(Net())
 
 
-def test_subclasses_that_compute_as_their_base_class_fold():
-    class Checked(nn.BatchNorm2d):
-        def forward(self, x):
-            assert x.shape[1] == self.num_features
-            return super().forward(x)
+class Checked(nn.BatchNorm2d):
+    """Computes as its base class does, which only running it shows."""
 
+    def forward(self, x):
+        assert x.shape[1] == self.num_features
+        return super().forward(x)
+
+
+def folded_and_compared(model, x):
+    """How many batch norms fold, with outputs at most a step of their grid away."""
+    model = with_statistics(model)
+    model.norm.weight.data.abs_()  # a negative factor costs an integer
+    sim = QuantizationSimModel(model, x, default_param_bw=4)
+    sim.compute_encodings(lambda m: m(x))
+    before = sim.model(x)
+    folded = fold_all_batch_norms_to_scale(sim)
+    step = sim.model.relu.output_quantizers[0].get_scale()
+    assert ((sim.model(x) - before).abs() <= 1.001 * step).all()
+    return len(folded)
+
+
+def test_subclasses_that_compute_as_their_base_class_fold():
     class Padded(nn.Conv2d):
         def forward(self, x):
             return F.conv2d(F.pad(x, (0, 1, 0, 1)), self.weight, self.bias)
 
     torch.manual_seed(0)
-    norm, x = Checked(4), torch.randn(8, 3, 8, 8)
-    model = with_statistics(nn.Sequential(Padded(3, 4, 3, bias=False), norm, nn.ReLU()))
-    norm.weight.data.abs_()  # a negative factor costs an integer
-    sim = QuantizationSimModel(model, x, default_param_bw=4)
-    sim.compute_encodings(lambda m: m(x))
-    before = sim.model(x)
-    assert len(fold_all_batch_norms_to_scale(sim)) == 1
-    step = sim.model[2].output_quantizers[0].get_scale()
-    assert ((sim.model(x) - before).abs() <= 1.001 * step).all()
+    layers = {"conv": Padded(3, 4, 3, bias=False), "norm": Checked(4)}
+    model = nn.Sequential(OrderedDict(**layers, relu=nn.ReLU()))
+    assert folded_and_compared(model, torch.randn(8, 3, 8, 8)) == 1
+
+
+def test_a_subclass_that_is_called_twice_folds():
+    # Its quantized module cannot be run alone: it would not know as which call.
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+            self.norm, self.relu = Checked(4), nn.ReLU()
+
+        def forward(self, x):
+            for _ in range(2):
+                x = self.relu(self.norm(self.conv(x)))
+            return x
+
+    torch.manual_seed(0)
+    assert folded_and_compared(Twice(), torch.randn(8, 4, 8, 8)) == 1
