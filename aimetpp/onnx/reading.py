@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,9 @@ _TEXTS = ("equation", "mode")  # attributes that tell what a node does
 
 def load_model(model: Any) -> onnx.ModelProto:
     """A copy of a model, or the model in a file with its external data, in which
-    every node has a name of its own and no function is called.
+    every node has a name of its own and no function is called. Nodes that share a name
+    have their index in the graph behind it: by the name alone, one of them would be
+    taken for all.
 
     Args:
         model: an onnx.ModelProto, or a path.
@@ -119,16 +122,15 @@ def _unlist_initializers(graph: onnx.GraphProto) -> None:
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
-    taken = {node.name for node in graph.node if node.name}
-    used: set[str] = set()
+    counts = Counter(node.name for node in graph.node)
+    taken = set(counts)
     for index, node in enumerate(graph.node):
-        if not node.name or node.name in used:
-            name = f"{node.op_type}_{index}"
+        if not node.name or counts[node.name] > 1:
+            name = f"{node.name or node.op_type}_{index}"
             while name in taken:
                 name += "_"
             node.name = name
             taken.add(name)
-        used.add(node.name)
 
 
 def example_feeds(model: onnx.ModelProto, dummy_input: Any) -> dict[str, np.ndarray]:

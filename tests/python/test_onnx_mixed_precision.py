@@ -335,3 +335,16 @@ def test_model_inputs_and_outputs_by_name(sim):
 def test_an_unknown_name_is_an_error_with_near_ones(sim):
     with pytest.raises(ValueError, match="'conv3'; near to it: conv[12], conv[12]"):
         MixedPrecisionConfigurator(sim).set_precision("conv3", "int8")
+
+
+def test_a_name_that_two_nodes_share_is_none_of_them():
+    model = small_network()
+    for node in model.graph.node:
+        node.name = "conv" if node.op_type == "Conv" else ""
+    sim = QuantizationSimModel(model, samples(1), default_activation_bw=16)
+    with pytest.raises(ValueError, match="'conv'; near to it: conv_[02], conv_[02]"):
+        MixedPrecisionConfigurator(sim).set_precision("conv", "int8")
+    assert changed(sim, ("conv_2", "int8"))["r1"] == "int8"
+    names = [node.name for node in sim.model.graph.node]
+    assert len(set(names)) == len(names)
+    assert names[:3] == ["conv_0", "Relu_1", "conv_2"]
