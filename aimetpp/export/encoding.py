@@ -17,6 +17,16 @@ from aimetpp.quantization.blocks import Blocks
 from aimetpp.quantization.float import FLOAT_DTYPES
 
 
+def require_ordered(quantizer: QuantizeDequantize, where: str) -> None:
+    """Raises RuntimeError where a calibrated quantizer has a negative step."""
+    if quantizer.is_crossed():
+        raise RuntimeError(
+            f"the quantizer of {where!r} has a negative step, because training has "
+            "moved the ends of its range past each other: call sim.order_ranges(), "
+            "and train ranges at a lower rate"
+        )
+
+
 @dataclass(frozen=True)
 class Encoding:
     """What one quantizer does to a tensor: value = (q + offset) * scale.
@@ -73,12 +83,7 @@ class Encoding:
                 f"the quantizer of {site!r} has no encoding: run "
                 "sim.compute_encodings(...) with data that reaches it before exporting"
             )
-        if quantizer.is_crossed():
-            raise RuntimeError(
-                f"the quantizer of {site!r} has a negative step, because training has "
-                "moved the ends of its range past each other: call sim.order_ranges(), "
-                "and train ranges at a lower rate"
-            )
+        require_ordered(quantizer, site)
         qmin, qmax = quantizer.grid.tolist()
         return cls(
             precision=precision,

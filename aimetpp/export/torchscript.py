@@ -16,7 +16,9 @@ from torch.utils import _pytree as pytree
 
 from aimetpp.common.files import atomic_write
 from aimetpp.export.calling import eval_mode, named_forward, run_example
+from aimetpp.export.encoding import require_ordered
 from aimetpp.export.files import require_writable_folder
+from aimetpp.quantization import QuantizeDequantize
 
 if TYPE_CHECKING:
     from aimetpp.quantsim import QuantizationSimModel
@@ -106,13 +108,16 @@ def trace_simulation(
             installed; ranges and bit-widths are then constants.
 
     Raises:
-        RuntimeError: a quantizer is not calibrated; the trace does not compute what
-            the simulation does.
+        RuntimeError: a quantizer is not calibrated, or has a negative step; the trace
+            does not compute what the simulation does.
     """
     from aimetpp.quantsim.tracing import split_dummy_input
 
     example = sim.dummy_input if example_inputs is None else example_inputs
     args, kwargs = split_dummy_input(example)
+    for name, quantizer in sim.named_quantizers():
+        if isinstance(quantizer, QuantizeDequantize):
+            require_ordered(quantizer, quantizer.label or name)
     mode = sim.portable_mode() if portable else contextlib.nullcontext()
     with torch.no_grad(), warnings.catch_warnings(), eval_mode(sim.model):
         warnings.simplefilter("ignore", category=torch.jit.TracerWarning)

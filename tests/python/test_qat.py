@@ -166,8 +166,15 @@ def test_ends_that_were_trained_past_each_other_are_exchanged(learns, tmp_path):
         output.min.fill_(2.0)
         output.max.fill_(-0.5)
     before = sim.model(x)
-    with pytest.raises(RuntimeError, match=r"of '1' has a negative step.*order_ranges"):
-        sim.save_encodings_to_json(tmp_path, "crossed")
+    for write in (
+        lambda: sim.save_encodings_to_json(tmp_path, "crossed"),
+        lambda: sim.export(tmp_path, "crossed"),
+        lambda: sim.export_torchscript(tmp_path / "crossed.pt"),
+        lambda: sim.export_torchscript(tmp_path / "crossed.pt", portable=True),
+    ):
+        with pytest.raises(RuntimeError, match="'1.*negative step.*order_ranges"):
+            write()
+    assert list(tmp_path.iterdir()) == []
     assert sim.order_ranges() == ["1"]
     # An asymmetric grid has the same values.
     torch.testing.assert_close(sim.model(x), before)
