@@ -15,7 +15,10 @@ def output_of(script, *options):
         check=True,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests/python"))),
+        },
     )
     return result.stdout
 
@@ -31,6 +34,26 @@ def test_ops_beside_a_copy():
         lines = [line for line in text.splitlines() if what in line]
         assert len(lines) >= 2
         assert all(float(line.split()[-4]) > 0 for line in lines)
+
+
+def test_the_figures_of_post_training_techniques():
+    chosen = ("nearest", "biases, measured means", "SeqMSE", "batch norms re-estimated")
+    text = output_of("ptq.py", "--bits", "3", "--techniques", *chosen)
+    rows = [[x.strip() for x in r.split("|")] for r in text.splitlines()[3:]]
+    scores = {(r[1], r[2]): float(r[3].removesuffix(" %")) for r in rows}
+    assert len(scores) == 8
+    for ranges in ("per channel", "per tensor"):
+        before = scores[f"3 bits, {ranges}", "nearest"]
+        for name in chosen[1:]:
+            assert scores[f"3 bits, {ranges}", name] > before + 5
+
+
+def test_the_readmes_speed_table_is_part_of_the_results():
+    results = (ROOT / "benchmarks/RESULTS.md").read_text().splitlines()
+    section = (ROOT / "README.md").read_text().split("## How fast")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 5
+    assert [row for row in rows if row not in results] == []
 
 
 def test_the_table_of_speed_targets():
