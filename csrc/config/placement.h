@@ -39,7 +39,6 @@
 // rules of defaults.hw_version (config/hardware_rules.h).
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <set>
 #include <string>

@@ -5,7 +5,6 @@
 #include <iterator>
 #include <map>
 #include <tuple>
-#include <utility>
 
 #include "core/text.h"
 

@@ -3,12 +3,10 @@
 // several of them say together.
 #pragma once
 
-#include <cstddef>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "mixed/report_line.h"

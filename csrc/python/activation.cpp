@@ -5,7 +5,6 @@
 #include <c10/core/InferenceMode.h>
 
 #include <limits>
-#include <utility>
 
 #include "python/weight_cache.h"
 

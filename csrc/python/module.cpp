@@ -10,7 +10,6 @@
 #include <malloc.h>
 #endif
 
-#include <memory>
 #include <tuple>
 
 #include "config/integer_biases.h"

@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <string>
-#include <vector>
 
 #include "config/placement_fixtures.h"
 #include "support/graph_builder.h"

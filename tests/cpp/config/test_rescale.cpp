@@ -2,8 +2,6 @@
 // A quantized tensor times a constant lies on a multiple of its grid.
 #include <gtest/gtest.h>
 
-#include <string>
-
 #include "config/placement_fixtures.h"
 #include "support/graph_builder.h"
 

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <string>
-#include <vector>
 
 #include "config/placement.h"
 #include "config/placement_fixtures.h"

@@ -2,8 +2,6 @@
 // Ops without sites, which run where Python can't see them.
 #include <gtest/gtest.h>
 
-#include <string>
-
 #include "config/placement_fixtures.h"
 #include "support/graph_builder.h"
 

@@ -2,7 +2,6 @@
 // Elimination and the budget solver against enumeration of all labels.
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <functional>
 #include <limits>
 #include <random>
