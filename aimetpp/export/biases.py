@@ -49,8 +49,8 @@ def quantize_biases(
 ) -> IntegerBiases:
     """Puts integers and a DequantizeLinear in the place of each float bias.
 
-    A bias stays as it is where the input or the weight of its layer is on no integer
-    grid, where it would not fit in 32 bits, and where it is no constant.
+    A bias stays as it is where the input of its layer is not on one integer grid or the
+    weight on none, where it would not fit in 32 bits, and where it is no constant.
 
     Args:
         editor: of the graph, already with QuantizeLinear and DequantizeLinear nodes.
@@ -106,7 +106,7 @@ class _Biases:
         weight = self._weights.get(self._behind_transpose(layer.input[1]))
         if source is None or weight is None or source.is_float or weight.is_float:
             return None
-        if weight.blocks is not None:
+        if weight.blocks is not None or len(source.scale) > 1:
             return None
         attributes = {a.name: helper.get_attribute_value(a) for a in layer.attribute}
         if attributes.get("beta", 1.0) != 1.0 or attributes.get("alpha", 1.0) != 1.0:

@@ -20,6 +20,8 @@ _DATA_MOVEMENT = frozenset(
     "Identity MaxPool MaxRoiPool ReduceMax ReduceMin Reshape Slice SpaceToDepth Split "
     "Squeeze Tile TopK Transpose Trilu Unsqueeze".split()
 )
+# Of these the axis of a per-channel encoding stays an axis of the same channels.
+_KEEPS_CHANNELS = frozenset({"Dropout", "Identity", "MaxPool"})
 # Of these only the first output does; the others are indices or masks.
 _FIRST_OUTPUT_ONLY = frozenset({"Dropout", "MaxPool", "TopK"})
 
@@ -27,7 +29,8 @@ _FIRST_OUTPUT_ONLY = frozenset({"Dropout", "MaxPool", "TopK"})
 def spread_encodings(
     graph: onnx.GraphProto, on_grid: Mapping[str, Encoding]
 ) -> dict[str, Encoding]:
-    """The encodings that data movement and constant factors carry on.
+    """The encodings that data movement and constant factors carry on; one per channel
+    only where its axis stays.
 
     Args:
         graph: nodes in topological order.
@@ -49,6 +52,8 @@ def spread_encodings(
         factor = _constant_factor(node, constants)
         if factor is not None and not encoding.is_float:
             moved[node.output[0]] = _multiplied(encoding, factor)
+        elif encoding.channel_axis is not None and node.op_type not in _KEEPS_CHANNELS:
+            continue
         elif node.op_type == "Concat":
             # Of parts of one tensor, as torch.roll is exported, or of equal grids.
             if all(moved.get(n, on_grid.get(n)) == encoding for n in node.input):

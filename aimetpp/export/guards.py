@@ -9,15 +9,17 @@ and drops a ReLU whatever the zero point is; with signed 8-bit tensors in opset 
 makes QuantizeLinear nodes of contradicting types. Where a layer's input is
 dequantized it rounds the layer's float weight to 8 bits, and its bias to 32 bits in
 steps of input scale x weight scale, which the bias may overflow where these are
-small, as with 16 bits. Its QLinearSoftmax gives zeros for scores that are nearly the
-same, which overflow a sum. With 8-bit floats all of this happens to nodes that have no
-such kernels, and a ReLU goes although these have signs: their quantizing nodes are
-guarded on both sides (qdq.py). A Min or Max with an end of the tensor's own grid
-changes no value, and stops it.
+small, as with 16 bits. Its QLinearSoftmax gives zeros for the largest of each row where
+no probability is much above the mean one. With 8-bit floats, and with activations that
+have one range per channel, all of this happens to nodes that have no such kernels, and
+a ReLU goes although floats have signs: their quantizing nodes are guarded on both sides
+(qdq.py). A Min or Max with an end of the tensor's own grid changes no value, and stops
+it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -35,22 +37,34 @@ _PASSED_THROUGH = frozenset(
 )
 # Layers whose weight and bias onnxruntime rounds; it makes a Gemm of MatMul and Add.
 _ROUNDED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
-# QLinearSoftmax was seen to fail on grids of up to 1.5 with two scores to choose from,
-# and up to 0.5 with thousands.
-_SOFTMAX_SPAN = 2.0
+# QLinearSoftmax scales exponentials so that the sum of n of the largest is e^5 below
+# float32's largest, and multiplies each by 1 / step of the probabilities, which must so
+# be below n e^5. The margin is for its roundings.
+_SOFTMAX_HEADROOM = 0.99 * math.exp(5)
 _INT32_STEPS = 2.0**31
 
 
 def grid_end(encoding: Encoding, highest: bool) -> float:
-    """The lowest or highest value of a per-tensor grid, as it is dequantized."""
+    """The lowest or highest value of an integer grid, over all channels, as it is
+    dequantized.
+    """
     q = encoding.qmax if highest else encoding.qmin
-    return float(np.float32(encoding.scale[0]) * np.float32(q + encoding.offset[0]))
+    offsets = np.array(encoding.offset, np.float32)
+    ends = np.array(encoding.scale, np.float32) * (np.float32(q) + offsets)
+    return float(ends.max() if highest else ends.min())
 
 
-def float8_end(encoding: Encoding) -> float:
-    """The largest value of an 8-bit float's grid, over all channels."""
-    largest = torch.finfo(FLOAT8_DTYPES[encoding.precision]).max
-    return float(np.float32(largest) * np.float32(max(encoding.scale)))
+def guarded_ends(encoding: Encoding) -> tuple[float, float] | None:
+    """Lowest and highest value of a grid whose nodes are guarded wherever they stand;
+    None for others.
+    """
+    if encoding.is_scaled_float:
+        largest = torch.finfo(FLOAT8_DTYPES[encoding.precision]).max
+        end = float(np.float32(largest) * np.float32(max(encoding.scale)))
+        return -end, end
+    if encoding.channel_axis is not None:
+        return grid_end(encoding, False), grid_end(encoding, True)
+    return None
 
 
 def add_guards(
@@ -68,6 +82,7 @@ def add_guards(
         opset: of the model.
     """
     producers = editor.producers()
+    lengths = {value.name: _last_length(value) for value in editor.graph.value_info}
     nodes: list[onnx.NodeProto] = []
     for node in editor.graph.node:
         source = node.input[0] if node.input else ""
@@ -78,6 +93,7 @@ def add_guards(
         elif source in on_grid and (
             _is_refused(node, on_grid[source], opset)
             or _is_rounded(editor, node, on_grid[source], producers)
+            or _overflows(node, on_grid[source], quantized, lengths)
         ):
             nodes.append(_guard(editor, node, "Min", grid_end(on_grid[source], True)))
         nodes.append(node)
@@ -90,11 +106,32 @@ def _is_refused(node: onnx.NodeProto, encoding: Encoding, opset: int) -> bool:
         return False
     if encoding.bitwidth <= 4:
         return node.op_type in ("MaxPool", "Conv")
-    if node.op_type == "Softmax":
-        span = (encoding.qmax - encoding.qmin) * encoding.scale[0]
-        return encoding.bitwidth <= 8 and span < _SOFTMAX_SPAN
     signed_bytes = encoding.bitwidth <= 8 and encoding.qmin < 0
     return signed_bytes and opset >= 21 and node.op_type in _PASSED_THROUGH
+
+
+def _last_length(value: onnx.ValueInfoProto) -> int:
+    """Of the last axis; 0 where it is not known."""
+    axes = value.type.tensor_type.shape.dim
+    return axes[-1].dim_value if axes else 0
+
+
+def _overflows(
+    node: onnx.NodeProto,
+    scores: Encoding,
+    quantized: Mapping[str, Encoding],
+    lengths: Mapping[str, int],
+) -> bool:
+    """True for a Softmax of 8-bit scores whose QLinearSoftmax would overflow."""
+    probabilities = quantized.get(node.output[0])
+    if node.op_type != "Softmax" or probabilities is None:
+        return False
+    if scores.is_float or probabilities.is_float or scores.bitwidth > 8:
+        return False
+    last = all(a.name != "axis" or a.i == -1 for a in node.attribute)
+    # Of fewer than two there is nothing to choose, and more overflow later.
+    length = max(2, lengths.get(node.input[0], 0) if last else 0)
+    return 1 / probabilities.scale[0] >= _SOFTMAX_HEADROOM * length
 
 
 def _is_rounded(

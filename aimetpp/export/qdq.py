@@ -27,7 +27,7 @@ from aimetpp.export.biases import quantize_biases
 from aimetpp.export.data_movement import spread_encodings
 from aimetpp.export.encodings import Encoding
 from aimetpp.export.graph_editor import GraphEditor, rename_tensors
-from aimetpp.export.guards import add_guards, float8_end, grid_end
+from aimetpp.export.guards import add_guards, grid_end, guarded_ends
 from aimetpp.export.integer_types import (
     WIDE_TYPES_OPSET,
     grid_type,
@@ -251,15 +251,15 @@ class _Rewriter:
         ):
             self._clip(chain, marker, encoding)
         scale, zero_point, axis = self._grid_initializers(marker, encoding)
-        end = float8_end(encoding) if encoding.is_scaled_float else None
-        if end is not None:
-            high = self._editor.add_scalar(f"{marker.source}_guard", end)
+        ends = guarded_ends(encoding)
+        if ends is not None:
+            high = self._editor.add_scalar(f"{marker.source}_guard", ends[1])
             chain.add("Min", [high], "clipped")
         self._quantized[chain.current] = encoding
         chain.add("QuantizeLinear", [scale, zero_point], "quantized", **axis)
         chain.add("DequantizeLinear", [scale, zero_point], "dequantized", **axis)
-        if end is not None:
-            low = self._editor.add_scalar(f"{marker.source}_guard", -end)
+        if ends is not None:
+            low = self._editor.add_scalar(f"{marker.source}_guard", ends[0])
             chain.add("Max", [low], "guarded")
         if marker.elem_type != TensorProto.FLOAT:
             chain.cast(marker.elem_type, "cast")

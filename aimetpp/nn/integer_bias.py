@@ -17,7 +17,7 @@ from aimetpp.quantization.integer_bias import bias_step, round_bias
 
 
 def _on_grid(quantizer: QuantizerBase | None) -> QuantizeDequantize | None:
-    """The quantizer, where it puts values on one integer grid per channel now."""
+    """The quantizer, where it puts values on integer grids now, at most per channel."""
     if not isinstance(quantizer, QuantizeDequantize) or quantizer.blocks is not None:
         return None
     running = quantizer.is_initialized() and not quantizer._observing
@@ -98,8 +98,8 @@ class IntegerBias(torch.nn.Module):
             if kept is not None:
                 return kept
         first, second = (_on_grid(quantizer) for quantizer in both)
-        if first is None or second is None:
-            return bias
+        if first is None or second is None or first.min.numel() > 1:
+            return bias  # sums of products of several input scales have no step
         make = functools.partial(_round, bias, first, second, source.factor)
         if not is_eager():
             return make()

@@ -105,6 +105,31 @@ def test_their_encodings_come_back(put, keyed_by, tmp_path):
     assert torch.equal(rebuilt.model(IMAGES), sim.model(IMAGES))
 
 
+@pytest.mark.parametrize("outputs", [4, 5])
+def test_an_activation_with_one_range_per_channel(outputs, tmp_path):
+    """The bias of the layer behind it has no step: its products have several."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, outputs, 1))
+    model.append(nn.Flatten())
+    model[0].weight.data[0] *= 20
+    sim = QuantizationSimModel(model, IMAGES)
+    sim.model[1].output_quantizers[0] = QuantizeDequantize((1, 4, 1, 1), 8, False)
+    sim.compute_encodings(lambda model: model(IMAGES))
+    expected = sim.model(IMAGES)
+    bias = sim.model[2].bias
+    assert torch.equal(sim.model[2].bias_rounding["bias"](bias), bias)
+    path = tmp_path / "net.onnx"
+    sim.onnx.export(IMAGES, path, encoding_version="2.0.0")
+    step = sim.model[2].output_quantizers[0].get_scale().item()
+    for optimized in (False, True):
+        (got,) = run(str(path), {"input": IMAGES.numpy()}, optimized=optimized)
+        assert (torch.from_numpy(got) - expected).abs().max() <= 1.01 * step
+    before = sim.model[1].output_quantizers[0].get_scale().clone()
+    sim.model[1].output_quantizers[0].set_range(-9, 9)
+    sim.load_encodings(tmp_path / "net.encodings")
+    assert torch.equal(sim.model[1].output_quantizers[0].get_scale(), before)
+
+
 def test_without_an_entry_they_are_kept_or_taken_out():
     sim = simulated(one_at_two_places)
     plain = simulated(lambda model: None)

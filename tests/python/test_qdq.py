@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Markers to QuantizeLinear and DequantizeLinear, on graphs made by hand."""
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -129,14 +131,7 @@ def test_onnxruntime_optimizes_it_without_harm(ops, before, after):
     assert np.unique(plain).size > 3
 
 
-@pytest.mark.parametrize(("span", "classes"), [(0.05, 196), (0.5, 16), (1.5, 2)])
-@pytest.mark.parametrize("signed", [False, True])
-def test_softmax_of_scores_that_hardly_differ(span, classes, signed):
-    """onnxruntime's QLinearSoftmax gives zeros for rows of equal scores."""
-    low, high = (-128, 127) if signed else (0, 255)
-    scores = Encoding("int8", False, (span / 255,), (-low,), low, high)
-    step = 1 / classes / 255 * 1.5
-    probabilities = Encoding("int8", False, (step,), (-low,), low, high)
+def softmax_model(scores, probabilities, classes):
     nodes = [
         marker("x", "a", 0),
         helper.make_node("Softmax", ["a"], ["b"], axis=-1),
@@ -145,12 +140,57 @@ def test_softmax_of_scores_that_hardly_differ(span, classes, signed):
     model = graph_of(nodes, [("x", 1)], [("y", 1)])
     for value in (*model.graph.input, *model.graph.output):
         value.CopyFrom(helper.make_tensor_value_info(value.name, 1, [3, classes]))
+    shape = helper.make_tensor_value_info("a", 1, [3, classes])
+    model.graph.value_info.append(shape)
     insert_qdq(model, {0: scores, 1: probabilities}, {0: "x", 1: "b"}, [])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("span", "classes"), [(0.05, 196), (0.5, 16), (1.5, 2), (8.0, 25)]
+)
+@pytest.mark.parametrize("signed", [False, True])
+def test_softmax_of_probabilities_that_hardly_differ(span, classes, signed):
+    """onnxruntime's QLinearSoftmax gives zeros for the largest of each row."""
+    low, high = (-128, 127) if signed else (0, 255)
+    scores = Encoding("int8", False, (span / 255,), (-low,), low, high)
+    step = 1 / classes / 255 * 1.5
+    probabilities = Encoding("int8", False, (step,), (-low,), low, high)
+    model = softmax_model(scores, probabilities, classes)
     x = np.zeros((3, classes), np.float32)
     x[1], x[2, 0] = span, span
     plain, optimized = run(model, {"x": x})[0], run(model, {"x": x}, optimized=True)[0]
     assert np.abs(plain - optimized).max() <= 1.001 * step
-    assert plain.min() > 0
+    assert plain[:2].min() > 0
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_softmax_is_guarded_only_where_it_would_overflow(signed):
+    """The largest step of n probabilities that overflows is 1 / (n e^5)."""
+    low, high = (-128, 127) if signed else (0, 255)
+    scores = Encoding("int8", False, (0.5 / 255,), (-low,), low, high)
+    for factor, guarded in ((0.98, True), (1.02, False)):
+        step = factor / (25 * math.exp(5))
+        probabilities = Encoding("int8", False, (step,), (-low,), low, high)
+        model = softmax_model(scores, probabilities, 25)
+        assert ("Min" in [node.op_type for node in model.graph.node]) == guarded
+        x = np.random.default_rng(0).uniform(0, 0.5, (3, 25)).astype(np.float32)
+        plain = run(model, {"x": x})[0]
+        optimized = run(model, {"x": x}, optimized=True)[0]
+        assert np.abs(plain - optimized).max() <= 1.001 * step
+
+
+def test_a_guard_of_a_grid_per_channel_clips_no_channel():
+    encoding = Encoding("int4", True, (0.5, 8.0), (0, 0), -8, 7, channel_axis=1)
+    pool = helper.make_node("MaxPool", ["a"], ["y"], kernel_shape=[1, 1])
+    model = graph_of([marker("x", "a", 0), pool], [("x", 1)], [("y", 1)])
+    for value in (*model.graph.input, *model.graph.output):
+        value.CopyFrom(helper.make_tensor_value_info(value.name, 1, [1, 2, 1, 2]))
+    insert_qdq(model, {0: encoding}, {0: "x"}, [])
+    x = np.array([[[[1.2, -9.0]], [[50.0, -70.0]]]], np.float32)
+    expected = [1.0, -4.0, 48.0, -64.0]
+    assert run(model, {"x": x})[0].ravel().tolist() == expected
+    assert run(model, {"x": x}, optimized=True)[0].ravel().tolist() == expected
 
 
 def test_quantize_array_per_channel():
