@@ -154,39 +154,46 @@ class ArtifactMethods:
         """Writes `<prefix>.onnx` (QDQ), `<prefix>.encodings` and
         `<prefix>_torch.encodings` (keyed by module) into the folder `path`.
 
+        All files appear together; where it fails, none does, and old ones stay.
+
         Args:
             path: the folder; made if missing.
-            filename_prefix: file name without suffix.
+            filename_prefix: of the file names; with folders, which are made, if you
+                like.
             dummy_input: example input; None: the simulation's own.
             onnx_export_args: as for `sim.onnx.export`.
-            propagate_encodings: False.
+            propagate_encodings: False; AIMET's, without a meaning here.
             export_to_torchscript: also writes `<prefix>.torchscript.pth`.
-            use_embedded_encodings: False.
+            use_embedded_encodings: False: the ONNX file holds QDQ nodes anyway.
             export_model: False: writes the encodings files only.
             filename_prefix_encodings: of those, if not `filename_prefix`.
-            apply_param_qdq: True.
-            **kwargs: as for `sim.onnx.export`.
+            apply_param_qdq: True: the ONNX file holds parameters as integers.
+            **kwargs: as for `sim.onnx.export`. `encoding_version` is that of
+                `<prefix>.encodings`; `<prefix>_torch.encodings` is always 0.6.1.
 
         Raises:
-            RuntimeError: a quantizer is not calibrated.
-            ValueError: another value of what has one only.
-            OSError: the folder cannot be written; nothing is left behind.
+            RuntimeError: a quantizer is not calibrated, or the exporter failed.
+            ValueError: a precision that ONNX cannot express; the message names the
+                site; another value of what has one only.
+            OSError: the folder cannot be written; nothing has been computed.
         """
-        from aimetpp import export
+        from aimetpp.export import export_files, require_only
 
-        export.export(
+        require_only(
+            {
+                "propagate_encodings": (propagate_encodings, False),
+                "use_embedded_encodings": (use_embedded_encodings, False),
+                "apply_param_qdq": (apply_param_qdq, True),
+            }
+        )
+        export_files(
             cast("QuantizationSimModel", self),
-            path,
-            filename_prefix,
+            os.path.join(path, filename_prefix),
+            os.path.join(path, filename_prefix_encodings or filename_prefix),
             self.dummy_input if dummy_input is None else dummy_input,
-            {**self.export_options(), **(onnx_export_args or {})},
-            propagate_encodings,
-            export_to_torchscript,
-            use_embedded_encodings,
-            export_model,
-            filename_prefix_encodings,
-            apply_param_qdq,
-            **kwargs,
+            with_model=export_model,
+            with_torchscript=export_to_torchscript,
+            **{**self.export_options(), **(onnx_export_args or {}), **kwargs},
         )
 
     def export_torchscript(

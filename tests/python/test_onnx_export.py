@@ -13,7 +13,7 @@ from onnx import TensorProto
 from onnx_running import run
 from torch import nn
 
-from aimetpp.export import export, files
+from aimetpp.export import export_files, files
 from aimetpp.export.onnx import build_qdq_model, export_onnx
 from aimetpp.quantsim import QuantizationSimModel
 
@@ -296,7 +296,7 @@ def test_lower_opset_is_raised_only_where_needed(images):
 
 
 def test_export_writes_three_files_and_nothing_else(images, tmp_path):
-    export(simulate(images), tmp_path / "new", "net", images[:2])
+    simulate(images).export(tmp_path / "new", "net", images[:2])
     assert sorted(os.listdir(tmp_path / "new")) == [
         "net.encodings",
         "net.onnx",
@@ -313,7 +313,8 @@ def test_unwritable_folder_is_an_error_before_any_work(images, tmp_path):
             raise AssertionError(f"the simulation was used: {name}")
 
     with pytest.raises(OSError, match="file"):
-        export(Untouchable(), tmp_path / "file", "net", images[:2])
+        net = str(tmp_path / "file" / "net")
+        export_files(Untouchable(), net, net, images[:2])
     with pytest.raises(OSError, match="cannot be written"):
         export_onnx(Untouchable(), images, tmp_path / "file" / "net.onnx")
 
@@ -332,7 +333,7 @@ def test_failure_keeps_old_files(images, tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "atomic_write", failing)
     with pytest.raises(OSError, match="No space left"):
-        export(sim, tmp_path, "net", images[:2])
+        sim.export(tmp_path, "net", images[:2])
     assert len(calls) == 3
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
         "net.onnx": "old",
