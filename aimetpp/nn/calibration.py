@@ -54,7 +54,8 @@ def calibrate_params(model: torch.nn.Module) -> set[int]:
         if quantizer is not None
     ]
     sim = model.__dict__.get("_aimetpp_sim", lambda: None)()
-    borrowed = [] if sim is None else sim._bank.borrowed_params()
+    slots = [] if sim is None else sim._bank.borrowing_slots()
+    borrowed = [(slot.get(), slot.reference()) for slot in slots]
     done: set[int] = set()
     for quantizer, parameter in (*pairs, *borrowed):
         if id(quantizer) in done or not isinstance(quantizer, QuantizerBase):

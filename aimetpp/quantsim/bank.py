@@ -19,7 +19,6 @@ from aimetpp.quantization import (
     QuantizerBase,
 )
 from aimetpp.quantization.float import FLOAT8_DTYPES, FLOAT_DTYPES
-from aimetpp.quantization.parameter_reference import ParameterReference
 from aimetpp.quantsim.entries import Entry, Slot
 from aimetpp.quantsim.param_read import ParamRead
 from aimetpp.quantsim.tracing import Tracer, functional_key
@@ -317,16 +316,14 @@ class ModuleBank(QuantizerBank):
         index = call.ordinal * module._aimetpp.num_outputs + record.slot
         return [Slot(site, module.output_quantizers, str(index))]
 
-    def borrowed_params(
-        self,
-    ) -> list[tuple[torch.nn.Module | None, ParameterReference]]:
-        """Quantizer and parameter of each slot that reads a parameter without being
-        in its owner's `param_quantizers`.
+    def borrowing_slots(self) -> list[Slot]:
+        """Those that read a parameter without being in its owner's
+        `param_quantizers`.
         """
+        placed = (slot for entry in self.entries for slot in entry.slots)
         return [
-            (slot.get(), slot.reference())
-            for entry in self.entries
-            for slot in entry.slots
+            slot
+            for slot in (*placed, *self.unplaced_slots())
             if slot.owner is not None
             and slot.container is not getattr(slot.owner, "param_quantizers", None)
         ]

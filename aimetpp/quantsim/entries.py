@@ -46,6 +46,17 @@ class Slot:
         return ParameterReference(self.owner, self.read.value)
 
 
+def require_stored(slot: Slot, what: str) -> None:
+    """Raises ValueError where the weight that a slot reads is no parameter itself."""
+    assert slot.owner is not None and slot.read is not None
+    if slot.read.name not in slot.owner._parameters:
+        raise ValueError(
+            f"{what}: {slot.read.path} is computed from others, but a parameter that "
+            "can be set is required. Make it one before the simulation is built "
+            "(remove_weight_norm, parametrize.remove_parametrizations, prune.remove)"
+        )
+
+
 def _standing(
     places: Iterable[tuple[torch.nn.Module, str]],
 ) -> QuantizerBase | None:

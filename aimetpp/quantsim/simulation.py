@@ -30,7 +30,7 @@ from aimetpp.quantization.base import keep_masked
 from aimetpp.quantsim import constant_sites, tracing, wrapping
 from aimetpp.quantsim.artifacts import ArtifactMethods
 from aimetpp.quantsim.bank import ModuleBank
-from aimetpp.quantsim.entries import Slot
+from aimetpp.quantsim.entries import Slot, require_stored
 from aimetpp.quantsim.exclusion import ExclusionMethods
 from aimetpp.quantsim.inspection import InspectionMethods
 from aimetpp.quantsim.integer_biases import IntegerBiasMethods
@@ -40,12 +40,6 @@ from aimetpp.quantsim.precisions import calibration_callback
 from aimetpp.quantsim.profiles import ProfileMethods
 from aimetpp.quantsim.replaying import ReplayMethods
 from aimetpp.quantsim.training import TrainingMethods
-
-_NOT_STORED = (
-    "get_original_model: qdq_weights needs parameters that can be set; {} is computed "
-    "from others. Make it one before the simulation is built (remove_weight_norm, "
-    "parametrize.remove_parametrizations, prune.remove)"
-)
 
 
 class _SimReference:
@@ -256,20 +250,24 @@ class QuantizationSimModel(
         """A copy of a quantized model (or of `sim.model`) without quantizers.
 
         Args:
-            model: a quantized model, or the simulation.
+            model: a simulation, or its model.
             qdq_weights: leave parameters with their quantized-dequantized values.
 
         Raises:
             ValueError: `qdq_weights` with a weight that is computed from other
-                parameters (weight norm, pruning).
+                parameters (weight norm, pruning), or with a model whose simulation is
+                gone, which knows what functions read.
         """
         quantized = model.model if isinstance(model, QuantizationSimModel) else model
         original = copy.deepcopy(quantized, detached_weights(quantized))
         if qdq_weights:
-            with torch.no_grad():
-                for module in original.modules():
-                    if isinstance(module, QuantizationMixin):
-                        _store_quantized(module)
+            sim = quantized.__dict__.get("_aimetpp_sim", _SimReference())()
+            if sim is None:
+                raise ValueError(
+                    "get_original_model: qdq_weights needs the simulation, which this "
+                    "model is not part of, or which is gone: pass the simulation"
+                )
+            _store_quantized(original, sim)
         QuantizationSimModel._unwrap_all(original)
         return original
 
@@ -279,16 +277,27 @@ class QuantizationSimModel(
         model.__dict__.pop("_aimetpp_sim", None)
 
 
-def _store_quantized(module: QuantizationMixin) -> None:
-    """Leaves a leaf's parameters with the values that its forward computes with."""
-    for name in (*module._parameters, *module._aimetpp.computed):
-        quantizer = what_quantizes(module, name)
-        if quantizer is None:
-            continue
-        parameter = module._parameters.get(name)
-        if parameter is None:
-            raise ValueError(_NOT_STORED.format(quantizer.label))
-        parameter.copy_(quantizer(parameter))
+def _store_quantized(copied: torch.nn.Module, sim: QuantizationSimModel) -> None:
+    """Leaves the parameters of a copy of a simulation's model with the values that its
+    forward computes with.
+    """
+    slots = [slot for entry in sim._bank.entries for slot in entry.slots]
+    for slot in slots:
+        if slot.read is not None and slot.get() is not None:
+            require_stored(slot, "get_original_model: qdq_weights")
+    with torch.no_grad():
+        for module in copied.modules():
+            if isinstance(module, QuantizationMixin):
+                for name, parameter in module._parameters.items():
+                    quantizer = what_quantizes(module, name)
+                    if quantizer is not None and parameter is not None:
+                        parameter.copy_(quantizer(parameter))
+        for slot in sim._bank.borrowing_slots():
+            quantizer = slot.get()
+            if quantizer is not None and slot.read is not None:
+                value = slot.read.value(copied.get_submodule(slot.read.module))
+                if value is not None:
+                    value.copy_(quantizer(value))
 
 
 class _Marker(torch.nn.Module):

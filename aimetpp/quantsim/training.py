@@ -11,6 +11,7 @@ import torch
 from aimetpp.common.text import shortened
 from aimetpp.quantization import QuantizeDequantize, QuantizerBase
 from aimetpp.quantization.learning import DEFAULT_MOMENTUM, LEARNING
+from aimetpp.quantsim.entries import require_stored
 
 if TYPE_CHECKING:
     from aimetpp.quantsim.bank import QuantizerBank
@@ -124,6 +125,8 @@ class TrainingMethods:
 
         Raises:
             RuntimeError: a parameter's quantizer has no range; nothing is changed.
+            ValueError: a weight is computed from other parameters (weight norm,
+                pruning); nothing is changed.
         """
         folded = [
             (entry, entry.slots[0])
@@ -140,6 +143,8 @@ class TrainingMethods:
                 "fold_param_quantizers: these parameters' quantizers have no range "
                 f"yet: {shortened(missing)}; run sim.compute_encodings first"
             )
+        for _, slot in folded:
+            require_stored(slot, "fold_param_quantizers")
         with torch.no_grad():
             for entry, slot in folded:
                 quantizer, parameter = entry.current(), slot.parameter()

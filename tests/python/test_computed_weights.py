@@ -87,6 +87,17 @@ def test_the_original_model_computes_as_before(compute):
         QuantizationSimModel.get_original_model(sim, qdq_weights=True)
 
 
+def test_folding_quantized_parameters_changes_all_of_them_or_none():
+    torch.manual_seed(0)
+    second = nn.utils.parametrizations.weight_norm(nn.Linear(6, 4))
+    sim = simulate(nn.Sequential(nn.Linear(8, 6), nn.ReLU(), second))
+    before, expected = sim.model[0].weight.clone(), sim.model(example())
+    with pytest.raises(ValueError, match="fold_param_q.*: 2.weight is computed from"):
+        sim.fold_param_quantizers()
+    assert torch.equal(sim.model[0].weight, before)
+    assert torch.equal(sim.model(example()), expected)
+
+
 @pytest.mark.parametrize("compute", COMPUTATIONS.values(), ids=COMPUTATIONS)
 def test_nothing_folds_into_a_computed_weight(compute):
     model = nn.Sequential(compute(nn.Conv2d(3, 4, 1)), nn.BatchNorm2d(4)).eval()

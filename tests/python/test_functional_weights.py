@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Techniques that work on modules say which weights they leave alone."""
+"""Weights that functions read: techniques that work on modules say which of them they
+leave alone, and what leaves a simulation has them quantized.
+"""
+
+import copy
 
 import pytest
 import torch
@@ -52,3 +56,21 @@ def test_weights_that_functions_read_are_named(technique, tmp_path):
 def test_models_of_modules_warn_of_nothing(recwarn, tmp_path):
     correct(nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval(), tmp_path)
     assert "functions read" not in "".join(str(w.message) for w in recwarn)
+
+
+def test_the_original_model_takes_their_quantized_values():
+    torch.manual_seed(0)
+    sim = QuantizationSimModel(Net().eval(), BATCHES[0], default_param_bw=4)
+    sim.int32_bias = False
+    sim.compute_encodings(lambda model: model(BATCHES[0]))
+    kinds = [entry.kind for entry in sim._bank.entries]
+    weights_only = [
+        precision if kind == "param" else "fp32"
+        for precision, kind in zip(sim.precisions(), kinds, strict=True)
+    ]
+    sim.apply_precisions(weights_only)
+    for quantized in (sim, sim.model):
+        original = QuantizationSimModel.get_original_model(quantized, qdq_weights=True)
+        torch.testing.assert_close(original(BATCHES[0]), sim.model(BATCHES[0]))
+    with pytest.raises(ValueError, match="qdq_weights needs the simulation"):
+        sim.get_original_model(copy.deepcopy(sim.model), qdq_weights=True)
