@@ -76,17 +76,11 @@ class LearnableRange(QuantizerBase):
         Raises:
             ValueError: something else.
         """
-        if what not in LEARNING:
-            raise ValueError(f"learn: one of {LEARNING} is required, got {what!r}")
         if not 0 < momentum <= 1:
             raise ValueError(
                 f"learn: momentum must be above 0 and at most 1, got {momentum}"
             )
-        if what == "moving_average" and self.min.dim() > 0:
-            raise ValueError(
-                f"{self._describe()}: a moving average is for one range for the whole "
-                f"tensor, but its ranges are of shape {tuple(self.min.shape)}"
-            )
+        self.require_learnable(what)
         if self._learns == "scale":
             low, high = self.ends()
             with torch.no_grad():
@@ -102,6 +96,16 @@ class LearnableRange(QuantizerBase):
             nan = torch.full_like(self.min.detach(), float("nan"))
             self.register_buffer("fixed_offset", nan)
             self._fix_offset()
+
+    def require_learnable(self, what: str | None) -> None:
+        """Raises ValueError where training cannot change the range so."""
+        if what not in LEARNING:
+            raise ValueError(f"learn: one of {LEARNING} is required, got {what!r}")
+        if what == "moving_average" and self.min.dim() > 0:
+            raise ValueError(
+                f"{self._describe()}: a moving average is for one range for the whole "
+                f"tensor, but its ranges are of shape {tuple(self.min.shape)}"
+            )
 
     def _fix_offset(self) -> None:
         """Where scales are learnt: takes the offset that the range has now."""

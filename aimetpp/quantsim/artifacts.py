@@ -174,11 +174,13 @@ class ArtifactMethods:
         Raises:
             RuntimeError: a quantizer is not calibrated, or the exporter failed.
             ValueError: a precision that ONNX cannot express; the message names the
-                site; another value of what has one only.
+                site; another value of what has one only; an empty prefix.
             OSError: the folder cannot be written; nothing has been computed.
         """
         from aimetpp.export import export_files, require_only
 
+        if not filename_prefix:
+            raise ValueError("export: filename_prefix must not be empty")
         require_only(
             {
                 "propagate_encodings": (propagate_encodings, False),

@@ -62,8 +62,9 @@ def set_blockwise_quantization_for_weights(
 
     Raises:
         TypeError: `arg` is none of these.
-        ValueError: a module without a quantized weight, or with other axes than
-            `block_size`; one number for a module without input and output channels.
+        ValueError: `arg` chooses nothing; a module without a quantized weight, or with
+            other axes than `block_size`; one number for a module without input and
+            output channels.
     """
     chosen = _chosen(sim, arg)
     skipped = []
@@ -177,7 +178,7 @@ def set_quantizers_to_float8(
 
     Raises:
         TypeError: `arg` is none of these.
-        ValueError: another dtype; block-wise weights.
+        ValueError: another dtype; `arg` chooses nothing; block-wise weights.
         RuntimeError: a quantizer has no range yet. Nothing is changed then.
     """
     who = "set_quantizers_to_float8"
@@ -221,20 +222,30 @@ def _chosen(
     sim: QuantizationSimModel, arg: Any, who: str = _WHO
 ) -> list[tuple[str, QuantizationMixin]]:
     modules = list(sim.named_qmodules())
+    is_meant = _test_of(arg, who)
+    found = [(name, module) for name, module in modules if is_meant(module)]
+    if isinstance(arg, Sequence):
+        unknown = {item for item in arg if isinstance(item, torch.nn.Module)}
+        unknown -= {module for _, module in modules}
+        if unknown:
+            raise ValueError(
+                f"{who}: not a quantized module of this simulation's model: "
+                f"{type(unknown.pop()).__name__}"
+            )
+    if not found:
+        raise ValueError(f"{who}: arg chooses no quantized module, got {arg!r}")
+    return found
+
+
+def _test_of(arg: Any, who: str) -> Callable[[torch.nn.Module], bool]:
+    """Says True of the modules that `arg` means."""
     if isinstance(arg, Sequence) and not isinstance(arg, str):
         if all(isinstance(item, type) for item in arg):
-            return [(name, m) for name, m in modules if isinstance(m, tuple(arg))]
+            return lambda module: isinstance(module, tuple(arg))
         if all(isinstance(item, torch.nn.Module) for item in arg):
-            wanted = set(arg)
-            unknown = wanted - {module for _, module in modules}
-            if unknown:
-                raise ValueError(
-                    f"{who}: not a quantized module of this simulation's model: "
-                    f"{type(unknown.pop()).__name__}"
-                )
-            return [(name, m) for name, m in modules if m in wanted]
+            return lambda module: module in arg
     elif callable(arg) and not isinstance(arg, torch.nn.Module):
-        return [(name, m) for name, m in modules if arg(m)]
+        return arg
     raise TypeError(
         f"{who}: arg must be a list of module types, a list of modules or a function "
         f"of a module, got {arg!r}"

@@ -53,8 +53,13 @@ class ProfileMethods(PrecisionMethods, PinningMethods):
             document = json.loads(Path(path).read_text(encoding="utf-8"))
             precisions = dict(document["precisions"])
             pinned = list(document.get("pinned", []))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)} is not a precision profile") from error
+        if not all(isinstance(text, str) for text in (*precisions.values(), *pinned)):
+            raise ValueError(
+                f"{os.fspath(path)}: a precision profile has precisions and pinned "
+                "quantizers as strings"
+            )
         if document.get("version") != _VERSION:
             raise ValueError(
                 f"{os.fspath(path)}: profile version {_VERSION} is required, "

@@ -62,13 +62,16 @@ class TrainingMethods:
                     f"learn_ranges: {name} must be one of {LEARNING}, got {what!r}"
                 )
         self._bank.adopt_standing()
+        chosen = []
         for entry in self._bank.entries:
             quantizer = entry.integer
             if quantizer.has_learnable_range and not quantizer.min.requires_grad:
                 continue  # frozen by hand
-            is_param = entry.kind == "param"
-            what = params if is_param else activations
-            quantizer.learn(what, samples_first=not is_param, momentum=momentum)
+            what = params if entry.kind == "param" else activations
+            quantizer.require_learnable(what)
+            chosen.append((quantizer, what, entry.kind != "param"))
+        for quantizer, what, samples_first in chosen:
+            quantizer.learn(what, samples_first, momentum)
 
     def quantizer_parameters(self) -> Iterator[torch.nn.Parameter]:
         """The learnable parameters of all quantizers that are on, each once, for an

@@ -219,6 +219,9 @@ def test_what_cannot_be_chosen_is_refused(sim: QuantizationSimModel) -> None:
         set_blocks(sim, "head", 4, True, 2)
     with pytest.raises(ValueError, match="not a quantized module"):
         set_blocks(sim, [torch.nn.Linear(2, 2)], 4, True, 2)
+    for nothing in ([], [torch.nn.LSTM], lambda module: False):
+        with pytest.raises(ValueError, match="arg chooses no quantized module"):
+            set_blocks(sim, nothing, 4, True, 2)
     with pytest.raises(ValueError, match="for each of the 2 axes of head.weight"):
         set_blocks(sim, [sim.model.head], 4, True, (1, 2, 3))
     with pytest.raises(ValueError, match="bitwidth"):

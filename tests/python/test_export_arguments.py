@@ -75,6 +75,8 @@ def test_a_prefix_may_hold_folders(sim, tmp_path):
 
 
 def test_the_model_has_a_name_of_its_own(sim, tmp_path):
+    with pytest.raises(ValueError, match="filename_prefix must not be empty"):
+        sim.export(tmp_path, "")
     with pytest.raises(ValueError, match="net.encodings is the name of the encodings"):
         sim.onnx.export(EXAMPLE, tmp_path / "net.encodings")
     with pytest.raises(IsADirectoryError):

@@ -297,6 +297,8 @@ def test_errors(calibrated):
         set_quantizers_to_float8(sim, [nn.Linear], torch.float16)
     with pytest.raises(TypeError, match="set_quantizers_to_float8: arg must be"):
         set_quantizers_to_float8(sim, "Linear")
+    with pytest.raises(ValueError, match="float8: arg chooses no quantized module"):
+        set_quantizers_to_float8(sim, [nn.LSTM])
     uncalibrated = QuantizationSimModel(
         nn.Sequential(nn.Linear(3, 2)), torch.ones(1, 3)
     )

@@ -89,6 +89,10 @@ def test_a_profile_carries_precisions_and_pins(tmp_path):
     path.write_text(json.dumps(document))
     with pytest.raises(ValueError, match="unknown quantizers: nothing"):
         other.load_precision_profile(path)
+    for wrong in ({"pinned": [3]}, {"precisions": dict.fromkeys(document, 8)}):
+        path.write_text(json.dumps({**document, **wrong}))
+        with pytest.raises(ValueError, match="profile has precisions and pinned"):
+            other.load_precision_profile(path)
 
 
 def test_requests_from_a_file(tmp_path):

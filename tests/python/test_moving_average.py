@@ -151,6 +151,9 @@ class TestTraining:
             sim.learn_ranges(params="moving_average")
         with pytest.raises(ValueError, match="momentum must be above 0"):
             sim.learn_ranges(activations="moving_average", momentum=2.0)
+        sim.model[1].output_quantizers[0] = QuantizeDequantize((1, 6), 8, False)
+        with pytest.raises(ValueError, match="ranges are of shape"):
+            sim.learn_ranges(activations="moving_average")
         assert sim.model[0].input_quantizers[0].learns == "min_max"
 
     def test_compiles(self):
