@@ -122,7 +122,8 @@ class QuantizerBank:
             elif entry.current() is not quantizer:
                 quantizer.renew_range()
         for slot in entry.slots:
-            slot.set(quantizer)
+            if not slot.excluded:
+                slot.set(quantizer)
 
     def _check_float(self, index: int, precision: str) -> None:
         """Raises ValueError where an entry cannot have a narrow float precision."""
@@ -142,9 +143,10 @@ class QuantizerBank:
         """Whether each entry can be brought to its precision.
 
         Raises:
-            ValueError: where that is to change, a user has put in a module of another
-                kind, or different quantizers where one is shared; or one quantizer
-                stands at two entries that are to differ.
+            ValueError: where that is to change, it is excluded from quantization, or a
+                user has put in a module of another kind, or different quantizers where
+                one is shared; or one quantizer stands at two entries that are to
+                differ.
         """
         first: dict[int, int] = {}  # entry by id of its quantizer
         for index, entry in enumerate(self.entries):
@@ -160,6 +162,11 @@ class QuantizerBank:
                     )
             if self.precision(index) == precisions[index]:
                 continue
+            if entry.is_excluded():
+                raise ValueError(
+                    f"{entry.label!r} cannot be {precisions[index]}: it is excluded "
+                    "from quantization"
+                )
             if precisions[index] in FLOAT_DTYPES:
                 self._check_float(index, precisions[index])
             for module in found.values():

@@ -29,6 +29,8 @@ class Slot:
     # The parameter that the slot's quantizer reads, for param sites.
     owner: torch.nn.Module | None = None
     read: ParamRead | None = None
+    # Part of an excluded layer: no change of precision puts a quantizer there.
+    excluded: bool = False
 
     def get(self) -> torch.nn.Module | None:
         return self.container._modules.get(self.key)
@@ -110,6 +112,10 @@ class Entry:
         """Whether calibration reaches the integer quantizer where the entry stands."""
         current = self.current()
         return self.integer in (current, getattr(current, "calibrated", None))
+
+    def is_excluded(self) -> bool:
+        """Whether all places where its quantizer would stand are excluded."""
+        return bool(self.slots) and all(slot.excluded for slot in self.slots)
 
     def adopt(self) -> None:
         """Makes the quantizer that a user put into the slots the entry's own."""

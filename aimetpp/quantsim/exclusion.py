@@ -29,7 +29,8 @@ class ExclusionMethods:
         self, layers: Iterable[torch.nn.Module]
     ) -> None:
         """Turns off every quantizer of the given modules of `sim.model`, and of the
-        modules inside them. Encodings files name them under "excluded_layers".
+        modules inside them, for good: a precision that is asked for one of them later
+        is an error. Encodings files name them under "excluded_layers".
 
         Raises:
             TypeError: not a list of modules.
@@ -48,6 +49,7 @@ class ExclusionMethods:
                     "exclude_layers_from_quantization: not a module of this "
                     f"simulation's model: {type(layer).__name__}"
                 )
+        excluded = set()
         for layer in chosen:
             if known[layer] not in self.excluded_layers:
                 self.excluded_layers.append(known[layer])
@@ -56,6 +58,10 @@ class ExclusionMethods:
                     container = module._modules.get(name)
                     if container is not None:
                         container._modules.update(dict.fromkeys(container._modules))
+                        excluded.add(container)
+        for entry in self._bank.entries:
+            for slot in entry.slots:
+                slot.excluded |= slot.container in excluded
 
     def exclude_param_from_quantization(self, param: str) -> None:
         """Turns off the quantizers of parameters, for good: whatever reads them.
@@ -76,6 +82,8 @@ class ExclusionMethods:
             found = True
             if (index := self.placement.quantizer_of_site[site.id]) >= 0:
                 self._bank.set_precision(index, "fp32")
+                for slot in self._bank.entries[index].slots:
+                    slot.excluded = True
         if not found:
             raise ValueError(
                 f"exclude_param_from_quantization: no parameter is named {param!r}"
