@@ -14,6 +14,7 @@ from aimetpp.quantization.learning import DEFAULT_MOMENTUM, LEARNING
 from aimetpp.quantsim.entries import require_stored
 
 if TYPE_CHECKING:
+    from aimetpp import _C
     from aimetpp.quantsim.bank import QuantizerBank
 
 
@@ -21,6 +22,7 @@ class TrainingMethods:
     """The part of QuantizationSimModel that prepares and ends training."""
 
     model: torch.nn.Module
+    graph: _C.OpGraph
     _bank: QuantizerBank
 
     def learn_ranges(
@@ -107,17 +109,20 @@ class TrainingMethods:
         Returns:
             The names of the quantizers whose ends were exchanged.
         """
+        standing = [(entry.label, entry.current()) for entry in self._bank.entries]
+        site_name = self.graph.site_name
+        unplaced = self._bank.unplaced().items()
+        standing += [(site_name(site), quantizer) for site, quantizer in unplaced]
         exchanged = []
         with torch.no_grad():
-            for entry in self._bank.entries:
-                quantizer = entry.current()
+            for name, quantizer in standing:
                 if not isinstance(quantizer, QuantizeDequantize):
                     continue
                 if not quantizer.is_initialized() or not quantizer.is_crossed():
                     continue
                 low, high = quantizer.ends()
                 quantizer.set_range(torch.minimum(low, high), torch.maximum(low, high))
-                exchanged.append(entry.label)
+                exchanged.append(name)
         return exchanged
 
     def fold_param_quantizers(self) -> None:

@@ -10,6 +10,7 @@ import torch
 from qat_models import LEARNING, Net, batches, make_optimizer, make_sim, train
 from torch import nn
 
+from aimetpp.quantization import QuantizeDequantize
 from aimetpp.quantsim import QuantizationSimModel
 
 torch.set_num_threads(1)
@@ -182,6 +183,15 @@ def test_ends_that_were_trained_past_each_other_are_exchanged(learns, tmp_path):
     assert output.get_min() < output.get_max()
     sim.save_encodings_to_json(tmp_path, "ordered")
     assert output.min.requires_grad
+    # One that a user put where the config has none is no exception.
+    own = sim.model[0].output_quantizers[0] = QuantizeDequantize((), 8, False)
+    own.set_range(-1.0, 1.0)
+    with torch.no_grad():
+        own.min.fill_(2.0)
+    with pytest.raises(RuntimeError, match="'0' has a negative step"):
+        sim.save_encodings_to_json(tmp_path, "crossed")
+    assert sim.order_ranges() == ["0"]
+    sim.save_encodings_to_json(tmp_path, "ordered")
 
 
 @pytest.mark.parametrize("learns", LEARNING)
