@@ -11,9 +11,10 @@ frame).
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -101,6 +102,7 @@ class RuntimeState:
     """The stack of modules being run. One forward at a time in a process."""
 
     def __init__(self) -> None:
+        self.turn = threading.RLock()  # of the thread whose forward runs
         # A module with functional ops; inside a leaf None, or the mode where the
         # leaf took it off. C++ holds this list.
         self.frames: list[Any] = []
@@ -112,6 +114,21 @@ class RuntimeState:
 
 
 STATE = RuntimeState()
+
+Run = TypeVar("Run", bound=Callable[..., Any])
+
+
+def in_turn(run: Run) -> Run:
+    """`run`, of which other threads wait for the end before they run another one."""
+
+    @functools.wraps(run)
+    def locked(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return run(*args, **kwargs)
+        with STATE.turn:
+            return run(*args, **kwargs)
+
+    return locked  # type: ignore[return-value]
 
 
 def is_eager() -> bool:
@@ -268,6 +285,11 @@ class FunctionalMode(TorchFunctionMode):
         return run_functional(module, op, func, args, kwargs)
 
 
+def _is_own_op(func: Any) -> bool:
+    """True for the library's ops: a quantizer runs that a user put into a module."""
+    return getattr(func, "__module__", "") == torch.ops.aimetpp.site.__module__
+
+
 def run_functional(module: Any, op: str, func: Any, args: Any, kwargs: Any) -> Any:
     """Runs one functional call of `module`, quantizing what was traced there."""
     record: ModuleRecord = module._aimetpp
@@ -278,7 +300,8 @@ def run_functional(module: Any, op: str, func: Any, args: Any, kwargs: Any) -> A
         if STATE.playback is not None:
             STATE.playback.note_read(func, args, kwargs)
         result = func(*args, **kwargs)
-        if has_markable(result) and not (is_eager() and is_added_mask(op, args)):
+        is_known = _is_own_op(func) or (is_eager() and is_added_mask(op, args))
+        if has_markable(result) and not is_known:
             known = sum(1 for name, _ in record.functional if name == op)
             where = f"module {record.name!r}" if record.name else "the root module"
             what = f"functional op {op!r} in {where}"

@@ -30,6 +30,7 @@ from aimetpp.nn.runtime import (
     STATE,
     ModuleRecord,
     frame,
+    in_turn,
     is_eager,
     quantize_results,
     run_quantized,
@@ -176,6 +177,7 @@ def _leaf_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         self.__dict__["_aimetpp_running"] = False
 
 
+@in_turn
 def _quantized_leaf_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     if is_eager():
         call = _call_ordinal(self._aimetpp)
@@ -247,12 +249,14 @@ def _is_replayed() -> bool:
     return STATE.replay is not None and not STATE.frames and is_eager()
 
 
+@in_turn
 def _frame_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     if _is_replayed():
         return STATE.replay.forward(self, _run_frame, args, kwargs)  # type: ignore[union-attr]
     return _run_frame(self, *args, **kwargs)
 
 
+@in_turn
 def _iterating_frame_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     if _is_replayed():
         return STATE.replay.forward(self, _run_iterating_frame, args, kwargs)  # type: ignore[union-attr]

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from aimetpp.common.inference import inference
 from aimetpp.common.text import source_of_caller
 from aimetpp.nn.off_path import LIBRARY_FOLDERS
-from aimetpp.nn.runtime import STATE
+from aimetpp.nn.runtime import STATE, in_turn
 from aimetpp.quantsim.tracing import Tracer, split_dummy_input
 
 
@@ -104,6 +104,7 @@ def _other_values(x: Any) -> Any:
     return x.roll(1, -1) if x.dim() > 1 and x.dtype != torch.bool else x.clone()
 
 
+@in_turn
 def warn_of_other_paths(
     model: torch.nn.Module, dummy_input: Any, traced: Tracer
 ) -> None:
@@ -137,4 +138,4 @@ def warn_of_other_paths(
 
 
 def _warn(text: str) -> None:
-    warnings.warn(f"QuantizationSimModel: {text}", RuntimeWarning, stacklevel=5)
+    warnings.warn(f"QuantizationSimModel: {text}", RuntimeWarning, stacklevel=6)

@@ -25,6 +25,7 @@ from aimetpp.nn.runtime import (
     STATE,
     Context,
     FunctionalCall,
+    in_turn,
     is_markable,
     map_markable,
 )
@@ -328,6 +329,7 @@ def _numbered(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     )
 
 
+@in_turn
 def trace(
     model: torch.nn.Module, dummy_input: Any, who: str = "QuantizationSimModel"
 ) -> TracedModel:
