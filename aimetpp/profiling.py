@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from aimetpp.common.inference import inference
+from aimetpp.quantization.base import SITE_EVENT
 from aimetpp.quantsim import QuantizationSimModel
 from aimetpp.quantsim.tracing import split_dummy_input
 
-# The events that csrc/python/quantizer_view.h makes.
+# What csrc/python/quantizer_view.h calls its events of modules and functional ops.
 _CALL = "aimetpp call "
-_SITE = "aimetpp site "
 # Those made here, around each recorded forward.
 _FORWARD = "aimetpp forward "
 
@@ -150,7 +151,8 @@ def profile_forward(
                 run()
                 _wait_for_devices()
                 values.append(1e3 * (time.perf_counter() - start))
-        recorded, recorded_float = _recorded((simulated, in_float), repeats)
+        with _all_labelled(sim):
+            recorded, recorded_float = _recorded((simulated, in_float), repeats)
     ops = {
         sim.graph.calls[op.call].name: op.kind for op in sim.graph.ops if op.call >= 0
     }
@@ -177,6 +179,24 @@ def profile_forward(
     )
 
 
+@contextlib.contextmanager
+def _all_labelled(sim: QuantizationSimModel) -> Iterator[None]:
+    """Gives every quantizer a label of its own: those that a user put in have none, or
+    that of the quantizer they are a copy of.
+    """
+    sites = {id(s.quantizer): s.name for s in reversed(sim.sites())}
+    quantizers = list(sim.named_quantizers())
+    before = [quantizer.label for _, quantizer in quantizers]
+    for name, quantizer in quantizers:
+        if not quantizer.label or before.count(quantizer.label) > 1:
+            quantizer.label = sites.get(id(quantizer), name)
+    try:
+        yield
+    finally:
+        for (_, quantizer), label in zip(quantizers, before, strict=True):
+            quantizer.label = label
+
+
 def _wait_for_devices() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -200,11 +220,11 @@ class _Record:
         milliseconds = event.cpu_time_total / 1e3
         if event.name.startswith(_CALL):
             table, name = self.calls, event.name.removeprefix(_CALL)
-        elif event.name.startswith(_SITE):
-            table, name = self.sites, event.name.removeprefix(_SITE)
+        elif event.name.startswith(SITE_EVENT):
+            table, name = self.sites, event.name.removeprefix(SITE_EVENT)
             parent = event.cpu_parent
             while parent is not None and not parent.name.startswith(_CALL):
-                if parent.name.startswith(_SITE):
+                if parent.name.startswith(SITE_EVENT):
                     return  # a part of that site's event
                 parent = parent.cpu_parent
             if parent is not None:

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from aimetpp.quantization.parameter_reference import ParameterReference
 
 
+# What the events of torch.profiler begin with in which a quantizer runs, here and in
+# csrc/python/quantizer_view.h.
+SITE_EVENT = "aimetpp site "
+
+
 def keep_masked(
     x: torch.Tensor, quantized: torch.Tensor, masked_below: float | None
 ) -> torch.Tensor:
@@ -42,6 +47,13 @@ class QuantizerBase(torch.nn.Module):
         self.label = ""
         self.masked_below: float | None = None
         self._observing = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Quantizers that C++ runs by itself do not come here.
+        if torch.compiler.is_compiling() or not torch.autograd._profiler_enabled():
+            return super().__call__(*args, **kwargs)
+        with torch.profiler.record_function(SITE_EVENT + self.label):
+            return super().__call__(*args, **kwargs)
 
     @property
     def precision(self) -> str:

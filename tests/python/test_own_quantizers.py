@@ -13,6 +13,7 @@ from aimetpp.quantization import (
     Quantize,
     QuantizeDequantize,
 )
+from aimetpp.quantsim import QuantizationSimModel
 
 DATA = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 
@@ -133,3 +134,36 @@ def test_what_stands_where_the_config_has_none_is_shown():
         "2 quantizers: conv3.input.0 (int2), fc.bias (int6)"
     )
     assert at_input.precision == "int2"
+
+
+class Identities(torch.nn.Module):
+    """`act` stands in a module with functional ops."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(4, 4)
+        self.act = torch.nn.Identity()
+
+    def forward(self, x):
+        return self.act(self.fc(x)) + 1
+
+
+@pytest.mark.parametrize("run", ["eager", "compiled", "with gradients"])
+def test_one_that_a_forward_calls_runs(run):
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    sim = QuantizationSimModel(Identities(), x)
+    sim.compute_encodings(lambda model: model(x))
+    plain = sim.model.fc.output_quantizers[0] = own(8, 2.0)
+    for site in ("/add_0", "fc.input.0", "fc.weight", "fc.bias"):
+        assert site in {s.name for s in sim.sites()}
+    sim.model.act = coarse = own(3, 1.0)
+    model = torch.compile(sim.model, fullgraph=True) if run == "compiled" else sim.model
+    with torch.set_grad_enabled(run == "with gradients"):
+        y = model(x)
+    sim.model.act = torch.nn.Identity()
+    seen = []
+    plain.register_forward_hook(lambda *call: seen.append(call[2]))
+    with torch.no_grad():
+        sim.model(x)
+        add = next(s.quantizer for s in sim.sites() if s.name == "/add_0")
+        assert torch.equal(y, add(coarse(seen[0]) + 1))

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The profile of a simulated forward, and its command."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from aimetpp.cli import main
 from aimetpp.profiling import CallTime, ForwardProfile, SiteTime, profile_forward
+from aimetpp.quantization import FloatQuantizeDequantize, QuantizeDequantize
 from aimetpp.quantsim import QuantizationSimModel
 
 
@@ -52,6 +55,53 @@ def test_every_call_and_quantizer_has_a_row(sim):
 def _standing(sim):
     for quantizer in {id(q): q for _, q in sim.named_quantizers()}.values():
         yield quantizer.label, quantizer
+
+
+def own():
+    quantizer = QuantizeDequantize((), 4, False)
+    quantizer.set_range(-1.0, 1.0)
+    return quantizer
+
+
+class WithPlaces(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+        self.before = nn.Identity()
+        self.narrow = nn.Identity()
+
+    def forward(self, x):
+        return torch.sigmoid(self.fc(self.narrow(self.before(x))))
+
+
+def test_quantizers_that_a_user_put_in_are_rows_of_their_own():
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    sim = QuantizationSimModel(WithPlaces(), x)
+    sim.compute_encodings(lambda m: m(x))
+    model = sim.model
+    model.before, model.narrow = own(), FloatQuantizeDequantize(torch.float16)
+    model.fc.input_quantizers[0] = own()
+    (of_sigmoid,) = sim.functional_quantizers.values()
+    model.fc.output_quantizers[0] = copy.deepcopy(of_sigmoid)
+    blocks = QuantizeDequantize((2, 2), 8, True, block_size=(1, 2))
+    with blocks.compute_encodings():
+        blocks(model.fc.weight)
+    model.fc.param_quantizers["weight"] = blocks
+    labels = [quantizer.label for _, quantizer in sim.named_quantizers()]
+    sites = {site.name: site for site in profile_forward(sim, repeats=2).sites}
+    assert set(sites) == {
+        "before", "narrow", "fc.input.0", "fc.weight", "fc", "/sigmoid_0"
+    }  # fmt: skip
+    assert all(site.runs == 1 and site.milliseconds > 0 for site in sites.values())
+    assert [quantizer.label for _, quantizer in sim.named_quantizers()] == labels
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp8_e4m3"])
+def test_narrow_floats_have_rows_too(sim, precision):
+    sim.apply_precisions([precision] * len(sim.precisions()))
+    sites = profile_forward(sim, repeats=1).sites
+    assert {site.name for site in sites} == {label for label, _ in _standing(sim)}
+    assert min(site.milliseconds for site in sites) > 0
 
 
 def test_the_report_names_the_slowest(sim):
