@@ -120,16 +120,20 @@ def _simulation(arguments: argparse.Namespace) -> QuantizationSimModel:
     if isinstance(made, QuantizationSimModel):
         return _checked(name, made, arguments)
     model, dummy_input = made
+    widths = arguments.activation_bits, arguments.param_bits
+    output_bw, param_bw = (8 if width is None else width for width in widths)
     try:
         sim = QuantizationSimModel(
             model.eval(),
             dummy_input,
-            default_output_bw=arguments.activation_bits or 8,
-            default_param_bw=arguments.param_bits or 8,
-            config_file=arguments.config,
+            None,
+            output_bw,
+            param_bw,
+            False,
+            arguments.config,
         )
-    except RuntimeError as error:  # the model does not take these inputs
-        raise ValueError(str(error)) from error
+    except (RuntimeError, TypeError) as error:  # the model does not take these inputs
+        raise ValueError(f"{name}: {error}") from error
     args, kwargs = split_dummy_input(sim.dummy_input)
     sim.compute_encodings(lambda simulated: simulated(*args, **kwargs))
     return sim

@@ -34,12 +34,14 @@ def load_function(name: str) -> Callable[..., Any]:
         ModuleNotFoundError: no such module.
     """
     place, separator, function = name.rpartition(":")
-    if not separator or not place or not function.isidentifier():
+    is_file = place.endswith(".py")
+    is_name = is_file or all(part.isidentifier() for part in place.split("."))
+    if not separator or not is_name or not function.isidentifier():
         raise ValueError(
             'a function is named as "file.py:function" or "package.module:function", '
             f"got {name!r}"
         )
-    if not place.endswith(".py"):
+    if not is_file:
         module = _load_module(place)
     elif Path(place).is_file():
         module = _load_file(Path(place).resolve())
@@ -173,7 +175,7 @@ def load_simulation(
             return QuantizationSimModel(
                 model.eval(), dummy_input, config_file=config_file
             )
-        except RuntimeError as error:  # the model does not take this input
+        except (RuntimeError, TypeError) as error:  # the model does not take this input
             raise ValueError(f"{name}: {error}") from error
     raise ValueError(
         f"{name} must return a QuantizationSimModel or (model, dummy_input), got "

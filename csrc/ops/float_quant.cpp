@@ -59,6 +59,9 @@ void check_float_grad(const at::Tensor& grad, const at::Tensor& x) {
   TORCH_CHECK_TYPE(grad.scalar_type() == x.scalar_type(), kName,
                    "_backward: grad must have x's dtype ", x.scalar_type(),
                    ", got ", grad.scalar_type());
+  TORCH_CHECK_VALUE(grad.device() == x.device(), kName,
+                    "_backward: grad must be on x's device ", x.device(),
+                    ", got ", grad.device());
 }
 
 PreparedFloatCall prepare_float(const FloatArguments& arguments,

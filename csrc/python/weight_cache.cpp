@@ -31,6 +31,13 @@ std::vector<std::uint64_t> fingerprint(const QuantizerView& view) {
           static_cast<std::uint64_t>(view.channel_axis.value_or(-1))};
 }
 
+// Zeros have the same bytes in float16 as in bfloat16.
+void add_content(const at::Tensor& tensor,
+                 std::vector<std::uint64_t>* content) {
+  content->push_back(hash_of(tensor));
+  content->push_back(static_cast<std::uint64_t>(tensor.scalar_type()));
+}
+
 // Of a module whose call uses each element of a weight this many times (a
 // convolution at this many places of the batch, a linear layer on this many
 // rows), quantizing takes a few percent of the time at most.
@@ -178,14 +185,15 @@ std::optional<at::Tensor> WeightCache::find_made(
       !nobody_watches() || !can_be_kept(parameter)) {
     return std::nullopt;
   }
-  std::vector<std::uint64_t> content{hash_of(parameter)};
-  content.reserve(1 + 3 * quantizers.size());
+  std::vector<std::uint64_t> content;
+  content.reserve(2 * (1 + 3 * quantizers.size()));
+  add_content(parameter, &content);
   for (const py::handle quantizer : quantizers) {
     const auto view = view_of(quantizer);
     if (!view) return std::nullopt;
     for (const at::Tensor* part : {&view->min, &view->max, &view->grid}) {
       if (!can_be_kept(*part)) return std::nullopt;
-      content.push_back(hash_of(*part));
+      add_content(*part, &content);
     }
   }
   if (content != entry->second.encoding) return std::nullopt;
@@ -200,9 +208,7 @@ py::object WeightCache::get_made(const std::string& name,
     return make();
   }
   std::vector<std::uint64_t> content;
-  for (const at::Tensor& source : sources) {
-    content.push_back(hash_of(source));
-  }
+  for (const at::Tensor& source : sources) add_content(source, &content);
   Entry& entry = entries_[name];
   if (!entry.is_untouched() || entry.encoding != content) {
     const c10::InferenceMode ordinary(false);

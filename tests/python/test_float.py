@@ -153,6 +153,12 @@ def test_scale_that_requires_a_gradient_is_an_error():
         ops.float_quantize(torch.ones(3), 4, 3, True, scale)
 
 
+def test_a_gradient_on_another_device_is_an_error():
+    backward = torch.ops.aimetpp.float_quantize_backward
+    with pytest.raises(ValueError, match="grad must be on x's device cpu, got meta"):
+        backward(torch.ones(3, device="meta"), torch.ones(3), 4, 3, True)
+
+
 @pytest.mark.parametrize("bits", [(5, 10), (4, 3)])
 @pytest.mark.parametrize("saturate", [True, False])
 @pytest.mark.parametrize("axis", [None, 1])

@@ -259,6 +259,16 @@ def test_rounded_biases_are_kept_until_something_changes(net):
     assert not torch.equal(fourth, third)
 
 
+@torch.no_grad()
+def test_kept_biases_follow_the_dtype():
+    """Zeros have the same bytes in float16 as in bfloat16."""
+    fc = nn.Linear(4, 4)
+    nn.init.zeros_(fc.bias)
+    sim = simulate(nn.Sequential(fc, nn.ReLU()), random(2, 4))
+    for dtype in (torch.float16, torch.bfloat16, torch.float16, torch.float32):
+        assert sim.model.to(dtype)(random(2, 4).to(dtype)).dtype == dtype
+
+
 def test_gradients_pass_straight_through(net):
     sim = simulate(net, IMAGES)
     sim.model(IMAGES).sum().backward()

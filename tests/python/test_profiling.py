@@ -148,6 +148,7 @@ def test_command(tmp_path, monkeypatch, capsys):
     assert "one forward: simulated" in text and "linear" in text
     for name, message in (
         ("my_model", "a function is named as"),
+        (".:make", "a function is named as"),
         ("my_model:number", "no function 'number'"),
         ("my_model:nothing", "a QuantizationSimModel, got NoneType"),
         ("my_model:sized", "must need no arguments: missing a required argument: 'n'"),
@@ -171,6 +172,8 @@ def test_command_on_inputs_or_a_simulation_of_the_users(tmp_path, monkeypatch, c
         "def pair():\n"
         "    layers = torch.nn.Embedding(9, 4), torch.nn.Linear(4, 3)\n"
         "    return torch.nn.Sequential(*layers), torch.tensor([[1, 8]])\n"
+        "def no_input():\n"
+        "    return pair()[0], 3\n"
         "def uncalibrated():\n"
         "    return QuantizationSimModel(*pair())\n"
         "def calibrated():\n"
@@ -185,6 +188,8 @@ def test_command_on_inputs_or_a_simulation_of_the_users(tmp_path, monkeypatch, c
         assert main(["profile", f"my_tokens:{function}", "--repeats", "1"]) == 0
         assert "embedding" in capsys.readouterr().out
     for arguments, message in (
+        (["my_tokens:no_input"], "no_input: dummy_input must be a tensor"),
+        (["my_tokens:pair", "--param-bits", "0"], "must be between 2 and 32, got 0"),
         (["my_tokens:uncalibrated"], "must return a calibrated simulation"),
         (["my_tokens:pair", "--input", "1,2"], "--input is for a function"),
         (["my_tokens:calibrated", "--param-bits", "4"], "--param-bits is for a model"),
