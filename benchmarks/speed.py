@@ -5,8 +5,8 @@
     PYTHONPATH=. python benchmarks/speed.py --quick    # does it all run? seconds
 
 All contestants of a row take turns, so that what else the machine does meets them
-alike; a ratio is that of medians. --peers adds other libraries' fake quantization,
-where they are installed: see peers/run.py.
+alike; a ratio is that of medians. --peers adds torch.compile's fake quantization, and
+that of other libraries where they are installed: see peers/run.py.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ def main() -> None:
         f"{datetime.date.today()}, {processor()} "
         f"({torch.backends.cpu.get_cpu_capability()}), PyTorch {torch.__version__}, "
         f"{options.threads} threads, {options.time} time"
+        + (": tiny sizes, which only show that it runs" if options.quick else "")
     )
     print(
         "| what | limit | ours | target | met | beside it |\n|---|---|---|---|---|---|"

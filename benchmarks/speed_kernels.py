@@ -72,7 +72,8 @@ def forward_rows(table: Table, numel: int, label: str) -> None:
     }
     large = numel >= 1 << 24
     if large:
-        table.row(f"forward, {label}, out of place", clone, {"ours": op}, 1.05)
+        new = {"ours": op, **peers}
+        table.row(f"forward, {label}, out of place", clone, new, 1.05)
         table.row(f"forward, {label}, in place", copying, {"ours": over}, 1.2)
     else:
         others = {"ours": op, "ours in place": over, **peers}

@@ -36,7 +36,8 @@ class Table:
         ours, *rest = ratios.items()
         peers = ", ".join(f"{name} {ratio:.2f}" for name, ratio in rest)
         aim = "" if target is None else f"{target:.2f}"
-        met = "" if target is None else "yes" if ours[1] <= target else "no"
+        says = target is not None and not self.options.quick
+        met = "" if not says else "yes" if ours[1] <= target else "no"
         print(
             f"| {what} | {next(iter(limit))} {floor * 1e3:.3g} ms | {ours[1]:.2f} "
             f"| {aim} | {met} | {peers} |",

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Fake quantization as other libraries do it; those that are installed."""
+"""Fake quantization as other libraries do it, those that are installed, and as
+torch.compile makes it of the formula.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +27,20 @@ def contestants(
         bits: of an asymmetric grid.
         channels: one range per channel, else one for all.
         backward: with gradients, learned ranges where the library has them.
+
+    One that is not installed, or computes something else, is named and left out.
     """
     found: Contestants = {}
     for name, make in (
+        ("torch.compile", _compiled),
         ("aimet", _aimet),
         ("torchao", _torchao),
         ("brevitas", _brevitas),
     ):
         try:
             run = make(x, low, high, bits, channels, backward)
+            if run is not None:
+                _check(run(), x, low, high, bits)
         except (ImportError, AttributeError, TypeError, RuntimeError) as error:
             if (name, str(error)) not in _SAID:
                 _SAID.add((name, str(error)))
@@ -45,6 +52,38 @@ def contestants(
 
 
 _SAID: set[tuple[str, str]] = set()
+
+
+def _check(y: Any, x: torch.Tensor, low: float, high: float, bits: int) -> None:
+    """Raises a RuntimeError where y is further from x than a step of the grid."""
+    step = (high - low) / ((1 << bits) - 1)
+    off = (y.detach() - x.detach().clamp(low, high)).abs().max().item()
+    if off > 1.01 * step:
+        raise RuntimeError(f"off by {off:.3g}, with steps of {step:.3g}")
+
+
+def _compiled(
+    x: torch.Tensor, low: float, high: float, bits: int, channels: bool, backward: bool
+) -> Callable[[], object]:
+    steps = (1 << bits) - 1
+    shape = (x.size(0),) + (1,) * (x.dim() - 1) if channels else ()
+    ends = [torch.full(shape, end, requires_grad=backward) for end in (low, high)]
+
+    def rounded(value: torch.Tensor) -> torch.Tensor:
+        """Straight through, where there are gradients."""
+        if not backward:
+            return value.round()
+        return value + (value.round() - value).detach()
+
+    @torch.compile(fullgraph=True)
+    def fake_quantize(
+        x: torch.Tensor, low: torch.Tensor, high: torch.Tensor
+    ) -> torch.Tensor:
+        scale = (high - low) / steps
+        offset = rounded(low / scale)
+        return ((rounded(x / scale) - offset).clamp(0, steps) + offset) * scale
+
+    return lambda: fake_quantize(x, *ends)
 
 
 def _aimet(
