@@ -57,6 +57,8 @@ class ModuleRecord:
     overwrites: int | None = None  # as in FunctionalCall: nn.ReLU(inplace=True)
     # Names of weights that it computes before each use (weight norm).
     computed: tuple[str, ...] = ()
+    # Parameters that its forward writes into.
+    written: set[str] = field(default_factory=set)
     # By (op, ordinal); only modules that call functional ops have any.
     functional: dict[tuple[str, int], FunctionalCall] = field(default_factory=dict)
     # The module's `functional_quantizers`.

@@ -139,7 +139,8 @@ def _param_property(name: str, original: Any) -> property:
         quantizer = what_quantizes(self, name)
         if quantizer is None:
             return parameter
-        if is_eager() and name in self._parameters:
+        is_parameter = name in self._parameters
+        if is_eager() and is_parameter and name not in self._aimetpp.written:
             return self._aimetpp.weights.get(name, quantizer, parameter)
         return quantizer(parameter)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from aimetpp import _C
 from aimetpp.common.inference import inference
 from aimetpp.common.text import source_of_caller
 from aimetpp.nn.off_path import LIBRARY_FOLDERS
@@ -26,6 +27,9 @@ class _SecondForward:
         self._traced = traced
         self._position = 0
         self.difference = ""
+        self.writers: dict[str, Any] = {}  # leaves that write into parameters, by name
+        # What the leaf that runs has read of its parameters, and how that was.
+        self._copies: dict[str, tuple[torch.Tensor, tuple[int, ...]]] = {}
 
     def _see(self, module: str, op: str) -> None:
         if self.difference:
@@ -62,8 +66,11 @@ class _SecondForward:
         """Nothing to compare: what it calls will be."""
 
     def param(self, module: Any, name: str, parameter: torch.Tensor) -> torch.Tensor:
-        """The parameter itself."""
-        return parameter
+        """A copy of the parameter, as what is quantized is one."""
+        if name not in self._copies:
+            copied = parameter.detach().clone().requires_grad_(parameter.requires_grad)
+            self._copies[name] = copied, _state(copied)
+        return self._copies[name][0]
 
     def computed_weight(
         self, module: Any, name: str, value: torch.Tensor
@@ -75,8 +82,15 @@ class _SecondForward:
         self, module: Any, forward: Callable[..., Any], args: Any, kwargs: Any
     ) -> Any:
         """Runs a leaf module."""
-        self._see(module._aimetpp.name, "")
-        return forward(module, *args, **kwargs)
+        record = module._aimetpp
+        self._see(record.name, "")
+        self._copies = {}
+        result = forward(module, *args, **kwargs)
+        for name, (copied, state) in self._copies.items():
+            if _state(copied) != state:
+                record.written.add(name)
+                self.writers[record.name] = module
+        return result
 
     def functional_call(
         self, module: Any, op: str, func: Any, args: Any, kwargs: Any
@@ -84,6 +98,24 @@ class _SecondForward:
         """Runs a functional op."""
         self._see(module._aimetpp.name, op)
         return func(*args, **kwargs)
+
+
+def _state(tensor: torch.Tensor) -> tuple[int, ...]:
+    """What a write into a tensor changes, also one past its version counter."""
+    content = _C.content_hash(tensor) if tensor.is_cpu else 0
+    version = 0 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), version, content
+
+
+def _text_of_write(name: str, module: Any) -> str:
+    written = ", ".join(map(repr, sorted(module._aimetpp.written)))
+    return (
+        f"the forward of module {name!r}, of class {type(module).__mro__[1].__name__}, "
+        f"writes into its parameter {written}. Where that is quantized, it writes into "
+        "the quantized copy, and the parameter stays as it is: compute the value by a "
+        "parametrization (torch.nn.utils.parametrize), or write after each step of "
+        "the optimizer"
+    )
 
 
 def _described(module: str, op: str) -> str:
@@ -130,6 +162,8 @@ def warn_of_other_paths(
         return
     finally:
         STATE.tracer = None
+        for name, module in second.writers.items():
+            _warn(_text_of_write(name, module))
     if second.difference:
         _warn(
             "with other values than those of dummy_input the model takes another path: "

@@ -88,7 +88,8 @@ class QuantizationSimModel(
         TypeError: an argument of the wrong type.
         ValueError: a bit-width, scheme or config with a wrong value.
         FileNotFoundError: no such config.
-        RuntimeError: a model that is quantized already, or cannot be traced.
+        RuntimeError: a model that is quantized already, or cannot be traced; in
+            inference mode.
     """
 
     _bank: ModuleBank
@@ -108,6 +109,11 @@ class QuantizationSimModel(
         if not isinstance(model, torch.nn.Module):
             raise TypeError(
                 f"model must be a torch.nn.Module, got {type(model).__name__}"
+            )
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                "QuantizationSimModel must be made outside of torch.inference_mode(), "
+                "whose tensors can be neither traced nor trained; it may run inside"
             )
         for name, module in model.named_modules():
             if isinstance(module, BaseQuantizationMixin | QuantizerBase):

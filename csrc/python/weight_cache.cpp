@@ -136,7 +136,7 @@ py::object WeightCache::get(const std::string& name, py::handle quantizer,
     } else {
       entry.quantized = view->fake_quantize(source);
     }
-    entry.version = static_cast<std::int64_t>(entry.quantized._version());
+    entry.note_untouched();
     entry.content = content;
     entry.encoding = std::move(encoding);
   }
@@ -214,7 +214,7 @@ py::object WeightCache::get_made(const std::string& name,
     const c10::InferenceMode ordinary(false);
     const at::NoGradGuard no_grad;
     entry.quantized = py::cast<at::Tensor>(make());
-    entry.version = static_cast<std::int64_t>(entry.quantized._version());
+    entry.note_untouched();
     entry.encoding = std::move(content);
   }
   return py::reinterpret_steal<py::object>(THPVariable_Wrap(entry.quantized));

@@ -62,12 +62,19 @@ class WeightCache {
  private:
   struct Entry {
     at::Tensor quantized;
-    std::int64_t version = 0;  // of `quantized`: a write into it ends its use
+    // Of `quantized`: a write into it, or to where it lies, ends its use.
+    std::int64_t version = 0;
+    const void* data = nullptr;
     std::uint64_t content = 0;
     std::vector<std::uint64_t> encoding;
 
+    void note_untouched() {
+      version = static_cast<std::int64_t>(quantized._version());
+      data = quantized.const_data_ptr();
+    }
     [[nodiscard]] bool is_untouched() const {
-      return quantized.defined() && quantized._version() == version;
+      return quantized.defined() && quantized._version() == version &&
+             quantized.const_data_ptr() == data;
     }
   };
   // Whether what is made of `parameter` is to be kept.

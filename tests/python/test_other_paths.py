@@ -154,3 +154,72 @@ def test_a_second_call_that_was_not_traced_is_an_error():
     sim.untraced_ops = "warn"
     with pytest.warns(RuntimeWarning, match="module 'fc'"):
         sim.model(example())
+
+
+class Constrained(nn.Linear):
+    """Its weight's rows have a norm of 0.5 at most: written as EEGNet's layers do."""
+
+    def forward(self, x):
+        self.weight.data = torch.renorm(self.weight.data, 2, 0, 0.5)
+        return super().forward(x)
+
+
+class Halving(nn.Linear):
+    """Writes past the version counter, after use."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        self.weight.data.mul_(0.5)
+        return y
+
+
+class HalvingTheParameter(nn.Linear):
+    def forward(self, x):
+        y = super().forward(x)
+        for parameter in self.parameters():
+            parameter.data.mul_(0.5)
+        return y
+
+
+WRITERS = {
+    "in place of data": (lambda: Constrained(8, 8), example()),
+    "into data": (lambda: Halving(8, 8), example()),
+    "max_norm": (lambda: nn.Embedding(8, 8, max_norm=0.5), torch.arange(8)),
+}
+
+
+@pytest.mark.parametrize(("make", "x"), WRITERS.values(), ids=WRITERS)
+def test_writes_into_a_quantized_weight_are_said_and_reach_no_other_call(make, x):
+    torch.manual_seed(0)
+    layer = make()
+    message = f"module '0', of class {type(layer).__name__}, writes .* 'weight'"
+    with pytest.warns(RuntimeWarning, match=message) as seen:
+        sim = QuantizationSimModel(nn.Sequential(layer, nn.ReLU()), x)
+    assert seen[0].filename == __file__
+    sim.compute_encodings(lambda model: model(x))
+    results = []
+    for kept in ("none", "all"):
+        sim.kept_weights = kept
+        with torch.no_grad():
+            results += [sim.model(x) for _ in range(3)]
+    results.append(sim.model(x).detach())
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+def test_writes_into_the_parameter_itself_reach_it():
+    torch.manual_seed(0)
+    x, layer = example(), HalvingTheParameter(8, 8)
+    sim = quiet_simulation(nn.Sequential(layer, nn.ReLU()), x)
+    for parameter, start in zip(
+        sim.model[0].parameters(recurse=False), layer.parameters(), strict=True
+    ):
+        parameter.data.copy_(start.data)
+    sim.kept_weights = "all"
+    sim.model[0].param_quantizers["weight"].set_range(-1.0, 1.0)
+    for quantizers in (sim.model[0].input_quantizers, sim.model[1].output_quantizers):
+        quantizers[0].set_range(-4.0, 4.0)
+    float_model = nn.Sequential(layer, nn.ReLU())
+    with torch.no_grad():
+        for _ in range(3):
+            assert torch.allclose(sim.model(x), float_model(x), atol=0.1)
+    assert torch.equal(sim.model[0]._parameters["weight"], layer.weight)

@@ -401,3 +401,18 @@ def test_reused_and_tied_parameters_have_one_quantizer(images):
     sim.compute_encodings(lambda model: model(x))
     assert sim.is_calibrated()
     sim.model(x)
+
+
+def test_made_outside_of_inference_mode_and_run_inside():
+    model, x = nn.Linear(4, 4), torch.randn(2, 4)
+    with (
+        torch.inference_mode(),
+        pytest.raises(RuntimeError, match="made outside of torch.inference_mode"),
+    ):
+        QuantizationSimModel(model, x)
+    sim = QuantizationSimModel(model, x)
+    with torch.inference_mode():
+        sim.compute_encodings(lambda m: m(x))
+        inside = sim.model(x)
+    assert torch.equal(inside, sim.model(x))
+    sim.model(x).sum().backward()
