@@ -60,8 +60,8 @@ struct ManyArguments {
 // for meta tensors and symbolic sizes.
 void check_arguments(QuantMode mode, const QuantArguments& arguments);
 void check_grad(QuantMode mode, const at::Tensor& grad, const at::Tensor& x);
-// That y is as x: a tensor to write fake_quantize's result to.
-void check_result(const at::Tensor& y, const at::Tensor& x);
+// That fake_quantize's result can be written to y; it may be x.
+void check_written(const at::Tensor& y, const at::Tensor& x);
 
 // A call with the tensors its pointers point into.
 struct PreparedCall {

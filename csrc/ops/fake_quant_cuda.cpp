@@ -75,6 +75,15 @@ void fake_quantize_inplace_cuda(const at::Tensor& x, const at::Tensor& min,
                    x, x);
 }
 
+void into_cuda(const at::Tensor& y, const at::Tensor& x, const at::Tensor& min,
+               const at::Tensor& max, const at::Tensor& grid, bool symmetric,
+               OptionalAxis channel_axis) {
+  check_written(y, x);
+  launch_transform(Call(QuantMode::fake_quantize,
+                        {x, min, max, grid, symmetric, channel_axis}),
+                   x, y);
+}
+
 // The gradients to min and max; the one to x is written to dx, which may be
 // grad.
 RangeGradients launch_gradient(const Call& call, const at::Tensor& grad,
@@ -189,6 +198,7 @@ TORCH_LIBRARY_IMPL(aimetpp, CUDA, m) {
   m.impl("fake_quantize_input_gradient_", &input_gradient_inplace_cuda);
   m.impl("fake_quantize", &forward_cuda<QuantMode::fake_quantize>);
   m.impl("fake_quantize_", &fake_quantize_inplace_cuda);
+  m.impl("fake_quantize_into", &into_cuda);
   m.impl("quantize", &forward_cuda<QuantMode::quantize>);
   m.impl("dequantize", &forward_cuda<QuantMode::dequantize>);
   m.impl("fake_quantize_many", &many_cuda);

@@ -38,6 +38,8 @@ void clamped_fake_quantize_into(const at::Tensor& y, const at::Tensor& x,
                           y.mutable_data_ptr(), at_parallel_for);
 }
 
+namespace {
+
 void check_result(const at::Tensor& y, const at::Tensor& x) {
   TORCH_CHECK_VALUE(y.sym_sizes() == x.sym_sizes(),
                     "fake_quantize: out must have x's shape ", x.sym_sizes(),
@@ -50,14 +52,20 @@ void check_result(const at::Tensor& y, const at::Tensor& x) {
                     ", got ", y.device());
 }
 
+}  // namespace
+
+void check_written(const at::Tensor& y, const at::Tensor& x) {
+  check_result(y, x);
+  at::assert_no_internal_overlap(y);
+  at::assert_no_partial_overlap(y, x);
+}
+
 namespace {
 
 void into_cpu(const at::Tensor& y, const at::Tensor& x, const at::Tensor& min,
               const at::Tensor& max, const at::Tensor& grid, bool symmetric,
               std::optional<std::int64_t> channel_axis) {
-  check_result(y, x);
-  at::assert_no_internal_overlap(y);
-  at::assert_no_partial_overlap(y, x);
+  check_written(y, x);
   if (x.is_non_overlapping_and_dense() && x.strides() == y.strides()) {
     fake_quantize_into(y, x, min, max, grid, symmetric, channel_axis);
     return;

@@ -113,6 +113,15 @@ class TestOtherOps:
             getattr(backend, run)(grad, on_gpu(x), *moved(given))
             assert torch.equal(grad.cpu(), learned[0])
 
+    def test_into(self, name, axis, large):
+        x = make(name, large=large)
+        given = arguments(x, axis, 8, False)
+        expected = ops.fake_quantize(x, *given)
+        for out in (torch.ones_like(x), torch.ones(*x.shape, 2)[..., 0]):
+            written = on_gpu(out)
+            ops.fake_quantize(on_gpu(x), *moved(given), out=written)
+            assert torch.equal(written.cpu(), expected)
+
     def test_observed(self, name, axis, large):
         for dtype in DTYPES:
             x = make(name, dtype, large)
