@@ -11,7 +11,7 @@ be registered. A module with children that calls functional ops gains
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -245,23 +245,18 @@ def _run_iterating_frame(self: Any, *args: Any, **kwargs: Any) -> Any:
             self._modules["functional_quantizers"] = held
 
 
-def _is_replayed() -> bool:
-    """True where an outermost forward begins that may be replayed."""
-    return STATE.replay is not None and not STATE.frames and is_eager()
+def _forward_by(run: Callable[..., Any]) -> Callable[..., Any]:
+    @in_turn  # an outermost one may be replayed
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if STATE.replay is not None and not STATE.frames and is_eager():
+            return STATE.replay.forward(self, run, args, kwargs)
+        return run(self, *args, **kwargs)
+
+    return forward
 
 
-@in_turn
-def _frame_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-    if _is_replayed():
-        return STATE.replay.forward(self, _run_frame, args, kwargs)  # type: ignore[union-attr]
-    return _run_frame(self, *args, **kwargs)
-
-
-@in_turn
-def _iterating_frame_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-    if _is_replayed():
-        return STATE.replay.forward(self, _run_iterating_frame, args, kwargs)  # type: ignore[union-attr]
-    return _run_iterating_frame(self, *args, **kwargs)
+_frame_forward = _forward_by(_run_frame)
+_iterating_frame_forward = _forward_by(_run_iterating_frame)
 
 
 def _leaf_class(cls: Any) -> Any:
