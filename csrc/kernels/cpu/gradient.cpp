@@ -13,7 +13,7 @@
 #include "kernels/channel_grid.h"
 #include "kernels/cpu/fake_quant_loops.h"
 #include "kernels/cpu/float_buffers.h"
-#include "kernels/cpu/gradient_avx512.h"
+#include "kernels/cpu/gradient_simd.h"
 #include "kernels/cpu/spans.h"
 #include "kernels/cpu/storage.h"
 #include "kernels/cpu/stretches.h"
@@ -132,7 +132,9 @@ class SpanGradient {
 #if AIMETPP_HAS_AVX
     if constexpr (kHasFastSpan) {
       const ChannelLayout& layout = data.layout;
-      if (isa == Isa::avx512 && layout.outer * layout.inner >= kWorthAGrid) {
+      if (isa != Isa::portable && layout.outer * layout.inner >= kWorthAGrid) {
+        fast_span_ =
+            isa == Isa::avx512 ? &gradient_span_avx512 : &gradient_span_avx2;
         find_gradient_grids(layout.channels);
       }
     }
@@ -170,8 +172,8 @@ class SpanGradient {
 #if AIMETPP_HAS_AVX
     if constexpr (kHasFastSpan) {
       if (!gradient_grids_.empty()) {
-        gradient_span_avx512(
-            grad, x, dx, n, gradient_grids_[static_cast<std::size_t>(c)], sums);
+        fast_span_(grad, x, dx, n, gradient_grids_[static_cast<std::size_t>(c)],
+                   sums);
         return;
       }
     }
@@ -197,6 +199,8 @@ class SpanGradient {
   }
 
   std::vector<GradientGrid> gradient_grids_;
+  void (*fast_span_)(const float*, const float*, float*, std::int64_t,
+                     const GradientGrid&, LaneSums*) = nullptr;
 #endif
   GridArrays<Compute> grids_;
   void (*span_)(const Loaded*, const Loaded*, Loaded*, std::int64_t,

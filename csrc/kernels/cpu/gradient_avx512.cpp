@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "kernels/cpu/gradient_avx512.h"
+#include "kernels/cpu/gradient_simd.h"
 
 #if AIMETPP_HAS_AVX
 #if defined(__GNUC__) && !defined(__clang__)

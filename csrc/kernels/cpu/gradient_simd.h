@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// gradient_span of fake_quantize for AVX-512, to the last bit, at a third of
-// its cost: no divisions, and what only elements outside the grid need is
-// computed only in vectors that have some. Private to kernels/cpu.
+// gradient_span of fake_quantize for AVX2 and AVX-512, to the last bit, at a
+// half and a third of its cost: what only elements outside the grid need is
+// computed only in vectors that have some, and AVX-512's has no divisions.
+// Private to kernels/cpu.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@
 #if AIMETPP_HAS_AVX
 namespace aimetpp::kernels::cpu {
 
-// A grid for gradient_span_avx512.
+// A grid for them.
 struct GradientGrid {
   AffineGrid<float> affine;
   ReciprocalGrid reciprocal;
@@ -36,6 +37,10 @@ inline bool make_gradient_grid(const AffineGrid<float>& affine,
   return true;
 }
 
+AIMETPP_TARGET_AVX2 void gradient_span_avx2(const float* grad, const float* x,
+                                            float* dx, std::int64_t n,
+                                            const GradientGrid& grid,
+                                            LaneSums* sums);
 AIMETPP_TARGET_AVX512 void gradient_span_avx512(const float* grad,
                                                 const float* x, float* dx,
                                                 std::int64_t n,
