@@ -47,6 +47,7 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/cuda/test_many.cpp
   tests/cpp/cuda/test_observed.cpp
   tests/cpp/cuda/test_transform.cpp
+  tests/cpp/cuda/test_walk.cpp
   tests/cpp/fold/test_batch_norm_folds.cpp
   tests/cpp/fold/test_equalizable_chains.cpp
   tests/cpp/kernels/test_clamped.cpp

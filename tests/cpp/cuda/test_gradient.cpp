@@ -257,9 +257,7 @@ TEST_P(CudaGradient, MayTakeTheGradientsPlace) {
 
 // ------------------------------------------------------------- input gradient
 
-AIMETPP_IN_ANY_ORDER(CudaInputGradient);
-
-TEST_P(CudaInputGradient, IsTheCpusToTheLastBit) {
+TEST(CudaInputGradient, IsTheCpusToTheLastBit) {
   for (const ChannelLayout& layout : testing::layouts()) {
     SCOPED_TRACE(testing::describe(layout));
     const Ranges ranges(layout.channels);
@@ -285,7 +283,7 @@ TEST_P(CudaInputGradient, IsTheCpusToTheLastBit) {
   }
 }
 
-TEST_P(CudaInputGradient, FindsElementsWhereverTheyLie) {
+TEST(CudaInputGradient, FindsElementsWhereverTheyLie) {
   const ChannelLayout layout{10, 3, 7};
   const Ranges ranges(layout.channels);
   const QuantCall call = ranges.call(layout, kByte, false, Storage::float32);
