@@ -39,8 +39,6 @@ set(AIMETPP_CORE_TEST_SOURCES
   tests/cpp/core/test_quant_math.cpp
   tests/cpp/core/test_reciprocal_grid.cpp
   tests/cpp/core/test_types.cpp
-  tests/cpp/cuda/emulation/emulation.cpp
-  tests/cpp/cuda/emulation/jump.cpp
   tests/cpp/cuda/test_emulation.cpp
   tests/cpp/cuda/test_float_quant.cpp
   tests/cpp/cuda/test_gradient.cpp
@@ -105,16 +103,25 @@ foreach(_source IN LISTS AIMETPP_CUDA_KERNEL_SOURCES)
   list(APPEND _emulated_sources "${_wrapper}")
 endforeach()
 
-# It takes most of these tests' time where it is instrumented.
-set_source_files_properties(tests/cpp/cuda/emulation/emulation.cpp
+set(_emulation_sources
+  tests/cpp/cuda/emulation/emulation.cpp
   tests/cpp/cuda/emulation/jump.cpp
+)
+# It takes most of these tests' time where it is instrumented.
+set_source_files_properties(${_emulation_sources}
   PROPERTIES COMPILE_OPTIONS -O2)
+add_library(aimetpp_emulated_cuda OBJECT
+  ${_emulated_sources} ${_emulation_sources})
+target_include_directories(aimetpp_emulated_cuda PUBLIC
+  tests/cpp tests/cpp/cuda/emulation)
+target_link_libraries(aimetpp_emulated_cuda PUBLIC aimetpp_options)
+if(NOT AIMETPP_SANITIZE)
+  target_compile_options(aimetpp_emulated_cuda PRIVATE -O1)
+endif()
 
-aimetpp_add_test(aimetpp_core_tests
-  ${AIMETPP_CORE_TEST_SOURCES} ${_emulated_sources})
-target_include_directories(aimetpp_core_tests PRIVATE
-  tests/cpp/cuda/emulation)
-target_link_libraries(aimetpp_core_tests PRIVATE aimetpp_kernels)
+aimetpp_add_test(aimetpp_core_tests ${AIMETPP_CORE_TEST_SOURCES})
+target_link_libraries(aimetpp_core_tests PRIVATE
+  aimetpp_emulated_cuda aimetpp_kernels)
 
 if(AIMETPP_TORCH)
   set(AIMETPP_TORCH_TEST_SOURCES
@@ -122,4 +129,13 @@ if(AIMETPP_TORCH)
   )
   aimetpp_add_test(aimetpp_torch_tests ${AIMETPP_TORCH_TEST_SOURCES})
   target_link_libraries(aimetpp_torch_tests PRIVATE aimetpp)
+  # The ops' CUDA side over the emulated kernels; where the library has it
+  # linked, tests/gpu runs it.
+  if(NOT AIMETPP_CUDA_LINKED)
+    target_sources(aimetpp_torch_tests PRIVATE
+      csrc/ops/fake_quant_cuda.cpp
+      csrc/ops/float_quant_cuda.cpp
+      tests/cpp/cuda/test_ops.cpp)
+    target_link_libraries(aimetpp_torch_tests PRIVATE aimetpp_emulated_cuda)
+  endif()
 endif()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Between the dispatcher and the kernels, for any device: argument checks and
-// the translation from tensors to kernels::QuantCall. Private to ops/ and
-// python/.
+// the translation from tensors to kernels::QuantCall. Private to ops/,
+// python/ and tests.
 #pragma once
 
 #include <ATen/core/List.h>
@@ -36,7 +36,7 @@ struct ManyArguments {
   std::optional<std::int64_t> channel_axis;
 
   // Checks that the lists are of one length.
-  [[nodiscard]] std::size_t count() const;
+  [[nodiscard]] AIMETPP_API std::size_t count() const;
   [[nodiscard]] QuantArguments at(std::size_t i) const {
     return {x, min[i], max[i], grid[i], symmetric[i], channel_axis};
   }
@@ -59,9 +59,10 @@ struct ManyArguments {
 // Everything that can be checked without reading a tensor's data; also right
 // for meta tensors and symbolic sizes.
 void check_arguments(QuantMode mode, const QuantArguments& arguments);
-void check_grad(QuantMode mode, const at::Tensor& grad, const at::Tensor& x);
+AIMETPP_API void check_grad(QuantMode mode, const at::Tensor& grad,
+                            const at::Tensor& x);
 // That fake_quantize's result can be written to y; it may be x.
-void check_written(const at::Tensor& y, const at::Tensor& x);
+AIMETPP_API void check_written(const at::Tensor& y, const at::Tensor& x);
 
 // A call with the tensors its pointers point into.
 struct PreparedCall {
@@ -73,17 +74,18 @@ struct PreparedCall {
 
 // Checks the arguments and lays the range out for a kernel that walks in the
 // order of `dense`'s memory, a dense tensor of x's shape, or a meta tensor.
-[[nodiscard]] PreparedCall prepare(QuantMode mode,
-                                   const QuantArguments& arguments,
-                                   const at::Tensor& dense);
+[[nodiscard]] AIMETPP_API PreparedCall prepare(QuantMode mode,
+                                               const QuantArguments& arguments,
+                                               const at::Tensor& dense);
 
 // That qmin < qmax; on the CPU, where the grid can be read without waiting.
 void check_grid_values(QuantMode mode, const at::Tensor& grid);
 
 // An output for dL/dmin or dL/dmax.
-[[nodiscard]] at::Tensor empty_range_grad(const at::Tensor& range_end);
+[[nodiscard]] AIMETPP_API at::Tensor empty_range_grad(
+    const at::Tensor& range_end);
 
 // An output for an extreme of x.
-[[nodiscard]] at::Tensor empty_extreme(const at::Tensor& x);
+[[nodiscard]] AIMETPP_API at::Tensor empty_extreme(const at::Tensor& x);
 
 }  // namespace aimetpp::ops

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Between the dispatcher and the kernels of float_quantize, for any device.
-// Private to ops/.
+// Private to ops/ and tests.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "core/macros.h"
 #include "kernels/float_quant.h"
 
 namespace aimetpp::ops {
@@ -23,8 +24,8 @@ struct FloatArguments {
 };
 
 // What can be checked without reading data; also right for meta tensors.
-void check_float_arguments(const FloatArguments& arguments);
-void check_float_grad(const at::Tensor& grad, const at::Tensor& x);
+AIMETPP_API void check_float_arguments(const FloatArguments& arguments);
+AIMETPP_API void check_float_grad(const at::Tensor& grad, const at::Tensor& x);
 
 // A call with the tensor its pointer points into.
 struct PreparedFloatCall {
@@ -34,7 +35,7 @@ struct PreparedFloatCall {
 
 // Checks the arguments, for a kernel that walks in the order of `dense`'s
 // memory, a dense tensor of x's shape.
-[[nodiscard]] PreparedFloatCall prepare_float(const FloatArguments& arguments,
-                                              const at::Tensor& dense);
+[[nodiscard]] AIMETPP_API PreparedFloatCall
+prepare_float(const FloatArguments& arguments, const at::Tensor& dense);
 
 }  // namespace aimetpp::ops

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Tensors as kernels take them that walk in the order of another's memory.
-// Private to ops/ and python/.
+// Private to ops/, python/ and tests.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,12 +17,12 @@ namespace aimetpp::ops {
 // `tensor`, walked in the order of a dense tensor's memory: of the same sizes,
 // with these strides. A value error for a tensor with more dimensions that are
 // not in one piece than kernels take.
-[[nodiscard]] kernels::Source source_of(const at::Tensor& tensor,
-                                        at::IntArrayRef dense_strides);
+[[nodiscard]] AIMETPP_API kernels::Source source_of(
+    const at::Tensor& tensor, at::IntArrayRef dense_strides);
 
 // The same for a tensor that is written: an error, too, where elements of it
 // share memory.
-[[nodiscard]] kernels::Target target_of(const at::Tensor& tensor,
-                                        at::IntArrayRef dense_strides);
+[[nodiscard]] AIMETPP_API kernels::Target target_of(
+    const at::Tensor& tensor, at::IntArrayRef dense_strides);
 
 }  // namespace aimetpp::ops
