@@ -3,14 +3,14 @@
 otherwise.
 
 onnxruntime 1.31, with its default optimizations, moves QuantizeLinear and
-DequantizeLinear through data movement and fuses them with what stands there. With
-4-bit tensors it so makes MaxPool and QLinearConv nodes that it has no kernel for,
-and drops a ReLU whatever the zero point is; with signed 8-bit tensors in opset 21 it
-makes QuantizeLinear nodes of contradicting types. Where a layer's input is
+DequantizeLinear through data movement and fuses them with what stands there. With 4-bit
+tensors it so makes MaxPool and QLinearConv nodes that it has no kernel for, drops a
+ReLU whatever the zero point is, and fails over a Clip; with signed 8-bit tensors in
+opset 21 it makes QuantizeLinear nodes of contradicting types. Where a layer's input is
 dequantized it rounds the layer's float weight to 8 bits, and its bias to 32 bits in
-steps of input scale x weight scale, which the bias may overflow where these are
-small, as with 16 bits. Its QLinearSoftmax gives zeros for the largest of each row where
-no probability is much above the mean one. With 8-bit floats, and with activations that
+steps of input scale x weight scale, which the bias may overflow where these are small,
+as with 16 bits. Its QLinearSoftmax gives zeros for the largest of each row where no
+probability is much above the mean one. With 8-bit floats, and with activations that
 have one range per channel, all of this happens to nodes that have no such kernels, and
 a ReLU goes although floats have signs: their quantizing nodes are guarded on both sides
 (qdq.py). A Min or Max with an end of the tensor's own grid changes no value, and stops
@@ -173,12 +173,14 @@ def _bias_of(editor: GraphEditor, node: onnx.NodeProto) -> onnx.TensorProto | No
 def _hides_a_clamp(
     tensor: str, encoding: Encoding, producers: Mapping[str, onnx.NodeProto]
 ) -> bool:
-    """True where a 4-bit tensor comes from a MaxPool, or a ReLU that cuts the grid."""
+    """True where a 4-bit tensor comes from a MaxPool, a Clip, or a ReLU that cuts the
+    grid.
+    """
     if encoding.is_float or encoding.bitwidth > 4:
         return False
     while tensor in producers:
         node = producers[tensor]
-        if node.op_type == "MaxPool":
+        if node.op_type in ("MaxPool", "Clip"):
             return True
         if node.op_type == "Relu":
             return encoding.qmin + encoding.offset[0] < 0

@@ -88,6 +88,9 @@ U8 = Encoding("int8", False, (0.03125,), (-64,), 0, 255)
         (["Relu"], U8, S4),
         (["Relu", "Transpose"], U8, S4),
         (["Relu"], U8, U4),
+        # A Clip, such as ReLU6, in front of 4 bits is no model that it takes.
+        (["Clip"], U8, U4),
+        (["Clip", "Transpose"], U8, S4),
         # No 4-bit MaxPool kernel, in whichever direction the nodes are moved.
         (["MaxPool"], U4, U8),
         (["MaxPool"], U8, U4),
@@ -106,6 +109,8 @@ def test_onnxruntime_optimizes_it_without_harm(ops, before, after):
     rng = np.random.default_rng(0)
     weight = np.round(rng.normal(size=(3, 3, 3, 3)), 1).astype(np.float32)
     initializers = [onnx.numpy_helper.from_array(weight, "w")]
+    for name, end in (("low", 0), ("high", 6)):
+        initializers.append(helper.make_tensor(name, 1, [], [end]))
     byte = Encoding("int8", True, (0.125,), (0,), -128, 127)
     nodes, last = [marker("x", "a0", 0), marker("w", "v", 1)], "a0"
     options = {
@@ -113,7 +118,8 @@ def test_onnxruntime_optimizes_it_without_harm(ops, before, after):
         "Transpose": {"perm": [0, 1, 3, 2]},
     }
     for index, op in enumerate(ops, 1):
-        inputs = [last, "v"] if op == "Conv" else [last]
+        others = {"Conv": ["v"], "Clip": ["low", "high"]}
+        inputs = [last, *others.get(op, ())]
         last = f"a{index}"
         nodes.append(helper.make_node(op, inputs, [last], **options.get(op, {})))
     nodes.append(marker(last, "y", 2))
