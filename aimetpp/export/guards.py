@@ -13,8 +13,8 @@ as with 16 bits. Its QLinearSoftmax gives zeros for the largest of each row wher
 probability is much above the mean one. With 8-bit floats, and with activations that
 have one range per channel, all of this happens to nodes that have no such kernels, and
 a ReLU goes although floats have signs: their quantizing nodes are guarded on both sides
-(qdq.py). A Min or Max with an end of the tensor's own grid changes no value, and stops
-it.
+(qdq.py), and the integer inputs of layers that have weights of 8-bit floats. A Min or
+Max with an end of the tensor's own grid changes no value, and stops it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 import torch
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from aimetpp.export.encodings import Encoding
 from aimetpp.export.graph_editor import GraphEditor
@@ -37,6 +37,7 @@ _PASSED_THROUGH = frozenset(
 )
 # Layers whose weight and bias onnxruntime rounds; it makes a Gemm of MatMul and Add.
 _ROUNDED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+_FLOAT8_TYPES = (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2)
 # QLinearSoftmax scales exponentials so that the sum of n of the largest is e^5 below
 # float32's largest, and multiplies each by 1 / step of the probabilities, which must so
 # be below n e^5. The margin is for its roundings.
@@ -140,16 +141,23 @@ def _is_rounded(
     encoding: Encoding,
     producers: Mapping[str, onnx.NodeProto],
 ) -> bool:
-    """True for a layer with a float weight, or a bias that would overflow."""
+    """True for a layer with a float weight, one of 8-bit floats, or a bias that would
+    overflow.
+    """
     if encoding.is_float or node.op_type not in _ROUNDED:
         return False
     bias = _bias_of(editor, node)
-    if bias is None and node.op_type == "MatMul":
-        return False
     weight = producers.get(node.input[1])
     while weight is not None and weight.op_type == "Transpose":
         weight = producers.get(weight.input[0])
-    if weight is None or weight.op_type != "DequantizeLinear":
+    is_quantized = weight is not None and weight.op_type == "DequantizeLinear"
+    if weight is not None and is_quantized:
+        stored = editor.initializers.get(weight.input[0])
+        if stored is not None and stored.data_type in _FLOAT8_TYPES:
+            return True
+    if bias is None and node.op_type == "MatMul":
+        return False
+    if weight is None or not is_quantized:
         return True
     weight_scale = editor.initializers.get(weight.input[1])
     if bias is None or weight_scale is None:

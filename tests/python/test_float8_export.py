@@ -204,6 +204,30 @@ def test_onnxruntime_optimizes_it_without_harm(tmp_path, opset):
         np.testing.assert_allclose(y, expected, atol=0.07 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(4, 6), (8, 4)),
+        (nn.Linear(4, 6), (2, 8, 4)),  # a MatMul and an Add
+        (nn.Linear(4, 6, bias=False), (2, 8, 4)),
+        (nn.Conv2d(4, 6, 3), (2, 4, 5, 5)),
+        (nn.ConvTranspose2d(4, 6, 3), (2, 4, 5, 5)),
+    ],
+)
+def test_weights_behind_integers_are_optimized_without_harm(layer, shape, tmp_path):
+    torch.manual_seed(0)
+    x, path = torch.randn(shape), str(tmp_path / "net.onnx")
+    sim = QuantizationSimModel(nn.Sequential(layer, nn.Sigmoid()).eval(), x)
+    sim.compute_encodings(lambda m: m(x))
+    kinds = [spec.kind for spec in sim.placement.quantizers]
+    sim.apply_precisions(["fp8_e4m3" if k == "param" else "int8" for k in kinds])
+    sim.onnx.export(x, path)
+    step = sim.model[1].output_quantizers[0].get_scale().item()
+    for optimized in (False, True):
+        (got,) = run(path, {"input": x.numpy()}, optimized=optimized)
+        assert (torch.from_numpy(got) - sim.model(x)).abs().max() <= 1.001 * step
+
+
 def test_torchscript(tmp_path):
     sim, x = make_sim("fp8_e4m3")
     for portable in (False, True):
