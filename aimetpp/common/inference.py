@@ -44,6 +44,32 @@ def inference(model: Any) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def tensors_alone_in_state(model: torch.nn.Module) -> Iterator[None]:
+    """Within the context the model's state_dict leaves out what modules put in by
+    `get_extra_state`: PyTorch's tracer takes tensors alone.
+    """
+    own = model.__dict__.get("state_dict")
+
+    def state_dict(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        state: dict[str, Any] = (own or type(model).state_dict.__get__(model))(
+            *args, **kwargs
+        )
+        for name, value in list(state.items()):
+            if not isinstance(value, torch.Tensor):
+                del state[name]
+        return state
+
+    model.__dict__["state_dict"] = state_dict
+    try:
+        yield
+    finally:
+        if own is None:
+            del model.__dict__["state_dict"]
+        else:
+            model.__dict__["state_dict"] = own
+
+
 def device_of(model: Any) -> torch.device:
     """Where a model's first parameter lies; the CPU, where it has none or is no module
     of PyTorch.

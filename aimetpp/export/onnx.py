@@ -20,12 +20,8 @@ import torch
 from torch.onnx import symbolic_helper
 from torch.utils import _pytree as pytree
 
-from aimetpp.export.calling import (
-    eval_mode,
-    flat_forward,
-    run_example,
-    tensors_by_name,
-)
+from aimetpp.common.inference import eval_mode, tensors_alone_in_state
+from aimetpp.export.calling import flat_forward, run_example, tensors_by_name
 from aimetpp.export.encodings import (
     Encoding,
     FileHeader,
@@ -260,6 +256,7 @@ def _run_exporter(
         tempfile.TemporaryDirectory(prefix="aimetpp-onnx-") as folder,
         warnings.catch_warnings(),
         eval_mode(sim.model),
+        tensors_alone_in_state(sim.model),
         sim.marker_mode(off_too),
         flat_forward(sim.model, signature.args, signature.kwargs) as tensors,
         registered("aimetpp::site", _marker, opset),

@@ -39,16 +39,16 @@ def to_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
     """The content of a file.
 
     Raises:
-        ValueError: a dtype that the format does not have; the message names the tensor.
+        ValueError: a dtype that the format does not have, or no tensor; the message
+            names it.
     """
     header: dict[str, Any] = {}
     data: list[bytes] = []
     end = 0
     for name, tensor in tensors.items():
-        if tensor.dtype not in _NAMES:
-            raise ValueError(
-                f"safetensors: {name!r} is {tensor.dtype}; it cannot be stored"
-            )
+        kind = getattr(tensor, "dtype", type(tensor).__name__)
+        if kind not in _NAMES:
+            raise ValueError(f"safetensors: {name!r} is {kind}; it cannot be stored")
         flat = tensor.detach().cpu().contiguous().flatten()
         data.append(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
         start, end = end, end + len(data[-1])

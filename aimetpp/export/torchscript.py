@@ -15,7 +15,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from aimetpp.common.files import atomic_write
-from aimetpp.export.calling import eval_mode, named_forward, run_example
+from aimetpp.common.inference import eval_mode
+from aimetpp.export.calling import named_forward, run_example
 from aimetpp.export.encoding import require_ordered
 from aimetpp.export.files import require_writable_folder
 from aimetpp.quantization import QuantizeDequantize

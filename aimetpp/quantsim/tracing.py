@@ -17,7 +17,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from aimetpp import _C
-from aimetpp.common.inference import inference
+from aimetpp.common.inference import inference, tensors_alone_in_state
 from aimetpp.common.text import source_of_caller
 from aimetpp.common.trees import know_dataclasses
 from aimetpp.nn.off_path import LIBRARY_FOLDERS
@@ -352,7 +352,11 @@ def trace(
     tracer = Tracer(model)
     STATE.tracer = tracer
     try:
-        with inference(model), warnings.catch_warnings():
+        with (
+            inference(model),
+            tensors_alone_in_state(model),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore", category=torch.jit.TracerWarning)
             warnings.simplefilter("ignore", category=DeprecationWarning)
             ir, _ = torch.jit._get_trace_graph(flattened, tensors, strict=False)

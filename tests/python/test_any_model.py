@@ -284,3 +284,25 @@ def test_a_bare_module_is_a_place_for_what_is_put_there():
     assert on == ["fc.input.0", "fc.weight", "fc", "/linear_0.held.weight", "/linear_0"]
     torch.testing.assert_close(sim.model(x), model(x), rtol=0, atol=1e-3)
     assert sim.model.hook_point is not model.hook_point
+
+
+def test_state_that_is_no_tensor(tmp_path):
+    class Counting(nn.Linear):
+        def get_extra_state(self):
+            return {"count": 3}
+
+        def set_extra_state(self, state):
+            self.count = state["count"]
+
+    x = torch.randn(2, 8)
+    model = Calls(lambda self, x: self.inner(self.fc(x)), inner=Counting(8, 4))
+    sim = QuantizationSimModel(model, x)
+    sim.compute_encodings(lambda m: m(x))
+    expected = sim.model(x)
+    assert sim.model.state_dict()["inner._extra_state"] == {"count": 3}
+    sim.export(tmp_path, "net", export_to_torchscript=True)
+    assert torch.equal(torch.jit.load(tmp_path / "net.torchscript.pth")(x), expected)
+    sim.model.load_state_dict(sim.model.state_dict())
+    assert sim.model.inner.count == 3
+    with pytest.raises(ValueError, match="'inner._extra_state' is dict; it cannot be"):
+        sim.export_weights_to_safetensors(tmp_path, "net")
