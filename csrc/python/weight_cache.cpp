@@ -97,7 +97,8 @@ bool is_plain(const at::Tensor& tensor) {
        DispatchKey::FuncTorchGradWrapper, DispatchKey::Conjugate,
        DispatchKey::Negative, DispatchKey::ZeroTensor});
   return tensor.layout() == at::kStrided &&
-         !tensor.key_set().has_any(kWrappers);
+         !tensor.key_set().has_any(kWrappers) &&
+         !tensor._fw_grad(/*level=*/0).defined();
 }
 
 py::object WeightCache::get(const std::string& name, py::handle quantizer,

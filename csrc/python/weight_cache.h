@@ -95,7 +95,7 @@ void bind_weight_cache(py::module_& m);
 // torch_dispatch mode and no functorch transform that would see the ops run.
 [[nodiscard]] bool nobody_watches();
 
-// A tensor with nothing but a backend and autograd behind it.
+// A tensor with nothing but a backend and autograd behind it, and no tangent.
 [[nodiscard]] bool is_plain(const at::Tensor& tensor);
 
 }  // namespace aimetpp::python

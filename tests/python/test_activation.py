@@ -8,6 +8,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
 from aimetpp.quantization import QuantizeDequantize
@@ -182,6 +183,13 @@ class TestOneAfterTheOther:
         with torch.no_grad(), Mode():
             model(x)
         assert torch.nn.functional.relu in seen
+
+    def test_tangents_are_refused(self):
+        model, x = simulate(nn.ReLU()), data()
+        with forward_ad.dual_level(), torch.no_grad():
+            model.given = forward_ad.make_dual(x, torch.ones_like(x))
+            with pytest.raises(RuntimeError, match="jvp is not implemented"):
+                model.act(model.given)
 
     def test_quantized_input(self):
         model, x = simulate(nn.ReLU()), data()
