@@ -60,7 +60,8 @@ class ForwardProfile:
     Attributes:
         simulated, float_: milliseconds of one forward, medians over the repeats, with
             nothing recorded. The rows below come from recorded forwards, in which
-            every event costs a few microseconds more.
+            every event costs a few microseconds more. They are the CPU's time: of a
+            model on a GPU, what it takes to start the work there.
         calls: one row per leaf module and functional op, the slowest first.
         sites: one row per quantizer, the slowest first.
     """
