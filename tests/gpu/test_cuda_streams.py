@@ -34,6 +34,12 @@ def everything(x, grad, rest):
     return [y, dx, dmin, dmax, passed, narrow, narrow_grad]
 
 
+def several_ranges(rest):
+    """Two of each, for fake_quantize_many."""
+    low, high, grid = rest
+    return [low] * 2, [high] * 2, [grid] * 2, [False, True]
+
+
 def assert_equal(these, those):
     for one, other in zip(these, those, strict=True):
         assert torch.equal(one, other)
@@ -79,9 +85,7 @@ def test_observed_and_several_in_graphs(call):
     scalars = [rest[0][:1], rest[1][:1], rest[2]]
 
     def run(data):
-        several = backend.fake_quantize_many(
-            data, [rest[0]] * 2, [rest[1]] * 2, [rest[2]] * 2, [False, True], 0
-        )
+        several = backend.fake_quantize_many(data, *several_ranges(rest), 0)
         return [*backend.fake_quantize_observed(data, *scalars, False), *several]
 
     static = torch.zeros_like(x)
@@ -103,6 +107,7 @@ def test_calls_do_not_wait_for_the_device(call):
     try:
         everything(x, grad, rest)
         backend.fake_quantize_observed(x, rest[0][:1], rest[1][:1], rest[2], False)
+        backend.fake_quantize_many(x, *several_ranges(rest), 0)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -121,7 +121,7 @@ __device__ void write_pack(const Elements<Stored>& to, std::int64_t first,
   }
 }
 
-// The same to elements in order.
+// The same to elements in order, without strides to keep in memory.
 template <typename Stored>
 __device__ void write_pack(Stored* to, bool in_packs, std::int64_t first,
                            int count, const Pack<Stored>& pack) {
