@@ -93,7 +93,7 @@ def add_guards(
                 nodes.append(_guard(editor, node, "Max", grid_end(encoding, False)))
         elif source in on_grid and (
             _is_refused(node, on_grid[source], opset)
-            or _is_rounded(editor, node, on_grid[source], producers)
+            or _harms_layer(editor, node, on_grid[source], producers)
             or _overflows(node, on_grid[source], quantized, lengths)
         ):
             nodes.append(_guard(editor, node, "Min", grid_end(on_grid[source], True)))
@@ -130,12 +130,12 @@ def _overflows(
     if scores.is_float or probabilities.is_float or scores.bitwidth > 8:
         return False
     last = all(a.name != "axis" or a.i == -1 for a in node.attribute)
-    # Of fewer than two there is nothing to choose, and more overflow later.
+    # An unknown length counts as the shortest, which overflows soonest.
     length = max(2, lengths.get(node.input[0], 0) if last else 0)
     return 1 / probabilities.scale[0] >= _SOFTMAX_HEADROOM * length
 
 
-def _is_rounded(
+def _harms_layer(
     editor: GraphEditor,
     node: onnx.NodeProto,
     encoding: Encoding,
