@@ -2,7 +2,9 @@
 #include "quantizer/histogram.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <iterator>
 #include <limits>
 #include <numeric>
@@ -96,6 +98,14 @@ double Histogram::total() const {
   return total;
 }
 
+bool Histogram::any_filled(std::size_t first, std::size_t last) const {
+  std::uint64_t bits = 0;
+  for (std::size_t bin = first; bin < last; ++bin) {
+    bits |= std::bit_cast<std::uint64_t>(counts[bin]);
+  }
+  return bits != 0;
+}
+
 void limit_range(Histogram& histogram, double max_growth) {
   if (histogram.is_point()) return;
   const float first = histogram.edge(0);
@@ -149,10 +159,15 @@ PackedHistogram::PackedHistogram(const Histogram& histogram)
   // empty would cost more than writing all.
   std::vector<std::uint16_t> pairs(2 * counts.size() + 2);
   std::size_t filled = 0;
-  for (std::size_t bin = 0; bin < counts.size(); ++bin) {
-    pairs[2 * filled] = static_cast<std::uint16_t>(bin);
-    pairs[2 * filled + 1] = static_cast<std::uint16_t>(counts[bin]);
-    filled += static_cast<std::size_t>(counts[bin] != 0);
+  constexpr std::size_t kTogether = 16;
+  for (std::size_t begin = 0; begin < counts.size(); begin += kTogether) {
+    const std::size_t end = std::min(begin + kTogether, counts.size());
+    if (!histogram.any_filled(begin, end)) continue;
+    for (std::size_t bin = begin; bin < end; ++bin) {
+      pairs[2 * filled] = static_cast<std::uint16_t>(bin);
+      pairs[2 * filled + 1] = static_cast<std::uint16_t>(counts[bin]);
+      filled += static_cast<std::size_t>(counts[bin] != 0);
+    }
   }
   sparse_.assign(pairs.begin(),
                  pairs.begin() + static_cast<std::ptrdiff_t>(2 * filled));

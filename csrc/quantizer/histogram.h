@@ -2,6 +2,7 @@
 // Equal-width histogram of one channel, growing with the data.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -31,6 +32,8 @@ struct AIMETPP_API Histogram {
   // Left edge of bin `bin`, in 0..num_bins.
   [[nodiscard]] float edge(int bin) const;
   [[nodiscard]] double total() const;
+  // Whether a bin of first..last - 1 has a count: quicker than to look at each.
+  [[nodiscard]] bool any_filled(std::size_t first, std::size_t last) const;
 };
 
 // Makes room in `histogram` for data with these extremes (not empty). A new

@@ -2,9 +2,7 @@
 #include "quantizer/noise.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstdint>
 #include <cstring>
 #include <limits>
 
@@ -31,15 +29,6 @@ struct Candidates {
   std::size_t promising;
   Weighing weighing;
 };
-
-bool any_filled(const std::vector<double>& counts, std::size_t first,
-                std::size_t last) {
-  std::uint64_t bits = 0;
-  for (std::size_t bin = first; bin < last; ++bin) {
-    bits |= std::bit_cast<std::uint64_t>(counts[bin]);
-  }
-  return bits != 0;
-}
 
 // Of all bins of a histogram; a point's lie in one place.
 struct Midpoints {
@@ -82,12 +71,12 @@ Bins filled_bins(const Histogram& histogram) {
   while (first < last) {
     // A few at a time from each end.
     const std::size_t front = std::min(first + kLanes, last);
-    if (any_filled(histogram.counts, first, front)) {
+    if (histogram.any_filled(first, front)) {
       for (std::size_t bin = first; bin < front; ++bin) add(bin);
     }
     first = front;
     const std::size_t back = std::max(last, first + kLanes) - kLanes;
-    if (any_filled(histogram.counts, back, last)) {
+    if (histogram.any_filled(back, last)) {
       for (std::size_t bin = last; bin-- > back;) add(bin);
     }
     last = back;
