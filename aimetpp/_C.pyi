@@ -457,7 +457,6 @@ class WeightCache:
     def get(
         self, name: str, quantizer: torch.nn.Module, parameter: torch.Tensor
     ) -> torch.Tensor: ...
-    def note_result(self, result: Any) -> None: ...
     def find_made(
         self,
         name: str,
@@ -489,7 +488,6 @@ class Recording:
     differs: bool
     inputs_written: bool
     num_strays: int
-    num_kept: int
     def __init__(
         self, store: ActivationStore, num_calls: int, inputs: Sequence[torch.Tensor]
     ) -> None: ...

@@ -117,7 +117,6 @@ class Recording {
   [[nodiscard]] int num_strays() const { return strays_; }
   // Whether the inputs may have been written.
   [[nodiscard]] bool inputs_written() const;
-  [[nodiscard]] int num_kept() const { return static_cast<int>(kept_.size()); }
 
  private:
   friend class ActivationStore;

@@ -192,8 +192,7 @@ void bind_replay(py::module_& m) {
       .def_property_readonly("num_replayed", &Recording::num_replayed)
       .def_property_readonly("differs", &Recording::differs)
       .def_property_readonly("inputs_written", &Recording::inputs_written)
-      .def_property_readonly("num_strays", &Recording::num_strays)
-      .def_property_readonly("num_kept", &Recording::num_kept);
+      .def_property_readonly("num_strays", &Recording::num_strays);
 }
 
 }  // namespace aimetpp::python

@@ -247,7 +247,6 @@ void bind_weight_cache(py::module_& m) {
           py::arg("name"), py::arg("parameter"))
       .def("get_made", &WeightCache::get_made, py::arg("name"),
            py::arg("sources"), py::arg("make"))
-      .def("note_result", &WeightCache::note_result, py::arg("result"))
       .def("clear", &WeightCache::clear)
       .def_property("keep", &WeightCache::keep, &WeightCache::set_keep)
       .def_property_readonly("bytes", &WeightCache::bytes)
