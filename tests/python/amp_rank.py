@@ -85,7 +85,10 @@ def main(folder: Path, mode: str) -> None:
         place = folder / str(drop)
         result = choose(sim, place, drop, metric=metric, progress=None)
         calls = {"calls": metric.calls - before}
-        print(json.dumps(summary(result, sim) | calls), flush=True)
+        # In one write: torchrun's ranks share a pipe, and run unbuffered, where print
+        # writes the end of the line by itself.
+        sys.stdout.write(json.dumps(summary(result, sim) | calls) + "\n")
+        sys.stdout.flush()
 
 
 def summary(result: Any, sim: Any) -> dict[str, Any]:
