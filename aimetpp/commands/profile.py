@@ -88,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _simulation(arguments: argparse.Namespace) -> QuantizationSimModel:
     import torch
 
-    from aimetpp.commands.user_code import call_function
+    from aimetpp.commands.user_code import call_function, simulate
     from aimetpp.quantsim import QuantizationSimModel
     from aimetpp.quantsim.tracing import split_dummy_input
 
@@ -122,18 +122,14 @@ def _simulation(arguments: argparse.Namespace) -> QuantizationSimModel:
     model, dummy_input = made
     widths = arguments.activation_bits, arguments.param_bits
     output_bw, param_bw = (8 if width is None else width for width in widths)
-    try:
-        sim = QuantizationSimModel(
-            model.eval(),
-            dummy_input,
-            None,
-            output_bw,
-            param_bw,
-            False,
-            arguments.config,
-        )
-    except (RuntimeError, TypeError) as error:  # the model does not take these inputs
-        raise ValueError(f"{name}: {error}") from error
+    sim = simulate(
+        name,
+        model,
+        dummy_input,
+        default_output_bw=output_bw,
+        default_param_bw=param_bw,
+        config_file=arguments.config,
+    )
     args, kwargs = split_dummy_input(sim.dummy_input)
     sim.compute_encodings(lambda simulated: simulated(*args, **kwargs))
     return sim

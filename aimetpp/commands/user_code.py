@@ -170,17 +170,32 @@ def load_simulation(
         and len(made) == 2
         and isinstance(made[0], torch.nn.Module)
     ):
-        model, dummy_input = made
-        try:
-            return QuantizationSimModel(
-                model.eval(), dummy_input, config_file=config_file
-            )
-        except (RuntimeError, TypeError) as error:  # the model does not take this input
-            raise ValueError(f"{name}: {error}") from error
+        return simulate(name, *made, config_file=config_file)
     raise ValueError(
         f"{name} must return a QuantizationSimModel or (model, dummy_input), got "
         f"{type(made).__name__}"
     )
+
+
+def simulate(
+    name: str, model: torch.nn.Module, dummy_input: Any, **settings: Any
+) -> QuantizationSimModel:
+    """A simulation of what a user's function returned.
+
+    Args:
+        name: of the function.
+        model: to be simulated in eval mode.
+        dummy_input: of the model.
+        **settings: further arguments of QuantizationSimModel.
+
+    Raises:
+        ValueError: a setting is wrong, or the model does not take the input.
+        FileNotFoundError: no such config.
+    """
+    try:
+        return QuantizationSimModel(model.eval(), dummy_input, **settings)
+    except (RuntimeError, TypeError) as error:  # the model does not take this input
+        raise ValueError(f"{name}: {error}") from error
 
 
 @functools.cache  # several functions of one file: it runs once

@@ -245,18 +245,17 @@ def _run_iterating_frame(self: Any, *args: Any, **kwargs: Any) -> Any:
             self._modules["functional_quantizers"] = held
 
 
-def _forward_by(run: Callable[..., Any]) -> Callable[..., Any]:
-    @in_turn  # an outermost one may be replayed
+def _frame_forward(cls: Any) -> Callable[..., Any]:
+    """The forward of frames of a class; an outermost one may be replayed."""
+    run = _run_iterating_frame if issubclass(cls, _ITERATED) else _run_frame
+
+    @in_turn
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if STATE.replay is not None and not STATE.frames and is_eager():
             return STATE.replay.forward(self, run, args, kwargs)
         return run(self, *args, **kwargs)
 
     return forward
-
-
-_frame_forward = _forward_by(_run_frame)
-_iterating_frame_forward = _forward_by(_run_iterating_frame)
 
 
 def _leaf_class(cls: Any) -> Any:
@@ -292,11 +291,7 @@ def _frame_class(cls: Any) -> Any:
             cls.__name__,
             (cls, BaseQuantizationMixin),
             {
-                "forward": (
-                    _iterating_frame_forward
-                    if issubclass(cls, _ITERATED)
-                    else _frame_forward
-                ),
+                "forward": _frame_forward(cls),
                 "_aimetpp_original_forward": cls.forward,
                 "__module__": cls.__module__,
                 "__reduce_ex__": BaseQuantizationMixin.__reduce_ex__,

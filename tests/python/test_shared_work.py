@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+from threads import in_threads
 
 from aimetpp.amp.journal import open_journal
 from aimetpp.common import shared_work
@@ -20,24 +20,6 @@ from aimetpp.common.shared_work import SharedWork, join_ranks, process_group_siz
 def hands(count: int) -> list[SharedWork]:
     store = dist.HashStore()
     return [SharedWork(store, rank, count, "test") for rank in range(count)]
-
-
-def in_threads(*actions: Callable[[], None]) -> None:
-    errors: list[BaseException] = []
-
-    def run(action: Callable[[], None]) -> None:
-        try:
-            action()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 def test_each_piece_is_computed_once() -> None:

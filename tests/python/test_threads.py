@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import torch
+from threads import in_threads
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -30,25 +31,6 @@ def simulated(model, x):
     sim = QuantizationSimModel(model.eval(), x, default_param_bw=3, default_output_bw=3)
     sim.compute_encodings(lambda m: m(x))
     return sim.model.eval()
-
-
-def in_threads(*functions):
-    """Runs them side by side and raises the first error of any."""
-    errors = []
-
-    def guarded(function):
-        try:
-            function()
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(f,)) for f in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 def inputs():
